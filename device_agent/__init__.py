@@ -1,0 +1,1 @@
+"""The agent: runs on the board, detects, tracks, decides, and keeps itself up to date."""

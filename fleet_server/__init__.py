@@ -1,0 +1,1 @@
+"""The fleet server: enrols boards, publishes releases, watches health, reads logs."""

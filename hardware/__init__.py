@@ -1,0 +1,1 @@
+"""Facts about boards, and how a board is recognised."""

@@ -1,0 +1,1 @@
+"""All that travels over the air, used by both sides; imports neither."""

@@ -1,0 +1,85 @@
+"""Reports: what a device says of one release on it. Numbered per device; the server believes the digest that is reported."""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from ota.wire.base import Code, Count, Instant, Message, Name, Part, Sha256, Text
+from ota.wire.enrolment import BoardFacts
+
+DEPLOYMENT_STATES = (
+    "idle", "offered", "waiting", "downloading", "verifying", "staging", "selftest", "trial",
+    "committed", "rolled_back", "refused", "superseded", "cancelled",
+)  # fmt: skip
+END_STATES = ("committed", "rolled_back", "refused", "superseded", "cancelled")
+
+# Reason codes of refused(…) and rolled_back(…). A code is for machines; ``detail`` says it to a person.
+REASONS = {
+    "signature": "a signature or the metadata that it covers does not verify",
+    "wrong_device": "the assignment names another device",
+    "nonce": "the answer does not echo the nonce that was sent",
+    "sequence": "the assignment is older than one already seen, or has the same number and other content",
+    "expired": "assignment or metadata is past its expiry",
+    "channel": "this board's policy does not allow the channel",
+    "mismatch": "assignment and signed metadata disagree about path, length or hash",
+    "hardware": "the release does not list this board's hardware",
+    "counter": "the release is below the floor that a releaser set",
+    "variant": "no variant of the release fits this board",
+    "hash": "a file is not what the signed manifest says",
+    "download": "the files could not be fetched within the limits",
+    "disk": "there is not enough room, or the disk cannot be written",
+    "format": "the bundle is malformed",
+    "parity": "golden samples: outputs differ from the reference",
+    "acceptance": "golden samples: below the channel's acceptance minimum",
+    "budget": "latency or memory above the signed budget",
+    "model": "the model could not be loaded or run",
+    "detection_rate": "trial: detects less than this device's own history under enough motion",
+    "frame_rate": "trial: fewer frames per second than before",
+    "latency": "trial: slower than before",
+    "crashes": "trial: the detector died too often",
+    "boots": "trial: interrupted by too many restarts",
+    "deadline": "a state took longer than its deadline",
+    "attempts": "the attempt budget of this release is used up",
+    "loop": "too many transitions in one deployment",
+    "superseded": "a newer assignment took its place",
+}
+
+
+class DeploymentReport(Part, frozen=True, kw_only=True):
+    """One step of one deployment. ``target_sha256`` is the release in question, ``running_sha256`` what runs meanwhile."""
+
+    sequence: Count
+    at_s: Instant
+    assignment_seq: Count
+    target_sha256: Sha256
+    target: Name
+    """``name@version`` as the assignment names it."""
+    state: Code
+    reason: Code = ""
+    detail: Text = ""
+    running_sha256: Sha256 | None = None
+    running: Name = ""
+    variant: Code = ""
+    variant_reason: Text = ""
+    origin: Code = "server"
+    """server, local (USB stick) or factory."""
+    attempt: Count = 1
+    behaviour_unseen: bool = False
+    figures: dict[Code, float] = {}
+    """Measured: parity_pairs, acceptance_ap50, selftest_ms, trial_gated_frames, trial_rate, history_rate, …"""
+
+
+class ReportBatch(Message, frozen=True, kw_only=True):
+    """Reports in order of ``sequence``, with what guards against replay and cloning, and the board's facts when they changed."""
+
+    LIMIT_BYTES: ClassVar[int] = 512 * 1024
+
+    boot_id: Code
+    counter: Count
+    """Rises with every batch this device ever sent; a fork means a cloned card."""
+    highest_seq: Count
+    metadata_versions: dict[Annotated[str, Meta(max_length=60)], Count] = {}
+    slots: dict[Code, Sha256] = {}
+    """Install place (current, previous, factory) -> manifest digest."""
+    facts: BoardFacts | None = None
+    reports: Annotated[list[DeploymentReport], Meta(max_length=200)]

@@ -1,0 +1,94 @@
+"""The heartbeat: the periodic telemetry message of one device. It may be lost; ``sequence`` shows how many were."""
+
+from ota.wire.base import Code, Count, Instant, Message, Name, Part, Sha256, Share, Text
+
+
+class CameraHealth(Part, frozen=True, kw_only=True):
+    """One camera since the heartbeat before: rates per second, counts over the window.
+
+    ``state`` is ok, no_frames, black, frozen, covered, blurred or ended. ``gated_frames`` passed the motion gate;
+    ``frames_with_detection`` of them had a detection. ``brightness`` is the mean luma, 0 to 255.
+    """
+
+    camera: Name
+    state: Code = "ok"
+    camera_fps: float = 0.0
+    processed_fps: float = 0.0
+    frames: Count = 0
+    gated_frames: Count = 0
+    frames_with_detection: Count = 0
+    detections: Count = 0
+    events: Count = 0
+    brightness: float = 0.0
+    dropped: dict[Code, Count] = {}
+
+
+class StageLatency(Part, frozen=True, kw_only=True):
+    """Milliseconds of one stage of the pipeline over the window."""
+
+    p50_ms: float
+    p95_ms: float
+    count: Count
+
+
+class SpoolHealth(Part, frozen=True, kw_only=True):
+    """The durable outbox: what waits, how old the oldest is, what was given up (by reason, since start)."""
+
+    items: Count = 0
+    bytes: Count = 0
+    oldest_age_s: float = 0.0
+    quarantined: Count = 0
+    evicted: dict[Code, Count] = {}
+
+
+class HostHealth(Part, frozen=True, kw_only=True):
+    """The board. None where it cannot be read on this board."""
+
+    cpu_temp_c: float | None = None
+    load_1m: float | None = None
+    memory_available_bytes: Count | None = None
+    disk_free_bytes: Count | None = None
+    agent_rss_bytes: Count | None = None
+    throttled: Count | None = None
+    """Raspberry Pi firmware bits: 0 under-voltage, 1 frequency capped, 2 throttled, 3 soft limit; 16–19 the same since boot."""
+
+
+class Running(Part, frozen=True, kw_only=True):
+    """What the device runs now. ``bundle_sha256`` is the manifest's digest; ``slot`` names the install place."""
+
+    name: Name
+    version: Name
+    bundle_sha256: Sha256
+    variant: Code
+    slot: Code
+    accelerator: Code = "cpu"
+    runtime: Name = "unknown"
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """One device's health over the last window of ``window_s`` seconds."""
+
+    sequence: Count
+    boot_id: Code
+    at_s: Instant
+    uptime_s: float
+    window_s: float
+    state: Code
+    """State of the deployment on this device (``idle`` when there is none)."""
+    running: Running | None = None
+    accelerator_reason: Text = ""
+    """Why the accelerator that the board has is not the one in use; empty when it is."""
+    detector_restarts: Count = 0
+    cameras: list[CameraHealth] = []
+    latency: dict[Code, StageLatency] = {}
+    spool: SpoolHealth = SpoolHealth()
+    host: HostHealth = HostHealth()
+    bytes_sent: Count = 0
+    """All bytes written to the network for this device's work since its start (payload and protocol as seen by the socket)."""
+    bytes_baseline_gated_jpeg: Count = 0
+    """What a JPEG (quality 85) of every motion-gated frame would have cost since start."""
+    log_level: Code = "info"
+    log_level_until_s: Instant | None = None
+    broker_connected: bool = False
+    detection_share: Share | None = None
+    """Share of gated frames with a detection over the device's own history."""

@@ -1,0 +1,1 @@
+"""From an empty card to a device in the fleet."""
