@@ -1,0 +1,1 @@
+"""Running models: the only wrapper of an interpreter, and the pure code before and after it."""

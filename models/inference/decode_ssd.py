@@ -1,0 +1,81 @@
+"""Models that end in TFLite_Detection_PostProcess: boxes, classes, scores and a count, in whichever order. Pure numpy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.card import ModelCard
+from models.inference.head import class_thresholds, finish, misfit, named
+from models.inference.preprocess import Geometry
+from models.inference.types import Detections, OutputTensor, TensorInfo, dequantise
+
+FIELDS = ("boxes", "classes", "scores", "count")
+_TF1_NAMES = tuple("TFLite_Detection_PostProcess" + tail for tail in ("", ":1", ":2", ":3"))
+_TF2_NAMES = tuple(f"StatefulPartitionedCall:{at}" for at in (3, 2, 1, 0))
+_SIGNATURE_NAMES = ("output_3", "output_2", "output_1", "output_0")
+_TF1_ORDER = (0, 1, 2, 3)
+_TF2_ORDER = (1, 3, 0, 2)  # the outputs stand as scores, boxes, count, classes
+
+
+@dataclass(frozen=True, slots=True)
+class SsdOutputs:
+    """Positions of the four outputs among all (a model may have more of them)."""
+
+    boxes: int
+    classes: int
+    scores: int
+    count: int
+
+
+def find_ssd_outputs(outputs: Sequence[TensorInfo]) -> SsdOutputs | None:
+    """The four outputs, by signature names, then tensor names, then the two known orders; None where they are not to be found."""
+    for names, of in ((_SIGNATURE_NAMES, "signature_name"), (_TF1_NAMES, "name"), (_TF2_NAMES, "name")):
+        at = {getattr(info, of): position for position, info in enumerate(outputs)}
+        if all(name in at for name in names):
+            found = SsdOutputs(*(at[name] for name in names))
+            if _fits(found, outputs):
+                return found
+    for order in (_TF1_ORDER, _TF2_ORDER):
+        if len(outputs) >= 4 and _fits(SsdOutputs(*order), outputs):
+            return SsdOutputs(*order)
+    return None
+
+
+def _fits(found: SsdOutputs, outputs: Sequence[TensorInfo]) -> bool:
+    boxes, classes, scores, count = (outputs[getattr(found, field)].shape for field in FIELDS)
+    many = boxes[1] if len(boxes) == 3 else -1
+    return boxes == (1, many, 4) and classes == (1, many) and scores == (1, many) and int(np.prod(count)) == 1
+
+
+class SsdDecoder:
+    """Decoder `ssd_postprocess`: boxes (1, N, 4) as top, left, bottom, right in fractions of the input; classes and scores (1, N)
+    as floats; count: how many of N are real. Suppression has happened inside the model.
+    """
+
+    def __init__(self, card: ModelCard, outputs: Sequence[TensorInfo]) -> None:
+        self._card = card
+        positions = [named(card, field, outputs) for field in FIELDS]
+        if any(positions) and not all(positions):
+            raise misfit(card, "name all of boxes, classes, scores and count, or none of them", outputs)
+        found = SsdOutputs(*(each[0] for each in positions)) if all(positions) else find_ssd_outputs(outputs)
+        if found is None or not _fits(found, outputs):
+            raise misfit(card, "there must be boxes (1, N, 4), classes (1, N), scores (1, N) and a count", outputs)
+        self._found = found
+        self._input_px = np.array([card.input.width_px, card.input.height_px] * 2, np.float32)
+
+    def __call__(self, outputs: Sequence[OutputTensor], geometry: Geometry, threshold: float | None) -> Detections:
+        """Detections in source pixels; classes that the card does not name are dropped."""
+        boxes, classes, scores, count = (
+            dequantise(outputs[at].values, outputs[at].info)
+            for at in (self._found.boxes, self._found.classes, self._found.scores, self._found.count)
+        )
+        told = count.reshape(-1)[0]
+        many = int(np.clip(told, 0, scores.size)) if np.isfinite(told) else 0
+        scores, numbers = scores.reshape(-1)[:many], classes.reshape(-1)[:many]
+        known = (numbers >= -0.5) & (numbers < len(self._card.labels) - 0.5)  # false for NaN too
+        class_id = np.rint(np.where(known, numbers, 0)).astype(np.int32)
+        passed = known & (scores >= class_thresholds(self._card, threshold)[class_id])
+        yxyx = boxes.reshape(-1, 4)[:many][passed]
+        xyxy = yxyx[:, [1, 0, 3, 2]] * self._input_px
+        return finish(self._card, geometry, xyxy, np.clip(scores[passed], 0, 1), class_id[passed], suppress=False)

@@ -1,0 +1,116 @@
+"""A model that runs: a file, its card and an interpreter. Used alike by agent, verifier and command line."""
+
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from models.card import ModelCard, parse_labels
+from models.inference.decode import Decoder, make_decoder
+from models.inference.decode_classifier import ClassifierDecoder
+from models.inference.errors import ModelError
+from models.inference.infer_card import infer_card
+from models.inference.interpreter_tflite import open_interpreter, tensor_infos
+from models.inference.preprocess import Geometry, Preprocessor
+from models.inference.types import Detections, FloatArray, OutputTensor, Picture, TensorInfo
+
+MAX_LABEL_FILE_BYTES = 1_000_000
+
+
+class TfliteModel:
+    """A loaded model. Not for two threads at a time; a model that does not fit its card is refused before it runs.
+
+    Raises ModelError with a reason of `models.inference.errors`, in the constructor and in every method.
+    """
+
+    def __init__(self, path: str | Path, card: ModelCard, *, threads: int = 1, delegate_library: str | None = None) -> None:
+        self.card = card
+        self.path = Path(path)
+        self.invoke_ms = 0.0
+        interpreter, runtime, file = open_interpreter(self.path, threads=threads, delegate_library=delegate_library)
+        self.runtime = str(runtime)
+        self.accelerator: Literal["cpu", "edgetpu"] = "edgetpu" if file.for_edgetpu else "cpu"
+        inputs, self.outputs = tensor_infos(interpreter)
+        self.input = _fitting_input(card, inputs)
+        self._scores = ClassifierDecoder(card, self.outputs) if card.task == "classify" else None
+        self._decoder: Decoder | None = make_decoder(card, self.outputs) if card.task == "detect" else None
+        self._preprocessor = Preprocessor(card.input, self.input)
+        self._interpreter: Any = interpreter
+
+    def detect(self, picture_bgr: Picture, *, threshold: float | None = None) -> Detections:
+        """What is in a picture (H, W, 3) uint8 BGR; a given threshold stands for all of the card's."""
+        if self._decoder is None:
+            raise ModelError("wrong_task", f"{self.card.name} is a classifier and finds no boxes")
+        outputs, geometry = self._run(picture_bgr)
+        return self._decoder(outputs, geometry, threshold)
+
+    def classify(self, picture_bgr: Picture) -> FloatArray:
+        """Class scores float32 (C,) of a picture (H, W, 3) uint8 BGR, in the order of the card's labels."""
+        if self._scores is None:
+            raise ModelError("wrong_task", f"{self.card.name} is a detector and gives no class scores")
+        outputs, _ = self._run(picture_bgr)
+        return self._scores(outputs)
+
+    def close(self) -> None:
+        """Let go of the interpreter, and with it of an accelerator; closing twice does no harm."""
+        self._interpreter = None
+
+    def __enter__(self) -> "TfliteModel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, picture_bgr: Picture) -> tuple[list[OutputTensor], Geometry]:
+        if self._interpreter is None:
+            raise ModelError("closed", f"{self.card.name} was closed")
+        tensor, geometry = self._preprocessor.prepare(picture_bgr)
+        try:
+            self._interpreter.set_tensor(self.input.index, tensor)
+            started_s = time.perf_counter()
+            self._interpreter.invoke()
+            self.invoke_ms = (time.perf_counter() - started_s) * 1e3
+            outputs = [OutputTensor(info, self._interpreter.get_tensor(info.index)) for info in self.outputs]
+        except (RuntimeError, ValueError) as error:
+            reason: Literal["failed", "delegate_failed"] = "delegate_failed" if self.accelerator == "edgetpu" else "failed"
+            raise ModelError(reason, f"{self.card.name} failed while running: {error}") from error
+        return outputs, geometry
+
+
+def infer_card_for(path: str | Path, labels: Sequence[str] | None = None) -> ModelCard:
+    """The card of a model file of a known kind (one that ends in TFLite_Detection_PostProcess), to be printed and kept.
+
+    Labels that are not given are taken from the file's own metadata. Raises ModelError `wrong_shape` where none can be inferred.
+    """
+    path = Path(path)
+    interpreter, _, file = open_interpreter(path, threads=1, delegate_library=None)
+    inputs, outputs = tensor_infos(interpreter)
+    return infer_card(path.stem, inputs, outputs, file.custom_ops, tuple(labels or embedded_labels(path)))
+
+
+def embedded_labels(path: Path) -> tuple[str, ...]:
+    """The label file that a model's metadata carries (a ZIP archive behind the model), empty where there is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".txt")]
+            if not names or archive.getinfo(names[0]).file_size > MAX_LABEL_FILE_BYTES:
+                return ()
+            return parse_labels(archive.read(names[0]).decode("utf-8"))
+    except (zipfile.BadZipFile, OSError, UnicodeDecodeError, RuntimeError):
+        return ()  # no archive, an encrypted or a broken one: then the labels must be given
+
+
+def _fitting_input(card: ModelCard, inputs: Sequence[TensorInfo]) -> TensorInfo:
+    """The one input, if it is what the card says."""
+    spec = card.input
+    height, width = spec.height_px, spec.width_px
+    wanted = (1, height, width, 3) if spec.layout == "nhwc" else (1, 3, height, width)
+    if len(inputs) != 1 or inputs[0].shape != wanted:
+        there = ", ".join(f"{info.name} {info.shape}" for info in inputs)
+        raise ModelError("wrong_shape", f"{card.name} does not fit its card: the one input must be {wanted}; inputs: {there}")
+    if inputs[0].dtype not in (np.uint8, np.int8, np.int16, np.float32):
+        raise ModelError("wrong_shape", f"{card.name} takes {inputs[0].dtype}: uint8, int8, int16 and float32 are known")
+    return inputs[0]
