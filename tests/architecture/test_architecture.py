@@ -1,0 +1,257 @@
+"""The rules of the house, enforced: who may import whom, what does IO, how large a room may grow.
+
+Each exception stands in one list here, with its reason, and the lists may only shrink.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("device_agent", "fleet_server", "ota", "models", "provisioning", "hardware")
+
+LONG_FILES: dict[str, str] = {}
+"""Files over 300 lines, each with its reason."""
+LONG_FUNCTIONS: dict[str, str] = {}
+"""``module:function`` over 60 lines, each with its reason."""
+
+IO_ENDINGS = ("_disk", "_http", "_mqtt", "_linux", "_tflite", "_x509", "_picamera2", "_opencv", "_rendered", "_process", "_s3",
+              "_smtp")  # fmt: skip
+SHELL_NAMES = {
+    "__main__", "__init__", "assemble", "supervise", "launcher", "app", "database", "tables", "service", "api",
+    "views", "run", "worker",
+}  # fmt: skip
+"""Entry points, and Flask and ORM files: they join pure parts to the world and are named for that."""
+IO_ALLOWED: dict[str, str] = {
+    "models.evaluate": "a command: reads a set, writes its figures",
+    "models.rendered.train": "training; runs in an environment of its own",
+    "hardware.profile": "reads the profiles that are delivered inside the package",
+}
+IO_MODULES = {
+    "socket", "ssl", "subprocess", "shutil", "tempfile", "urllib3", "httpx", "requests", "boto3", "paho", "sqlite3", "fcntl",
+    "mmap",    "multiprocessing", "select", "selectors", "signal",
+}  # fmt: skip
+IO_CALLS = {
+    "open", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "rename",
+    "fsync", "monotonic", "urandom",
+}  # fmt: skip
+
+FLOORS = (
+    ("app", "run", "__main__"),
+    ("dashboard", "ingest", "overview"),
+    ("experiments",),
+    ("rollouts", "alerts", "verification", "planner"),
+    ("telemetry", "logs", "detections", "releases", "configuration", "enrolment"),
+    ("inventory", "accounts", "audit"),
+    ("blobs", "lease", "statistics"),
+    ("database", "settings", "errors", "http_errors", "http_wire", "context"),
+)
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of everything that is delivered."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            relative = path.relative_to(ROOT)
+            if "versions" in relative.parts:
+                continue
+            parts = relative.with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, module: str) -> set[str]:
+    """Every module that a file imports, lazily or not, and ``package.name`` for ``from package import name``."""
+    names: set[str] = set()
+    is_package = path.name == "__init__.py"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".") if is_package else module.split(".")[:-1]
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parts, base] if base else parts)
+            names.add(base)
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+MODULES = modules()
+IMPORTS = {name: imports(path, name) for name, path in MODULES.items()}
+OURS = {
+    name: {target for target in targets if target in MODULES and target != name} for name, targets in IMPORTS.items()
+}
+
+
+def violations(source: str, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> list[str]:
+    """``module imports target`` for every import from below ``source`` that hits ``forbidden`` and not ``allowed``."""
+
+    def under(name: str, roots: tuple[str, ...]) -> bool:
+        return any(name == root or name.startswith(root + ".") for root in roots)
+
+    return [
+        f"{module} imports {target}"
+        for module, targets in IMPORTS.items()
+        if under(module, (source,))
+        for target in sorted(targets)
+        if under(target, forbidden) and not under(target, allowed) and not any(a.startswith(target + ".") for a in allowed)
+    ]
+
+
+def test_the_two_sides_never_meet_but_in_ota() -> None:
+    device = violations(
+        "device_agent",
+        ("fleet_server", "provisioning", "models", "flask", "sqlalchemy", "boto3"),
+        ("models.card", "models.inference", "models.golden", "models.rendered.scenes"),
+    )
+    assert device == []
+    drawn = [line for line in violations("device_agent", ("models.rendered",)) if "camera_rendered" not in line]
+    assert drawn == []
+    server = violations("fleet_server", ("device_agent", "hardware", "models", "provisioning"),
+                        ("hardware.profile", "models.card", "models.inference", "models.golden", "provisioning"))  # fmt: skip
+    assert server == []
+
+
+def test_only_verification_and_cli_touch_inference_and_only_the_cli_provisions() -> None:
+    inference = violations("fleet_server", ("models.inference", "models.golden"))
+    assert [line for line in inference if not line.startswith(("fleet_server.verification", "fleet_server.cli"))] == []
+    assert [line for line in violations("fleet_server", ("provisioning",)) if not line.startswith("fleet_server.cli")] == []
+
+
+@pytest.mark.parametrize("leaf", ["ota", "hardware", "models"])
+def test_leaves_import_none_of_ours(leaf: str) -> None:
+    assert violations(leaf, tuple(package for package in PACKAGES if package != leaf)) == []
+
+
+def test_provisioning_never_imports_a_side() -> None:
+    assert violations("provisioning", ("device_agent", "fleet_server")) == []
+
+
+def test_the_command_line_is_an_http_client() -> None:
+    assert violations("fleet_server.cli", ("flask", "sqlalchemy", "flask_openapi3")) == []
+    assert violations("fleet_server.cli", ("fleet_server",), ("fleet_server.cli", "fleet_server.planner")) == []
+
+
+def test_rooms_of_the_agent_are_siblings() -> None:
+    rooms = ("vision", "spool", "telemetry", "update", "logs", "link")
+    faults = []
+    for room in rooms:
+        others = tuple(f"device_agent.{other}" for other in rooms if other != room)
+        faults += violations(f"device_agent.{room}", others)
+    assert faults == []
+
+
+def test_the_servers_floors_are_climbed_in_one_direction() -> None:
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    faults = []
+    for module, targets in OURS.items():
+        parts = module.split(".")
+        if parts[0] != "fleet_server" or len(parts) < 2 or parts[1] not in floor:
+            continue
+        for target in targets:
+            room = target.split(".")
+            if room[0] != "fleet_server" or len(room) < 2 or room[1] not in floor or room[1] == parts[1]:
+                continue
+            same_level_is_fine = floor[parts[1]] in (0, len(FLOORS) - 1)
+            if floor[room[1]] < floor[parts[1]] or (floor[room[1]] == floor[parts[1]] and not same_level_is_fine):
+                faults.append(f"{module} imports {target}")
+    assert faults == []
+
+
+def test_tables_stay_in_their_folder() -> None:
+    """No ORM object leaves its folder: another folder's tables are imported by migrations alone."""
+    faults = [
+        f"{module} imports {target}"
+        for module, targets in OURS.items()
+        for target in targets
+        if target.endswith(".tables")
+        and module.rpartition(".")[0] != target.rpartition(".")[0]
+        and not module.startswith(("fleet_server.migrations", "fleet_server.database"))
+    ]
+    assert faults == []
+
+
+def test_no_import_cycles() -> None:
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if name in path:
+            yield (*path[path.index(name):], name)
+            return
+        if name in done:
+            return
+        for target in sorted(OURS[name]):
+            yield from walk(target, (*path, name))
+        done.add(name)
+
+    cycles = [cycle for name in MODULES for cycle in walk(name, ())]
+    assert cycles == []
+
+
+def test_no_two_packages_import_each_other() -> None:
+    def package(name: str) -> str:
+        path = MODULES[name]
+        return name if path.name == "__init__.py" else name.rpartition(".")[0]
+
+    arrows = {(package(name), package(target)) for name, targets in OURS.items() for target in targets}
+    nested = [(a, b) for a, b in arrows if a != b and (b, a) in arrows and not a.startswith(b) and not b.startswith(a)]
+    assert nested == []
+
+
+def test_files_and_functions_stay_small() -> None:
+    faults = []
+    for name, path in MODULES.items():
+        text = path.read_text()
+        lines = text.count("\n")
+        if lines > 300 and name not in LONG_FILES:
+            faults.append(f"{name}: {lines} lines, the limit is 300")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                size = (node.end_lineno or node.lineno) - node.lineno + 1
+                if size > 60 and f"{name}:{node.name}" not in LONG_FUNCTIONS:
+                    faults.append(f"{name}:{node.name}: {size} lines, the limit is 60")
+    assert faults == []
+
+
+def test_the_lists_of_exceptions_hold_nothing_that_is_gone() -> None:
+    for name in LONG_FILES:
+        assert MODULES[name].read_text().count("\n") > 300, f"{name} has shrunk: take it off the list"
+    for entry in IO_ALLOWED:
+        assert entry in MODULES, f"{entry} is gone: take it off the list"
+
+
+def test_a_file_that_does_io_says_so_in_its_name() -> None:
+    faults = []
+    for name, path in MODULES.items():
+        stem = path.stem
+        if stem in SHELL_NAMES or stem.endswith(IO_ENDINGS) or name in IO_ALLOWED or ".cli" in name or "migrations" in name:
+            continue
+        touched = {target.split(".")[0] for target in IMPORTS[name]} & IO_MODULES
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if called in IO_CALLS:
+                    touched.add(f"{called}()")
+        if touched:
+            faults.append(f"{name} does IO ({', '.join(sorted(touched))}) and its name does not say so")
+    assert faults == []
+
+
+def test_names_say_what_is_inside() -> None:
+    banned = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
+    assert [name for name in MODULES if banned & set(name.split("."))] == []
+
+
+def test_init_files_hold_a_docstring_only() -> None:
+    faults = []
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":
+            body = ast.parse(path.read_text()).body
+            if len(body) != 1 or not (isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)):
+                faults.append(name)
+    assert faults == []
