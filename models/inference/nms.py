@@ -11,15 +11,15 @@ MAX_CANDIDATES = 1000
 """Boxes that enter suppression: its matrix grows with the square, and a noise picture must not stall the pipeline."""
 
 
-def pairwise_iou(first: npt.NDArray[np.floating[Any]], second: npt.NDArray[np.floating[Any]]) -> FloatArray:
-    """Intersection over union of every box (N, 4) xyxy with every box (M, 4): float32 (N, M); boxes without area have 0."""
+def pairwise_iou(first: npt.NDArray[np.floating[Any]], second: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """Intersection over union of every box (N, 4) xyxy with every box (M, 4): (N, M); boxes without area have 0."""
     left_top = np.maximum(first[:, None, :2], second[None, :, :2])
     right_bottom = np.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = np.maximum(right_bottom - left_top, 0)
     shared = sides[..., 0] * sides[..., 1]
     union = area(first)[:, None] + area(second)[None, :] - shared
-    out = np.zeros(shared.shape, np.float32)
-    return np.divide(shared, union, out=out, where=union > 0, casting="same_kind")
+    iou: npt.NDArray[np.floating[Any]] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def area(xyxy: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
