@@ -1,0 +1,88 @@
+"""``rookery``: the operators' command. Verbs are loaded when they are called, so that help and completion stay quick."""
+
+import importlib
+import sys
+
+import click
+
+from fleet_server.cli.errors import FAILURE, INTERRUPTED, CliError
+from fleet_server.cli.session import Session
+
+COMMANDS = {
+    "login": ("fleet_server.cli.sessions:login", "Log in to a fleet server and remember it."),
+    "whoami": ("fleet_server.cli.sessions:whoami", "Show who you are to the server, and until when."),
+    "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug."),
+    "claim": ("fleet_server.cli.claims:claim", "One-time tokens with which boards enrol."),
+    "key": ("fleet_server.cli.keys:key", "Signing keys; they never leave the machine they are made on."),
+    "root": ("fleet_server.cli.roots:root", "The root of trust: create, show, push."),
+    "channel": ("fleet_server.cli.channels:channel", "Signed lines that releases are published on."),
+    "bundle": ("fleet_server.cli.bundles:bundle", "Releases: build, sign, verify, info, push, list."),
+    "rollout": ("fleet_server.cli.rollouts:rollout", "A release on its way through the fleet."),
+    "experiment": ("fleet_server.cli.experiments:experiment", "Two releases compared on sticky shares of the fleet."),
+    "detection": ("fleet_server.cli.detections:detection", "Events with their crops and verdicts."),
+    "alert": ("fleet_server.cli.alerts:alert", "What needs a person."),
+    "audit": ("fleet_server.cli.audits:audit", "Who did what, and when."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a verb's module when the verb is called; its one-line help stands in ``COMMANDS``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order of ``COMMANDS``: what a newcomer needs first comes first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The real command, loaded now; None for an unknown verb."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--server", metavar="URL", help="Fleet server (else ROOKERY_SERVER, else the context in use).")
+@click.option("-c", "--context", metavar="NAME", help="Remembered server to use.")
+@click.option("-o", "--output", type=click.Choice(["table", "json", "ndjson", "name"]), default="table", show_default=True)
+@click.option("--no-input", is_flag=True, help="Never ask; a question ends with exit code 2.")
+@click.version_option(package_name="rookery", prog_name="rookery")
+@click.pass_context
+def cli(ctx: click.Context, server: str | None, context: str | None, output: str, no_input: bool) -> None:
+    """Run a fleet of cameras that see for themselves.
+
+    Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 login needed or denied, 5 conflict (signature, version, hash),
+    6 some devices failed, 7 timed out waiting, 130 interrupted.
+    """
+    ctx.obj = Session(server, context, output, not no_input and sys.stdin.isatty())
+
+
+def main() -> None:
+    """Entry point: every expected failure ends with a sentence, a hint and its exit code; never with a stack trace."""
+    try:
+        cli.main(standalone_mode=False)
+    except CliError as error:
+        click.echo(f"rookery: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"         {error.hint}", err=True)
+        sys.exit(error.code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("rookery: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (BrokenPipeError, KeyboardInterrupt) as error:
+        sys.exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILURE)
+
+
+if __name__ == "__main__":
+    main()

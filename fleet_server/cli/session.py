@@ -1,0 +1,37 @@
+"""What every verb is handed: where to talk to, how to print, and whether it may ask."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet_server.cli.errors import USAGE, CliError
+
+if TYPE_CHECKING:
+    from fleet_server.cli.client_http import Client
+
+
+@dataclass(slots=True)
+class Session:
+    """What every verb needs: where to, how to print, and whether it may ask."""
+
+    server: str | None
+    context: str | None
+    output: str
+    ask: bool
+
+    def client(self) -> "Client":
+        """A client for the chosen server; raises CliError when none is known."""
+        from fleet_server.cli.client_http import Client
+        from fleet_server.cli.settings_disk import choose_target
+
+        return Client(choose_target(self.server, self.context))
+
+    def secret(self, flag: str, prompt: str) -> str:
+        """Ask for a secret without showing it; where nobody can be asked, say which flag takes it instead."""
+        if not self.ask:
+            raise CliError(USAGE, f"{prompt} is needed and nobody can be asked", f"give it with {flag}")
+        return str(click.prompt(prompt, hide_input=True, err=True))
+
+
+pass_session = click.make_pass_decorator(Session)

@@ -1,0 +1,44 @@
+"""``rookery login`` and ``whoami``."""
+
+import socket
+import sys
+
+import click
+
+from fleet_server.cli.output import clock, print_one, talk
+from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.settings_disk import Target, choose_target, save_context
+
+
+@click.command()
+@click.option("--server", metavar="URL", help="For instance http://127.0.0.1:8080.")
+@click.option("--name", "account", metavar="NAME", help="Account name (else asked).")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input; it is never an argument.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 365), help="How long the token lives.")
+@click.option("--as", "context_name", default="default", show_default=True, help="Name to remember this server by.")
+@pass_session
+def login(session: Session, server: str | None, account: str | None, password_stdin: bool, days: int, context_name: str) -> None:
+    """Log in to a fleet server and remember it.
+
+    The password buys a token, which is kept in the configuration file (0600); the password is not kept.
+    """
+    from fleet_server.cli.client_http import Client
+
+    url = server or session.server or choose_target(None, session.context).server
+    name = account or (click.prompt("name", err=True) if session.ask else session.secret("--name", "the account name"))
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else session.secret("--password-stdin", "password")
+    client = Client(Target(url.rstrip("/"), ""))
+    token_name = f"rookery on {socket.gethostname()}"
+    answer = client.post("/tokens", {"name": name, "password": password, "token_name": token_name, "expires_in_s": days * 86_400})
+    path = save_context(context_name, Target(url.rstrip("/"), answer["token"]))
+    talk(f"logged in to {url} until {clock(answer['expires_s'])}; remembered in {path}")
+
+
+@click.command()
+@pass_session
+def whoami(session: Session) -> None:
+    """Show who you are to the server, and until when."""
+    client = session.client()
+    me = client.get("/whoami")
+    print_one(me, [("server", client.server), ("name", me["name"]), ("role", me["role"]),
+                   ("scopes", ", ".join(me.get("scopes") or [])), ("until", clock(me.get("expires_s")))], session.output, "name")  # fmt: skip
