@@ -40,5 +40,6 @@ def whoami(session: Session) -> None:
     """Show who you are to the server, and until when."""
     client = session.client()
     me = client.get("/whoami")
-    print_one(me, [("server", client.server), ("name", me["name"]), ("role", me["role"]),
-                   ("scopes", ", ".join(me.get("scopes") or [])), ("until", clock(me.get("expires_s")))], session.output, "name")  # fmt: skip
+    lines = [("server", client.server), *((key, me[key]) for key in ("name", "role"))]
+    lines += [("scopes", ", ".join(me.get("scopes") or [])), ("until", clock(me.get("expires_s")))]
+    print_one(me, lines, session.output, "name")
