@@ -1,0 +1,1 @@
+"""Slots: content-addressed install places with one atomic pointer."""
