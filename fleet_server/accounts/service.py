@@ -1,0 +1,172 @@
+"""Operators, the first admin, sessions and tokens. Secrets are kept as sha256 (tokens are random) or argon2 (passwords)."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from fleet_server.accounts.tables import OperatorRow, OperatorTokenRow, SetupLinkRow, SignInFailureRow
+from fleet_server.database import upsert
+from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
+from fleet_server.identities import SCOPES, Operator
+
+MIN_PASSWORD, MAX_PASSWORD = 10, 200
+FREE_FAILURES = 5
+"""Failed sign-ins under one name before it is locked; then 60 s, doubling up to 15 minutes."""
+FAILURES_FORGOTTEN_S = 3600.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_hasher = PasswordHasher()
+_DUMMY_HASH = _hasher.hash(secrets.token_hex(16))  # so that an unknown name costs the same time as a known one
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A fresh session or token; ``token`` is shown once and kept nowhere."""
+
+    token: str
+    expires_s: float
+    operator: Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A sign-in that failed: nothing tells an unknown name from a wrong password. ``retry_after_s`` > 0: locked."""
+
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetupLink:
+    """The one-time token for the first admin."""
+
+    token: str
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who might be signing in: what the slow password check needs, fetched before it, outside any transaction."""
+
+    name: str
+    password_hash: str | None
+    locked_for_s: float
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_set_up(session: Session) -> bool:
+    """True once there is an operator."""
+    return session.scalar(select(func.count()).select_from(OperatorRow)) != 0
+
+
+def new_setup_link(session: Session, *, ttl_s: float, now_s: float) -> SetupLink:
+    """A fresh one-time link; earlier ones end. ConflictError when the first admin exists."""
+    if is_set_up(session):
+        raise ConflictError("the first admin exists already", "sign in, or let an admin add you")
+    session.execute(delete(SetupLinkRow))
+    link = SetupLink(secrets.token_urlsafe(24), now_s + ttl_s)
+    session.add(SetupLinkRow(secret_hash=_hash(link.token), expires_s=link.expires_s, used_s=None))
+    return link
+
+
+def hash_password(password: str) -> str:
+    """argon2id of a password; InvalidError when it is too short or too long. Slow on purpose: call it outside a transaction."""
+    if len(password) < MIN_PASSWORD:
+        raise InvalidError(f"the password has fewer than {MIN_PASSWORD} characters")
+    if len(password) > MAX_PASSWORD:
+        raise InvalidError(f"the password has more than {MAX_PASSWORD} characters")
+    return _hasher.hash(password)
+
+
+def set_up(session: Session, *, token: str, name: str, password_hash: str, now_s: float) -> None:
+    """Make the first admin. ForbiddenError for a wrong, used or expired link; ConflictError when there is an operator."""
+    row = session.get(SetupLinkRow, _hash(token), with_for_update=True)
+    if row is None or row.used_s is not None:
+        raise ForbiddenError("this setup link is not valid or was used", "print a new one: rookery-server setup-link --data DIR")
+    if row.expires_s < now_s:
+        raise ForbiddenError("this setup link has expired", "print a new one: rookery-server setup-link --data DIR")
+    if is_set_up(session):
+        raise ConflictError("the first admin exists already")
+    row.used_s = now_s
+    add_operator(session, name=name, password_hash=password_hash, role="admin", now_s=now_s)
+
+
+def add_operator(session: Session, *, name: str, password_hash: str, role: str, now_s: float) -> None:
+    """A new operator. InvalidError for a bad name or role, ConflictError for a name that is taken."""
+    if not _NAME.fullmatch(name):
+        raise InvalidError("the name must be 1 to 64 letters, digits, '.', '_', '@' or '-'")
+    if role not in SCOPES:
+        raise InvalidError(f"role {role!r} is not one of {', '.join(SCOPES)}")
+    if session.scalar(select(OperatorRow.id).where(OperatorRow.name == name)) is not None:
+        raise ConflictError(f"there is an operator {name!r} already")
+    session.add(OperatorRow(name=name, role=role, password_hash=password_hash, created_s=now_s, disabled=False))
+    session.flush()
+
+
+def candidate(session: Session, name: str, now_s: float) -> Candidate:
+    """What is known of this name before its password is checked."""
+    row = session.scalar(select(OperatorRow).where(OperatorRow.name == name, OperatorRow.disabled.is_(False)))
+    failures = session.get(SignInFailureRow, _hash(name))
+    locked_for_s = max(0.0, failures.locked_until_s - now_s) if failures else 0.0
+    return Candidate(name, row.password_hash if row else None, locked_for_s)
+
+
+def password_fits(found: Candidate, password: str) -> bool:
+    """The slow check; as slow for a name that does not exist. Call it outside a transaction."""
+    try:
+        matches = _hasher.verify(found.password_hash or _DUMMY_HASH, password[: MAX_PASSWORD + 1])
+        return matches and found.password_hash is not None
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def record_failure(session: Session, name: str, now_s: float) -> Refusal:
+    """Count a failed sign-in; after FREE_FAILURES the name is locked for a while, whether it exists or not."""
+    session.execute(delete(SignInFailureRow).where(SignInFailureRow.last_s < now_s - FAILURES_FORGOTTEN_S))
+    key = _hash(name)
+    row = session.get(SignInFailureRow, key, with_for_update=True)
+    count = (row.count if row else 0) + 1
+    lock_s = min(60.0 * 2 ** (count - FREE_FAILURES), 900.0) if count >= FREE_FAILURES else 0.0
+    values = {"name": key, "count": count, "last_s": now_s, "locked_until_s": now_s + lock_s if lock_s else 0.0}
+    upsert(session, SignInFailureRow, [values], keys=["name"], update=["count", "last_s", "locked_until_s"])
+    return Refusal(lock_s)
+
+
+def open_grant(session: Session, *, name: str, kind: str, token_name: str, ttl_s: float, now_s: float) -> Grant:
+    """A session (``kind`` session) or API token (``kind`` token) for an operator whose password was just checked."""
+    row = session.scalars(select(OperatorRow).where(OperatorRow.name == name)).one()
+    session.execute(delete(SignInFailureRow).where(SignInFailureRow.name == _hash(name)))
+    session.execute(delete(OperatorTokenRow).where(OperatorTokenRow.expires_s < now_s))
+    token, token_id = secrets.token_urlsafe(32), secrets.token_hex(6)
+    session.add(
+        OperatorTokenRow(
+            id=token_id, secret_hash=_hash(token), operator_id=row.id, kind=kind,
+            name=token_name, created_s=now_s, expires_s=now_s + ttl_s,
+        )
+    )  # fmt: skip
+    return Grant(token, now_s + ttl_s, Operator(row.name, row.role, SCOPES[row.role], kind, token_id))
+
+
+def who(session: Session, *, token: str, kind: str, now_s: float) -> Operator | None:
+    """The operator to whom this session or token belongs; None when it is unknown, of the other kind, or expired."""
+    found = session.execute(
+        select(OperatorTokenRow, OperatorRow)
+        .join(OperatorRow, OperatorRow.id == OperatorTokenRow.operator_id)
+        .where(OperatorTokenRow.secret_hash == _hash(token), OperatorTokenRow.kind == kind)
+    ).first()
+    if found is None or found[0].expires_s < now_s or found[1].disabled:
+        return None
+    row = found[1]
+    return Operator(row.name, row.role, SCOPES[row.role], kind, found[0].id)
+
+
+def end_grant(session: Session, token_id: str) -> None:
+    """End one session or token."""
+    session.execute(delete(OperatorTokenRow).where(OperatorTokenRow.id == token_id))

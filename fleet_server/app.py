@@ -1,0 +1,140 @@
+"""The two doors: one app for devices (TLS, client certificates), one for operators (pages and API)."""
+
+import importlib
+import importlib.util
+import logging
+from types import ModuleType
+from typing import Any, cast
+
+import msgspec
+from flask import Flask, Response
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from fleet_server import http_errors
+from fleet_server.accounts import access
+from fleet_server.context import Context
+from fleet_server.enrolment import identity
+from fleet_server.http_access import open_to_all
+from fleet_server.settings import MAX_JSON_BYTES
+
+log = logging.getLogger(__name__)
+
+# Every folder with routes: ``api.operator`` stands on the operator door, ``api.device`` on the device door.
+FOLDERS = (
+    "accounts", "audit", "enrolment", "inventory", "configuration", "blobs", "releases", "rollouts", "experiments",
+    "telemetry", "alerts", "logs", "detections", "verification", "planner", "ingest", "dashboard",
+)  # fmt: skip
+
+SIGN_IN_LIMIT = "60 per minute"
+"""Per address, beside the lock per name: argon2 costs the server 50 ms a try."""
+
+SIGN_IN_ENDPOINTS = frozenset({
+    "accounts.post_login", "accounts.post_token", "accounts.post_setup", "dashboard.post_login", "dashboard.post_setup",
+})  # fmt: skip
+
+CONTENT_SECURITY_POLICY = "; ".join((
+    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "font-src 'self'",
+    "connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
+))  # fmt: skip
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
+
+
+def create_device_app(context: Context) -> Flask:
+    """The device door."""
+    app = Flask("fleet_server.device", static_folder=None)
+    app.extensions["rookery"] = context
+    app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
+    http_errors.register(app)
+    identity.protect(app)
+    for module in _apis():
+        blueprint = getattr(module, "device", None)
+        if blueprint is not None:
+            app.register_blueprint(blueprint)
+    return app
+
+
+def create_operator_app(context: Context) -> Flask:
+    """The operator door."""
+    settings = context.settings
+    app = OpenAPI(
+        "fleet_server.operator",
+        info=Info(title="Rookery fleet server", version="1"),
+        doc_ui=False,
+        static_folder=None,
+        validation_error_status=400,
+        validation_error_callback=http_errors.from_validation_error,
+    )
+    app.extensions["rookery"] = context
+    app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
+    app.config["SECRET_KEY"] = context.web_secret
+    app.config["SESSION_COOKIE_NAME"] = "rookery_csrf"
+    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
+    named = [host.strip() for host in settings.operator_hosts.split(",") if host.strip()]
+    # A web page elsewhere may not reach us by renaming itself (DNS rebinding).
+    if settings.host in {"127.0.0.1", "localhost", "::1"}:
+        app.config["TRUSTED_HOSTS"] = [*_LOOPBACK, *named]
+    elif named:
+        app.config["TRUSTED_HOSTS"] = [*_LOOPBACK, settings.host, *named]
+    http_errors.register(app)
+    access.protect(app)
+    _add_open_routes(app)
+    for module in _apis():
+        blueprint = getattr(module, "operator", None)
+        if isinstance(blueprint, APIBlueprint):
+            app.register_api(blueprint)
+        elif blueprint is not None:
+            app.register_blueprint(blueprint)
+    _limit_sign_in(app)
+    app.after_request(_harden)
+    return app
+
+
+def _apis() -> list[ModuleType]:
+    names = [f"fleet_server.{folder}.api" for folder in FOLDERS]
+    return [importlib.import_module(name) for name in names if _exists(name)]
+
+
+def _exists(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its folder does not exist
+        return False
+
+
+def _add_open_routes(app: OpenAPI) -> None:
+    def healthz() -> Response:
+        return Response(b'{"status":"ok"}', mimetype="application/json")
+
+    def openapi() -> Response:
+        return Response(msgspec.json.encode(app.api_doc), mimetype="application/json")
+
+    app.add_url_rule("/healthz", "healthz", open_to_all(healthz))
+    app.add_url_rule("/openapi.json", "openapi_json", open_to_all(openapi))
+    app.add_url_rule("/api/v1/healthz", "healthz_v1", open_to_all(healthz))
+    app.add_url_rule("/api/v1/openapi.json", "openapi_json_v1", open_to_all(openapi))
+
+
+def _limit_sign_in(app: Flask) -> None:
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
+    limit = limiter.shared_limit(SIGN_IN_LIMIT, scope="sign-in", methods=["POST"])
+    for endpoint, view in app.view_functions.items():
+        if endpoint in SIGN_IN_ENDPOINTS:
+            app.view_functions[endpoint] = cast(Any, limit(view))
+
+
+def _harden(response: Response) -> Response:
+    headers = response.headers
+    headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Referrer-Policy"] = "same-origin"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
+    headers.setdefault("Cache-Control", "no-store")
+    return response

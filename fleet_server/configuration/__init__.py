@@ -1,0 +1,1 @@
+"""What the fleet and single devices are told to do differently; delivered in the assignment."""

@@ -1,0 +1,51 @@
+"""What a request handler or the worker works with, made once per process and handed to every app."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from flask import current_app
+
+from fleet_server.blobs.store import BlobStore
+from fleet_server.database import Database
+from fleet_server.settings import Settings
+from ota.wire.assignments import Signed
+
+if TYPE_CHECKING:
+    from ota.trust.repository_disk import Repository
+
+
+class Signer(Protocol):
+    """The online assignment key: signs what the server tells a device (assignments, states, the time)."""
+
+    @property
+    def keyid(self) -> str:
+        """The TUF key id under which the key stands in the signed ``assignment-keys.json``."""
+
+    def sign(self, payload: bytes) -> Signed:
+        """One signature over the payload's UTF-8 bytes."""
+
+
+CertificateOf = Callable[[Mapping[str, Any]], bytes | None]
+"""The DER bytes of the verified client certificate of a WSGI request, or None. Never taken from a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that the use cases need from outside, so that a test can give its own."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    repository: "Repository"
+    signer: Signer
+    clock: Callable[[], float]
+    """Seconds since 1970."""
+    certificate_of: CertificateOf
+    web_secret: bytes
+    """Signs the cookie that holds the CSRF token."""
+
+
+def context() -> Context:
+    """The context of the running request."""
+    return cast(Context, current_app.extensions["rookery"])

@@ -1,0 +1,1 @@
+"""How a board gets its identity: claims, the certificate authority, renewal and revocation."""

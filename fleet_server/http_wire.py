@@ -1,0 +1,38 @@
+"""The device door's bodies: wire messages in, wire messages out."""
+
+import re
+from typing import TypeVar
+
+from flask import Response, request
+
+from fleet_server.errors import InvalidError, TooLargeError
+from ota.wire import codec
+from ota.wire.base import Message
+
+M = TypeVar("M", bound=Message)
+
+# NUL is legal JSON and legal text, but PostgreSQL cannot hold it: one such letter in a log line must not stop a stream.
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def without_nul(data: bytes) -> bytes:
+    """JSON bytes whose escaped NUL characters are replaced by U+FFFD."""
+    return _NUL.sub(rb"\1\\ufffd", data) if b"\\u0000" in data else data
+
+
+def read_message(kind: type[M]) -> M:
+    """The request's body as a message. TooLargeError, InvalidError for the content type, MessageError naming the field."""
+    if request.mimetype != "application/json":
+        raise InvalidError(f"the body is {request.mimetype or 'of no type'}, not application/json")
+    limit = codec.limit_bytes(kind)
+    if request.content_length is not None and request.content_length > limit:
+        raise TooLargeError(f"{request.content_length} bytes; a {kind.__name__} has at most {limit}")
+    data = request.stream.read(limit + 1)
+    if len(data) > limit:
+        raise TooLargeError(f"more than {limit} bytes; a {kind.__name__} has at most {limit}")
+    return codec.decode(kind, without_nul(data))
+
+
+def answer(message: Message, status: int = 200) -> Response:
+    """A message as the response."""
+    return Response(codec.encode(message), status=status, mimetype="application/json")

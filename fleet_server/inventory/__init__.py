@@ -1,0 +1,1 @@
+"""The devices: what each is, when it was heard, what it runs."""
