@@ -1,0 +1,185 @@
+"""One camera's way from a frame to events: every stage in order, nothing hidden."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agent.vision.best_crop import CropSettings, encode_jpeg
+from device_agent.vision.counters import CameraCounts, Counter
+from device_agent.vision.detector import Answer, Detector, DetectorError
+from device_agent.vision.motion import GateResult, GateSettings, MotionGate, brightness_of
+from device_agent.vision.rules import Moment, RuleSettings, ZoneRules
+from device_agent.vision.tracker import Sighting, Tracker, TrackerSettings
+from device_agent.vision.types import EventUpdate, Frame, Track
+from device_agent.vision.visit_events import VisitEvents
+from device_agent.vision.zones import Zone
+from models.card import UNUSED_LABELS, ModelCard
+from models.inference.types import Detections
+
+BASELINE_QUALITY = 85
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """One camera's settings. No zone means that the whole picture is one.
+
+    `publish_after_s`: a long visit's better crop is told then.
+    `baseline_every`: at most one of so many gated frames is encoded whole, to estimate what sending them all would cost.
+    """
+
+    camera: str
+    zones: tuple[Zone, ...] = ()
+    gate: GateSettings = field(default_factory=GateSettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
+    rules: RuleSettings = field(default_factory=RuleSettings)
+    crops: CropSettings = field(default_factory=CropSettings)
+    publish_after_s: float = 10.0
+    baseline_every: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one frame brought. `detections` are the reported ones, with class ids of `card`; None when nobody looked.
+
+    `dropped` says why the detector gave no answer, None when it did or was not asked. `timings_ms` has one entry for each stage
+    that ran: gate, detect (of which invoke), track, rules (with crops).
+    """
+
+    events: list[EventUpdate]
+    detections: Detections | None
+    card: ModelCard | None
+    tracks: list[Track]
+    gate: GateResult
+    dropped: str | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Pipeline:
+    """All stages of one camera; one thread calls `step`, any thread may call `counts`."""
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        detector: Detector,
+        new_id: Callable[[], str],
+        clock_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.settings = settings
+        self.counter = Counter()
+        self._detector = detector
+        self._clock_s = clock_s
+        self._gate = MotionGate(settings.gate)
+        self._tracker = Tracker(settings.tracker)
+        self._rules = ZoneRules(settings.zones, new_id, settings.rules)
+        self._events = VisitEvents(settings.camera, settings.crops, publish_after_s=settings.publish_after_s)
+        self._labels = _Labels()
+        self._baseline = _Baseline(settings.baseline_every)
+
+    def counts(self) -> CameraCounts:
+        """What this camera counted since the start."""
+        return self.counter.read()
+
+    def step(self, frame: Frame) -> StepResult:
+        """Take in one frame; frames must come in order of time. Where the detector fails, this frame alone is lost."""
+        marks = [("gate", self._clock_s())]
+        gate = self._gate.step(frame, active_track=self._tracker.active)
+        self.counter.frame(gate.brightness)
+        answer: Answer | None = None
+        if gate.open:
+            marks.append(("detect", self._clock_s()))
+            try:
+                answer = self._detector.look(frame.picture_bgr)
+            except DetectorError as error:
+                self.counter.drop(error.reason)
+                return StepResult([], None, None, [], gate, error.reason, self._timings(marks))
+        marks.append(("track", self._clock_s()))
+        reported: Detections | None = None
+        tracks: list[Track] = []
+        if answer is not None:
+            sighting, reported = self._labels.sighting(answer)
+            tracks = self._tracker.step(sighting, frame.index, frame.at_s, self._labels.names).tracks
+            self._count(frame, gate, reported)
+        marks.append(("rules", self._clock_s()))
+        moment = Moment(frame.index, frame.at_s, frame.wall_s, frame.width_px, frame.height_px)
+        events = self._events.step(frame, self._rules.step(tracks, moment), self._labels.threshold)
+        self.counter.events(sum(update.kind == "start" for update in events))
+        timings = self._timings(marks)
+        if answer is not None:
+            timings["invoke"] = answer.invoke_ms
+        return StepResult(events, reported, answer.card if answer else None, tracks, gate, None, timings)
+
+    def finish(self) -> list[EventUpdate]:
+        """The source ended: the ends of all open events, which stay marked as open."""
+        self._tracker.finish(self._labels.names)
+        return self._events.finish(self._rules.finish(), self._labels.threshold)
+
+    def _count(self, frame: Frame, gate: GateResult, reported: Detections) -> None:
+        self.counter.answered(len(reported))
+        if gate.moved:
+            self.counter.gated(brightness_of(gate.brightness), self._baseline.bytes_of(frame), found=len(reported) > 0)
+
+    def _timings(self, marks: list[tuple[str, float]]) -> dict[str, float]:
+        ends = [at_s for _, at_s in marks[1:]] + [self._clock_s()]
+        return {name: (end_s - start_s) * 1e3 for (name, start_s), end_s in zip(marks, ends, strict=True)}
+
+
+class _Baseline:
+    """The size of a gated frame as JPEG, encoded for one frame in `every` and taken as the same for those between."""
+
+    def __init__(self, every: int) -> None:
+        self._every = max(1, every)
+        self._seen = 0
+        self._last_bytes = 0
+
+    def bytes_of(self, frame: Frame) -> int:
+        if self._seen % self._every == 0:
+            self._last_bytes = len(encode_jpeg(frame.picture_bgr, BASELINE_QUALITY))
+        self._seen += 1
+        return self._last_bytes
+
+
+class _Labels:
+    """One numbering of labels for all models that ever answer: tracks live on when the model is switched."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._card: ModelCard | None = None
+        self._ids: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._thresholds: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+
+    def threshold(self, label: str) -> float:
+        """The score that the present model's card reports this label from."""
+        if self._card is None:
+            return 0.0
+        return self._card.thresholds.per_class.get(label, self._card.thresholds.score)
+
+    def sighting(self, answer: Answer) -> tuple[Sighting, Detections]:
+        """An answer as the tracker takes it, and the detections that are reported. Boxes without area or label are left out."""
+        if answer.card is not self._card:
+            self._learn(answer.card)
+        found = answer.detections
+        ids = found.class_id
+        named = (ids >= 0) & (ids < len(self._ids))
+        named[named] = self._ids[ids[named]] >= 0
+        named &= (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(axis=1) & np.isfinite(found.xyxy).all(axis=1)
+        found = found[named]
+        strong = found.confidence >= self._thresholds[found.class_id]
+        return Sighting(found.xyxy, found.confidence, self._ids[found.class_id], strong), found[strong]
+
+    def _learn(self, card: ModelCard) -> None:
+        self._card = card
+        numbers = {name: number for number, name in enumerate(self.names)}
+        ids = []
+        for label in card.labels:
+            if label in UNUSED_LABELS:
+                ids.append(-1)
+                continue
+            if label not in numbers:
+                numbers[label] = len(self.names)
+                self.names.append(label)
+            ids.append(numbers[label])
+        self._ids = np.array(ids, np.int32)
+        self._thresholds = np.array([self.threshold(label) for label in card.labels], np.float32)
