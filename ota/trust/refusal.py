@@ -1,4 +1,4 @@
-"""The refusal as trust's callers know it. It is defined below, with the bundle, because the bundle's reader refuses by value too."""
+"""The refusal as trust's callers know it. Defined below, with the bundle, because its reader refuses by value too."""
 
 from ota.bundle.errors import Refusal
 
