@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # Every folder with routes: ``api.operator`` stands on the operator door, ``api.device`` on the device door.
 FOLDERS = (
     "accounts", "audit", "enrolment", "inventory", "configuration", "blobs", "releases", "rollouts", "experiments",
-    "telemetry", "alerts", "logs", "detections", "verification", "planner", "ingest", "dashboard",
+    "telemetry", "alerts", "logs", "detections", "verification", "planner", "overview", "ingest", "dashboard",
 )  # fmt: skip
 
 SIGN_IN_LIMIT = "60 per minute"

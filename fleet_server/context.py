@@ -2,28 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
 
 from fleet_server.blobs.store import BlobStore
 from fleet_server.database import Database
 from fleet_server.settings import Settings
-from ota.wire.assignments import Signed
+from ota.trust.key_types import Signer
 
 if TYPE_CHECKING:
     from ota.trust.repository_disk import Repository
-
-
-class Signer(Protocol):
-    """The online assignment key: signs what the server tells a device (assignments, states, the time)."""
-
-    @property
-    def keyid(self) -> str:
-        """The TUF key id under which the key stands in the signed ``assignment-keys.json``."""
-
-    def sign(self, payload: bytes) -> Signed:
-        """One signature over the payload's UTF-8 bytes."""
 
 
 CertificateOf = Callable[[Mapping[str, Any]], bytes | None]
@@ -39,6 +28,7 @@ class Context:
     blobs: BlobStore
     repository: "Repository"
     signer: Signer
+    """The online assignment key; ``ota.trust.assignment.sign_payload(message, signer)`` gives the wire's ``Signed``."""
     clock: Callable[[], float]
     """Seconds since 1970."""
     certificate_of: CertificateOf

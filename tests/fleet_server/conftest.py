@@ -6,14 +6,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from flask.testing import FlaskClient
 
 from fleet_server.accounts import service as accounts
@@ -23,7 +21,7 @@ from fleet_server.context import Context
 from fleet_server.database import Base, Database
 from fleet_server.enrolment.identity import peer_certificate
 from fleet_server.settings import Settings
-from ota.wire.assignments import Signed
+from ota.trust.key_types import CryptoSigner
 
 NOW_S = 1_790_000_000.0
 PASSWORD = "correct horse battery"
@@ -40,19 +38,6 @@ class Clock:
 
     def forward(self, seconds: float) -> None:
         self.now_s += seconds
-
-
-@dataclass
-class TestSigner:
-    """A real P-256 key; its key id is made up."""
-
-    __test__ = False
-    keyid: str = "0123456789abcdef"
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
-
-    def sign(self, payload: bytes) -> Signed:
-        signature = self.key.sign(payload, ec.ECDSA(hashes.SHA256()))
-        return Signed(payload=payload.decode(), keyid=self.keyid, signature=signature.hex())
 
 
 def _postgres_bin() -> Path | None:
@@ -156,7 +141,7 @@ def make_context(settings: Settings, database: Database, clock: Clock, repositor
     """A context over real parts."""
     blobs = DiskBlobStore(settings.data_dir / "blobs", secret=b"s" * 32, base_url=settings.device_url, clock=clock)
     return Context(
-        settings=settings, database=database, blobs=blobs, repository=repository, signer=TestSigner(), clock=clock,
+        settings=settings, database=database, blobs=blobs, repository=repository, signer=CryptoSigner.generate_ecdsa(), clock=clock,
         certificate_of=peer_certificate, web_secret=b"w" * 32,
     )  # fmt: skip
 
@@ -191,13 +176,15 @@ SignIn = Callable[[str], FlaskClient]
 def sign_in(server: Context) -> SignIn:
     """``sign_in(role)`` gives a client of the operator door with a bearer token of that role ("" for nobody)."""
     app = create_operator_app(server)
+    made_names: list[str] = []
 
     def client(role: str) -> FlaskClient:
         made = app.test_client()
         if not role:
             return made
         with server.database.write() as session:
-            name = f"{role}-1"
+            made_names.append(role)
+            name = f"{role}-{made_names.count(role)}"
             # Hashing is slow on purpose and has its own tests.
             accounts.add_operator(session, name=name, password_hash="$argon2id$", role=role, now_s=server.clock())
             grant = accounts.open_grant(
@@ -209,4 +196,4 @@ def sign_in(server: Context) -> SignIn:
     return client
 
 
-__all__ = ["Base", "Clock", "DeviceDoor", "SignIn", "TestSigner", "make_context"]
+__all__ = ["Base", "Clock", "DeviceDoor", "SignIn", "make_context"]

@@ -1,0 +1,123 @@
+"""A device as everybody outside this folder sees it: the JSON of the operator API."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fleet_server.inventory.tables import DeviceRow, DeviceStateRow
+
+DEFAULT_ONLINE_WITHIN_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorUse:
+    """``wanted``: what the board has (edgetpu or cpu); ``running``: what is used (None: not yet heard); why they differ."""
+
+    wanted: str
+    running: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRelease:
+    """What a device runs, by its own word."""
+
+    name: str
+    version: str
+    release: str
+    bundle_sha256: str
+    variant: str
+    slot: str
+    variant_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentState:
+    """The last step of the last deployment that the device reported."""
+
+    state: str
+    reason: str
+    detail: str
+    target: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSummary:
+    """The certificate that was issued last."""
+
+    serial: str
+    not_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device. ``state`` is online, offline, pending (enrolled but never heard) or revoked; ``facts`` a wire BoardFacts."""
+
+    id: str
+    name: str
+    group: str
+    state: str
+    last_seen_s: float | None
+    profile: str
+    board_model: str
+    serial: str
+    facts: dict[str, Any]
+    accelerator: AcceleratorUse
+    runtime: str | None
+    running: RunningRelease | None
+    deployment: DeploymentState | None
+    wanted: str | None
+    log_level: str
+    log_level_until_s: float | None
+    heartbeat: dict[str, Any] | None
+    enrolled_s: float
+    certificate: CertificateSummary
+    held: str | None
+
+
+def state_of(revoked_s: float | None, last_seen_s: float | None, mqtt_online: bool, now_s: float, within_s: float) -> str:
+    """online, offline, pending or revoked. Clocks of devices play no part: ``last_seen_s`` is the server's."""
+    if revoked_s is not None:
+        return "revoked"
+    if mqtt_online or (last_seen_s is not None and last_seen_s >= now_s - within_s):
+        return "online"
+    return "pending" if last_seen_s is None else "offline"
+
+
+def to_device(row: DeviceRow, state: DeviceStateRow, now_s: float, within_s: float) -> Device:
+    """The two rows of a device as one value."""
+    heartbeat = state.heartbeat or {}
+    running = RunningRelease(**state.running) if state.running else None
+    if running is not None and state.variant_reason_of == running.bundle_sha256:
+        running = replace(running, variant_reason=state.variant_reason)
+    beating = heartbeat.get("running") or {}
+    return Device(
+        id=row.id,
+        name=row.name,
+        group=row.group,
+        state=state_of(row.revoked_s, state.last_seen_s, state.mqtt_online, now_s, within_s),
+        last_seen_s=state.last_seen_s,
+        profile=row.profile,
+        board_model=row.board_model,
+        serial=row.serial,
+        facts=row.facts,
+        accelerator=_accelerator(row.facts, beating.get("accelerator"), str(heartbeat.get("accelerator_reason", ""))),
+        runtime=beating.get("runtime"),
+        running=running,
+        deployment=DeploymentState(**state.deployment) if state.deployment else None,
+        wanted=row.wanted,
+        log_level=str(heartbeat.get("log_level", "info")),
+        log_level_until_s=heartbeat.get("log_level_until_s"),
+        heartbeat=state.heartbeat,
+        enrolled_s=row.enrolled_s,
+        certificate=CertificateSummary(row.certificate_serial, row.certificate_not_after_s),
+        held=row.held,
+    )
+
+
+def _accelerator(facts: dict[str, Any], running: str | None, reason: str) -> AcceleratorUse:
+    present = [each for each in facts.get("accelerators", []) if each.get("present")]
+    wanted = "edgetpu" if any(str(each.get("kind", "")).startswith("edgetpu") for each in present) else "cpu"
+    if not reason:
+        reason = next((str(each["reason"]) for each in present if not each.get("usable") and each.get("reason")), "")
+    return AcceleratorUse(wanted, running, reason)
