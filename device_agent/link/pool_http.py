@@ -1,0 +1,79 @@
+"""A urllib3 pool whose connections are counted byte by byte, and the translation of its errors into ours."""
+
+import email.utils
+import ssl
+import time
+from typing import Any
+
+import urllib3
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+
+from device_agent.errors import AgentError, ServerUnavailableError, UntrustedServerError
+from device_agent.link.socket_bytes_linux import ByteCount, SocketMeter
+
+
+def counted_pool(
+    host: str, port: int, context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout
+) -> HTTPSConnectionPool:
+    """A pool of at most two kept connections to one server; no redirects, no retries of its own (the senders decide those)."""
+
+    class CountedConnection(HTTPSConnection):
+        """Reads the kernel's counters after each answer and before closing."""
+
+        _meter: SocketMeter | None = None
+
+        def connect(self) -> None:
+            """Connect, and count from the handshake on."""
+            super().connect()
+            self._meter = SocketMeter(count)
+
+        def getresponse(self) -> Any:
+            """The answer's head; by now the whole request was sent."""
+            response = super().getresponse()
+            if self._meter is not None:
+                self._meter.read(self.sock)
+            return response
+
+        def close(self) -> None:
+            """Count what came since, then close."""
+            if self._meter is not None:
+                self._meter.read(self.sock)
+            super().close()
+
+    pool = HTTPSConnectionPool(host, port, maxsize=2, block=False, timeout=timeout, retries=False, ssl_context=context)
+    pool.ConnectionCls = CountedConnection  # urllib3 names this as the way to change it
+    return pool
+
+
+def translate(error: Exception, where: str) -> AgentError:
+    """A urllib3 or socket error as one of ours, in words for a person."""
+    text = str(error)
+    if isinstance(error, urllib3.exceptions.SSLError | ssl.SSLError) or "SSL" in type(error).__name__:
+        if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text or "doesn't match" in text:
+            return UntrustedServerError(
+                f"{where} shows a certificate that the pinned authority did not issue: {_reason(text)}",
+                "check server.url and server.ca_file; if both are right, somebody stands between",
+            )
+        return ServerUnavailableError(f"{where}: the TLS connection failed: {_reason(text)}")
+    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        return ServerUnavailableError(f"{where} did not answer in time")
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return ServerUnavailableError(f"{where} cannot be reached: {_reason(text)}")
+    return ServerUnavailableError(f"{where}: the connection broke: {_reason(text)}")
+
+
+def _reason(text: str) -> str:
+    return text.rsplit("] ", 1)[-1].rsplit(": ", 1)[-1].strip("()'\" ")[:200] or text[:200]
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Retry-After as seconds: a number or a date; None where there is none that can be read."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,228 @@
+"""Every setting of the agent, with its unit and default. Read from agent.toml; all faults are reported at once. Pure."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from device_agent.errors import SettingsError
+from device_agent.settings_table import section
+
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+NotNegative = Annotated[float, Meta(ge=0, le=1e9)]
+PositiveInt = Annotated[int, Meta(ge=1, le=2**40)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+ShortName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9 _.-]+$")]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+MAX_CAMERAS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentSection:
+    """``[agent]``: where the agent keeps everything, and where it reads the board's facts.
+
+    data_dir: folder of identity, state, slots, spool and logs; made when missing. board_root: root of /proc and /sys that the
+    board is detected from, default "/". name: shown on the board's own output, default none. log_level: default info.
+    """
+
+    data_dir: Path
+    board_root: Path = Path("/")
+    name: str = ""
+    log_level: Level = "info"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerSection:
+    """``[server]``: the fleet server.
+
+    url: https://host:port of the device door. ca_file: PEM of the authority that is pinned. claim_file: the one-time token,
+    removed after enrolment; needed until then. poll_s: seconds between polls until the server says otherwise, default 1800.
+    timeout_s: seconds for connecting and for each wait for bytes, default 20.
+    """
+
+    url: Annotated[str, Meta(pattern=r"^https://[^\s/]+(/.*)?$")]
+    ca_file: Path
+    claim_file: Path | None = None
+    poll_s: Positive = 1800.0
+    timeout_s: Positive = 20.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FactorySection:
+    """``[factory]``: what the board runs before the first update, and the trust that it starts with.
+
+    bundle: the signed bundle file (``.rookery``). root: the TUF root metadata that this board trusts first.
+    """
+
+    bundle: Path
+    root: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CameraSection:
+    """``[[camera]]``: one source of frames.
+
+    name: unique. source: film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL or picamera2. pacing: live
+    (the latest frame wins, default) or recorded (every frame). loop: begin again at the end, default false. fps: frames per
+    second that are processed at most, default as the source has.
+    """
+
+    name: ShortName
+    source: Annotated[str, Meta(min_length=1, max_length=1000)]
+    pacing: Literal["live", "recorded"] = "live"
+    loop: bool = False
+    fps: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorSection:
+    """``[detector]``: the inference.
+
+    threads: of the interpreter, default 2. child: run it in a child process that may die alone, default true.
+    reply_deadline_ms: a child that is silent for longer is killed, default 2000. load_deadline_s: to load a model, default 60.
+    """
+
+    threads: Annotated[int, Meta(ge=1, le=64)] = 2
+    child: bool = True
+    reply_deadline_ms: Positive = 2000.0
+    load_deadline_s: Positive = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZoneSection:
+    """``[[zone]]``: where something must stay to become an event.
+
+    camera: its name. polygon: three or more [x, y] as fractions 0 to 1. classes: labels that count, default all. dwell_s: seconds
+    of stay before the event, default 0.
+    """
+
+    camera: ShortName
+    name: ShortName
+    polygon: Annotated[list[tuple[Share, Share]], Meta(min_length=3, max_length=100)]
+    classes: list[str] = field(default_factory=list)
+    dwell_s: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialSection:
+    """``[trial]``: when a new model has shown enough on this board.
+
+    min_gated_frames: frames with motion before its behaviour is judged, default 50. deadline_s: longest trial, default 86400;
+    then it commits marked *behaviour unseen*. min_rate_ratio: least share of this board's own detection rate, default 0.5.
+    min_fps_ratio: least share of the frame rate before, default 0.7. max_crashes: of the detector during the trial, default 2.
+    """
+
+    min_gated_frames: PositiveInt = 50
+    deadline_s: Positive = 86400.0
+    min_rate_ratio: Share = 0.5
+    min_fps_ratio: Share = 0.7
+    max_crashes: Annotated[int, Meta(ge=0, le=1000)] = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpoolSection:
+    """``[spool]``: the outbox. max_bytes: its budget, default 256 MiB. min_free_bytes: left free on the disk, default 64 MiB."""
+
+    max_bytes: PositiveInt = 256 * 1024 * 1024
+    min_free_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TelemetrySection:
+    """``[telemetry]``: heartbeat_s: seconds between heartbeats by broker, default 30; https_heartbeat_s: without one, 120."""
+
+    heartbeat_s: Positive = 30.0
+    https_heartbeat_s: Positive = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogsSection:
+    """``[logs]``: ring_bytes: size of the ring on disk, default 4 MiB. upload_level: lines from this level on go to the server
+    (in a debug session all do), default warning. max_lines_per_s: rate limit, default 50."""
+
+    ring_bytes: Annotated[int, Meta(ge=64 * 1024, le=2**32)] = 4 * 1024 * 1024
+    upload_level: Level = "warning"
+    max_lines_per_s: Positive = 50.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All of agent.toml. ``policy``: the board's own file of what is allowed; None means the built-in, strictest policy."""
+
+    agent: AgentSection
+    server: ServerSection
+    factory: FactorySection
+    cameras: tuple[CameraSection, ...]
+    zones: tuple[ZoneSection, ...] = ()
+    detector: DetectorSection = DetectorSection()
+    trial: TrialSection = TrialSection()
+    spool: SpoolSection = SpoolSection()
+    telemetry: TelemetrySection = TelemetrySection()
+    logs: LogsSection = LogsSection()
+    policy: Path | None = None
+
+
+SECTIONS: dict[str, type] = {
+    "agent": AgentSection,
+    "server": ServerSection,
+    "factory": FactorySection,
+    "detector": DetectorSection,
+    "trial": TrialSection,
+    "spool": SpoolSection,
+    "telemetry": TelemetrySection,
+    "logs": LogsSection,
+}
+LISTS: dict[str, tuple[str, type]] = {"camera": ("cameras", CameraSection), "zone": ("zones", ZoneSection)}
+REQUIRED = ("agent", "server", "factory", "camera")
+
+
+def parse(text: str, source: Path) -> Settings:
+    """agent.toml as text; ``source`` is its path (for words, and as the base of relative paths). Raises SettingsError."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(str(source), [f"not TOML: {error}"]) from None
+    base = source.parent
+    faults = [f"[{name}] is missing" for name in REQUIRED if name not in table]
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in SECTIONS:
+            values[name] = section(SECTIONS[name], value, name, base, faults)
+        elif name in LISTS:
+            values[LISTS[name][0]] = _listed(name, value, base, faults)
+        elif name == "policy" and isinstance(value, str):
+            values["policy"] = base / value
+        else:
+            faults.append(f"{name} is not a setting of agent.toml")
+    faults += _cross_checks(values)
+    if faults:
+        raise SettingsError(str(source), faults)
+    return Settings(**values)
+
+
+def _listed(name: str, value: Any, base: Path, faults: list[str]) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        faults.append(f"{name} must be written as [[{name}]]")
+        return ()
+    kind = LISTS[name][1]
+    made = [section(kind, entry, f"{name}[{number}]", base, faults) for number, entry in enumerate(value, start=1)]
+    return tuple(entry for entry in made if entry is not None)
+
+
+def _cross_checks(values: Mapping[str, Any]) -> list[str]:
+    """What no single key shows: names that must differ or must exist."""
+    faults = []
+    names = [camera.name for camera in values.get("cameras", ())]
+    faults += [f"two cameras are called {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
+    if len(names) > MAX_CAMERAS:
+        faults.append(f"{len(names)} cameras, at most {MAX_CAMERAS} share one detector")
+    zones = [(zone.camera, zone.name) for zone in values.get("zones", ())]
+    for number, (camera, zone_name) in enumerate(zones, start=1):
+        if names and camera not in names:
+            faults.append(f"zone[{number}].camera: there is no camera {camera!r}")
+        if zones.index((camera, zone_name)) != number - 1:
+            faults.append(f"zone[{number}].name: camera {camera!r} has two zones called {zone_name!r}")
+    return faults

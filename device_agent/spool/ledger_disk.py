@@ -1,0 +1,68 @@
+"""What the outbox must remember of entries that are gone: numbers used, batches sent, what was given up and why."""
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from device_agent.durable_disk import remove_leftovers, write_whole
+
+log = logging.getLogger(__name__)
+
+
+class _State(msgspec.Struct, kw_only=True):
+    """``used``: stream -> highest number whose file may be gone. ``counter``: report batches sent. ``evicted``: by reason."""
+
+    used: dict[str, int] = {}
+    counter: int = 0
+    evicted: dict[str, int] = {}
+
+
+class Ledger:
+    """``state.json`` of the outbox. Where it is lost, the server's mark repairs the numbers (see ``Outbox.stored``)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "state.json"
+        remove_leftovers(folder)
+        self._state = _State()
+        try:
+            self._state = msgspec.json.decode(self._path.read_bytes(), type=_State)
+        except FileNotFoundError:
+            pass
+        except (msgspec.DecodeError, OSError) as error:
+            log.error("spool: state.json cannot be read (%s); numbers are taken from the server's mark", error)
+            self._path.replace(folder / "quarantine" / "state.json")
+
+    def used(self, stream: str) -> int:
+        """Highest number of this stream that may have no file any more."""
+        return self._state.used.get(stream, 0)
+
+    def raise_used(self, stream: str, number: int) -> None:
+        """Remember durably that ``number`` is used up. Raises OSError, remembering nothing, where the disk cannot be written."""
+        before = self.used(stream)
+        if number <= before:
+            return
+        self._state.used[stream] = number
+        try:
+            self._write()
+        except OSError:
+            self._state.used[stream] = before
+            raise
+
+    def next_counter(self) -> int:
+        """Number of the next report batch, durable before it is returned."""
+        self._state.counter += 1
+        self._write()
+        return self._state.counter
+
+    def count(self, reason: str) -> None:
+        """One entry was given up for this reason; written with the next durable change (a lost count costs nothing)."""
+        self._state.evicted[reason] = self._state.evicted.get(reason, 0) + 1
+
+    @property
+    def evicted(self) -> dict[str, int]:
+        """Entries given up so far, by reason."""
+        return dict(self._state.evicted)
+
+    def _write(self) -> None:
+        write_whole(self._path, msgspec.json.encode(self._state))

@@ -1,0 +1,286 @@
+"""The durable outbox on disk: one file per entry, forgotten only when the server has said *stored*.
+
+A sequence number is used once: it becomes visible to anyone only after its file is on disk, and the highest number that no longer
+has a file stands in ``state.json`` before that file goes. So the next number is always max(state, files) + 1.
+"""
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from device_agent.durable_disk import remove_leftovers, sync_folder, write_whole
+from device_agent.errors import DiskFullError
+from device_agent.spool import retention
+from device_agent.spool.entry import Crop, Header, TornEntryError, frame_of, header_of, line_of, pack, unpack
+from device_agent.spool.ledger_disk import Ledger
+from device_agent.spool.retention import Candidate
+from ota.wire.deployments import DeploymentReport
+from ota.wire.events import Event
+from ota.wire.heartbeat import SpoolHealth
+
+STREAMS = ("events", "reports")
+SUFFIX = ".entry"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An entry that waits for the server, proved by its digest."""
+
+    header: Header
+    crops: list[Crop]
+
+
+@dataclass(slots=True)
+class _Known:
+    path: Path
+    size_bytes: int
+    created_s: float
+    priority: int
+    score: float
+
+
+class Outbox:
+    """All entries under ``folder``. Methods may be called from any thread; an entry is durable when ``add_*`` returns.
+
+    ``max_bytes`` is the budget of the files here, ``min_free_bytes`` the reserve that the disk keeps for others. ``changed`` is
+    called (without a lock held) after an entry was added.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        min_free_bytes: int,
+        now: Callable[[], float] = time.time,
+        free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+    ) -> None:
+        self.folder = folder
+        self.changed: Callable[[], None] = lambda: None
+        self._max_bytes, self._min_free_bytes = max_bytes, min_free_bytes
+        self._now, self._free_bytes = now, free_bytes
+        self._lock = threading.RLock()
+        self._known: dict[str, dict[int, _Known]] = {stream: {} for stream in STREAMS}
+        self._used_bytes = 0
+        self._quarantine = folder / "quarantine"
+        for sub in (*STREAMS, "quarantine"):
+            (folder / sub).mkdir(parents=True, exist_ok=True)
+        self._ledger = Ledger(folder)
+        for stream in STREAMS:
+            self._scan(stream)
+
+    # -- adding ---------------------------------------------------------------------------------------------------------
+
+    def add_event(self, event: Event, crops: Sequence[Crop], *, priority: int = 0) -> int | None:
+        """Keep an event and its crops; ``event.sequence`` and ``event.crops`` are filled in here and at sending.
+
+        Returns its number, or None where it had to be given up (no room, and nothing of less value here): counted then.
+        """
+        message = msgspec.to_builtins(msgspec.structs.replace(event, sequence=0, crops=[]))
+        return self._add("events", message, crops, priority, event.score)
+
+    def add_report(self, report: DeploymentReport) -> int:
+        """Keep a report; ``report.sequence`` is filled in here. Raises DiskFullError when not even that fits."""
+        number = self._add("reports", msgspec.to_builtins(report), (), 0, 1.0)
+        if number is None:
+            raise DiskFullError("a report could not be kept: the disk is full", "free some space on the board")
+        return number
+
+    def _add(self, stream: str, message: dict[str, Any], crops: Sequence[Crop], priority: int, score: float) -> int | None:
+        bodies = [crop.jpeg for crop in crops if crop.jpeg is not None]
+        lines = [line_of(crop) for crop in crops]
+        with self._lock:
+            number = self._next(stream)
+            created_s = self._now()
+            header = Header(
+                stream=stream,
+                sequence=number,
+                created_s=created_s,
+                priority=priority,
+                score=score,
+                message=message | {"sequence": number},
+                crops=lines,
+            )
+            data = pack(header, bodies)
+            newcomer = Candidate(stream, number, len(data), priority, score, 0.0)
+            if not self._make_room(newcomer) or not self._write(newcomer, data, created_s):
+                self._ledger.count("no_room")
+                return None
+        self.changed()
+        return number
+
+    def _write(self, newcomer: Candidate, data: bytes, created_s: float) -> bool:
+        path = self._path(newcomer.stream, newcomer.sequence)
+        for last_try in (False, True):
+            try:
+                write_whole(path, data)
+            except OSError as error:
+                # The reserve was a guess and another program was quicker: give up something of less value once, then this entry.
+                if last_try or not self._evict(newcomer, len(data), "disk_full"):
+                    log.warning("spool: entry given up, the disk cannot be written: %s", error)
+                    return False
+            else:
+                break
+        self._known[newcomer.stream][newcomer.sequence] = _Known(path, len(data), created_s, newcomer.priority, newcomer.score)
+        self._used_bytes += len(data)
+        return True
+
+    def _make_room(self, newcomer: Candidate) -> bool:
+        need = self._over(newcomer.size_bytes)
+        if need == 0:
+            return True
+        self._evict(newcomer, need, "budget")
+        # A report may dip into the reserve that events must leave alone: the reserve is there for such moments.
+        return newcomer.stream == "reports" or self._over(newcomer.size_bytes) == 0
+
+    def _over(self, incoming_bytes: int) -> int:
+        return retention.over_budget_bytes(
+            self._used_bytes,
+            incoming_bytes,
+            self._free_bytes(self.folder),
+            max_bytes=self._max_bytes,
+            min_free_bytes=self._min_free_bytes,
+        )
+
+    def _evict(self, newcomer: Candidate, need_bytes: int, reason: str) -> bool:
+        now_s = self._now()
+        candidates = [
+            Candidate(stream, number, k.size_bytes, k.priority, k.score, now_s - k.created_s)
+            for stream, entries in self._known.items()
+            for number, k in entries.items()
+        ]
+        chosen = retention.choose(candidates, need_bytes, below=newcomer)
+        for entry in chosen:
+            self._ledger.count(reason)
+            log.warning("spool: %s %d given up (%s)", entry.stream, entry.sequence, reason)
+        for stream in STREAMS:
+            self._remove(stream, [c.sequence for c in chosen if c.stream == stream])
+        return bool(chosen)
+
+    # -- sending --------------------------------------------------------------------------------------------------------
+
+    def waiting(self, stream: str, limit: int) -> list[Waiting]:
+        """The oldest entries of a stream in order; what turns out torn is quarantined and left out."""
+        found: list[Waiting] = []
+        with self._lock:
+            numbers = sorted(self._known[stream])[:limit]
+            for number in numbers:
+                path = self._known[stream][number].path
+                try:
+                    header, crops = unpack(path.read_bytes())
+                except (TornEntryError, OSError) as error:
+                    self._quarantine_file(stream, number, path, str(error))
+                else:
+                    found.append(Waiting(header, crops))
+        return found
+
+    def stored(self, stream: str, mark: int, refused: dict[str, str] | None = None) -> None:
+        """The server has committed everything up to ``mark``: forget it. ``refused`` can never be stored: counted, forgotten."""
+        for number, reason in (refused or {}).items():
+            log.warning("spool: the server refused %s %s: %s", stream, number, reason)
+            self._ledger.count("refused")
+        with self._lock:
+            if mark >= self._next(stream):
+                self._jump(stream, mark)
+                return
+            self._remove(stream, [number for number in self._known[stream] if number <= mark])
+
+    def give_up(self, stream: str, number: int, reason: str) -> None:
+        """Put one entry aside that the server will never take; it stays in quarantine for a person to look at."""
+        with self._lock:
+            known = self._known[stream].get(number)
+            if known is not None:
+                self._quarantine_file(stream, number, known.path, reason)
+
+    def next_counter(self) -> int:
+        """A number that rises with every report batch this device ever sent; durable before it is returned."""
+        with self._lock:
+            return self._ledger.next_counter()
+
+    def count(self, stream: str) -> int:
+        """How many entries of a stream wait."""
+        return len(self._known[stream])
+
+    def health(self) -> SpoolHealth:
+        """What waits here, for the heartbeat."""
+        with self._lock:
+            created = [k.created_s for entries in self._known.values() for k in entries.values()]
+            return SpoolHealth(
+                items=len(created),
+                bytes=self._used_bytes,
+                oldest_age_s=max(0.0, self._now() - min(created)) if created else 0.0,
+                quarantined=sum(1 for _ in self._quarantine.glob(f"*{SUFFIX}")),
+                evicted=self._ledger.evicted,
+            )
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _next(self, stream: str) -> int:
+        return max([self._ledger.used(stream), *self._known[stream]]) + 1
+
+    def _path(self, stream: str, number: int) -> Path:
+        return self.folder / stream / f"{number:012d}{SUFFIX}"
+
+    def _jump(self, stream: str, mark: int) -> None:
+        """The server knows higher numbers than this disk (it was wiped or restored): continue above them, losing nothing here."""
+        used = self._next(stream) - 1
+        log.warning("spool: the server has %s up to %d, this board had used %d; numbers go on above", stream, mark, used)
+        waiting = self.waiting(stream, len(self._known[stream]))
+        self._ledger.raise_used(stream, mark)
+        for offset, entry in enumerate(waiting, start=1):
+            number = mark + offset
+            header = msgspec.structs.replace(entry.header, sequence=number, message=entry.header.message | {"sequence": number})
+            data = pack(header, [c.jpeg for c in entry.crops if c.jpeg is not None])
+            candidate = Candidate(stream, number, len(data), header.priority, header.score, 0.0)
+            self._write(candidate, data, header.created_s)
+        self._remove(stream, [number for number in self._known[stream] if number <= mark])
+
+    def _remove(self, stream: str, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        highest = max(numbers)
+        # On a full disk the ledger cannot be written before something is removed: the highest file goes last, in its stead.
+        for number in sorted(numbers):
+            if number == highest:
+                self._ledger.raise_used(stream, number)
+            known = self._known[stream].pop(number)
+            self._used_bytes -= known.size_bytes
+            known.path.unlink(missing_ok=True)
+
+    def _quarantine_file(self, stream: str, number: int, path: Path, why: str) -> None:
+        log.warning("spool: %s %d is put aside: %s", stream, number, why)
+        target = self._quarantine / f"{stream}-{path.name}"
+        if path.exists():
+            path.replace(target)
+            sync_folder(self._quarantine)
+        known = self._known[stream].pop(number, None)
+        if known is not None:
+            self._used_bytes -= known.size_bytes
+        self._ledger.raise_used(stream, number)
+
+    def _scan(self, stream: str) -> None:
+        folder = self.folder / stream
+        remove_leftovers(folder)
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            number = int(path.stem) if path.stem.isdigit() else 0
+            try:
+                size = path.stat().st_size
+                with path.open("rb") as file:
+                    beginning = file.read(64 * 1024)
+                frame = frame_of(beginning)
+                if frame.total_bytes != size or number == 0:
+                    raise TornEntryError(f"{size} bytes instead of {frame.total_bytes}")
+                header = header_of(beginning)
+            except (TornEntryError, OSError) as error:
+                self._quarantine_file(stream, number, path, str(error))
+                continue
+            self._known[stream][number] = _Known(path, size, header.created_s, header.priority, header.score)
+            self._used_bytes += size

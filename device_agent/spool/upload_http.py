@@ -1,0 +1,182 @@
+"""Empties the outbox into the server: slot, PUT, batch, and forget what is *stored*."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from device_agent.errors import AgentError, ServerRefusedError
+from device_agent.spool.entry import Crop
+from device_agent.spool.spool_disk import Outbox, Waiting
+from ota.wire.deployments import DeploymentReport, ReportBatch
+from ota.wire.enrolment import BoardFacts
+from ota.wire.events import CropRef, Event, EventBatch, Stored, UploadRequest, UploadSlot
+
+BATCH_ENTRIES = 40
+"""Entries per batch: with two crops each far below the wire's limit, and little enough to read into memory on a Zero 2 W."""
+UNSTORABLE = (400, 413, 422)
+"""Answers that say: these bytes will never be taken."""
+log = logging.getLogger(__name__)
+
+
+class Door(Protocol):
+    """What the sender needs of the server; each method raises ServerUnavailableError or ServerRefusedError."""
+
+    def upload_slot(self, request: UploadRequest) -> UploadSlot:
+        """Ask for a place for one blob."""
+        ...
+
+    def put_blob(self, slot: UploadSlot, data: bytes) -> None:
+        """Put the bytes there; returns also when the same bytes were there already."""
+        ...
+
+    def send_events(self, batch: EventBatch) -> Stored:
+        """Hand over events; the answer is the server's mark after its commit."""
+        ...
+
+    def send_reports(self, batch: ReportBatch) -> Stored:
+        """Hand over reports; the answer is the server's mark after its commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What goes with every report batch: replay and clone guards, slots, the board's facts."""
+
+    highest_seq: int
+    metadata_versions: dict[str, int]
+    slots: dict[str, str]
+    facts: BoardFacts | None
+
+
+class Sender:
+    """Sends the outbox in order. One instance, one thread. The link's errors come out as they are; nothing is forgotten then."""
+
+    def __init__(self, outbox: Outbox, door: Door, *, boot_id: str, standing: Callable[[], Standing]) -> None:
+        self._outbox, self._door, self._boot_id, self._standing = outbox, door, boot_id, standing
+        self._keys: dict[str, str] = {}
+        self._facts_told: BoardFacts | None = None
+        self._slots_told: dict[str, str] | None = None
+
+    def step(self) -> bool:
+        """Send one batch of each stream. True when something still waits. Raises AgentError of the link."""
+        self._send_reports()
+        self._send_events()
+        return any(self._outbox.count(stream) for stream in ("events", "reports"))
+
+    # -- reports --------------------------------------------------------------------------------------------------------
+
+    def _send_reports(self) -> None:
+        entries = self._outbox.waiting("reports", BATCH_ENTRIES)
+        standing = self._standing()
+        news = standing.facts != self._facts_told or standing.slots != self._slots_told
+        if not entries and not news:
+            return
+        self._deliver("reports", entries, lambda part: self._door.send_reports(self._report_batch(part, standing)))
+        self._facts_told, self._slots_told = standing.facts, standing.slots
+
+    def _report_batch(self, entries: list[Waiting], standing: Standing) -> ReportBatch:
+        return ReportBatch(
+            boot_id=self._boot_id,
+            counter=self._outbox.next_counter(),
+            highest_seq=standing.highest_seq,
+            metadata_versions=standing.metadata_versions,
+            slots=standing.slots,
+            facts=standing.facts if standing.facts != self._facts_told else None,
+            reports=[msgspec.convert(entry.header.message, DeploymentReport) for entry in entries],
+        )
+
+    # -- events ---------------------------------------------------------------------------------------------------------
+
+    def _send_events(self) -> None:
+        entries = self._outbox.waiting("events", BATCH_ENTRIES)
+        ready: list[Waiting] = []
+        outage: AgentError | None = None
+        refs: dict[int, list[CropRef]] = {}
+        for entry in entries:
+            try:
+                refs[entry.header.sequence] = self._crop_refs(entry)
+            except AgentError as error:
+                # What is complete still goes; this entry and all behind it wait, because the server's mark is cumulative.
+                outage = error
+                break
+            ready.append(entry)
+        if ready:
+            self._deliver("events", ready, lambda part: self._door.send_events(self._event_batch(part, refs)))
+            for entry in ready:
+                for crop in entry.crops:
+                    self._keys.pop(f"{entry.header.message['id']} {crop.sha256}", None)
+        if outage is not None:
+            raise outage
+
+    def _event_batch(self, entries: list[Waiting], refs: dict[int, list[CropRef]]) -> EventBatch:
+        events = []
+        for entry in entries:
+            event = msgspec.convert(entry.header.message, Event)
+            events.append(msgspec.structs.replace(event, crops=refs[entry.header.sequence]))
+        return EventBatch(boot_id=self._boot_id, events=events)
+
+    def _crop_refs(self, entry: Waiting) -> list[CropRef]:
+        event_id = str(entry.header.message["id"])
+        refs = []
+        for crop in entry.crops:
+            key = self._key_of(event_id, crop)
+            if key is not None:
+                refs.append(
+                    CropRef(
+                        kind=crop.kind,
+                        key=key,
+                        sha256=crop.sha256,
+                        length_bytes=crop.length_bytes,
+                        score=crop.score,
+                        at_s=crop.at_s,
+                        box=crop.box,
+                    )
+                )
+        return refs
+
+    def _key_of(self, event_id: str, crop: Crop) -> str | None:
+        """Where the crop lies in the store, after putting it there; None when the store will never take it."""
+        cached = self._keys.get(f"{event_id} {crop.sha256}")
+        if cached is not None:
+            return cached
+        request = UploadRequest(
+            sha256=crop.sha256, length_bytes=crop.length_bytes, content_type="image/jpeg", purpose="crop", name=event_id
+        )
+        for last_try in (False, True):
+            slot = self._door.upload_slot(request)
+            if not slot.present:
+                if crop.jpeg is None:
+                    log.warning("spool: crop %s of event %s is neither here nor in the store", crop.kind, event_id)
+                    return None
+                try:
+                    self._door.put_blob(slot, crop.jpeg)
+                except ServerRefusedError as refusal:
+                    if refusal.status == 403 and not last_try:
+                        continue  # the slot expired between asking and putting (a slow link): ask for a new one, once
+                    if refusal.status not in (*UNSTORABLE, 409):
+                        raise
+                    log.warning("spool: crop %s of event %s is not taken: %s", crop.kind, event_id, refusal.detail)
+                    return None
+            self._keys[f"{event_id} {crop.sha256}"] = slot.key
+            return slot.key
+        return None
+
+    # -- both -----------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, stream: str, entries: list[Waiting], send: Callable[[list[Waiting]], Stored]) -> None:
+        """Send; where the server cannot take the whole batch, one by one, so that a bad entry does not hold up all others."""
+        try:
+            answer = send(entries)
+        except ServerRefusedError as refusal:
+            if refusal.status not in UNSTORABLE or not entries:
+                raise
+            if len(entries) == 1:
+                self._outbox.give_up(stream, entries[0].header.sequence, f"the server refused it: {refusal.detail}")
+                return
+            for entry in entries:
+                self._deliver(stream, [entry], send)
+            return
+        self._outbox.stored(stream, answer.sequence, answer.refused)
