@@ -1,0 +1,78 @@
+"""Opening key files for the verbs that sign: a passphrase comes from a file, the environment or the keyboard, never from argv."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
+from fleet_server.cli.session import Session
+
+if TYPE_CHECKING:
+    from ota.trust.key_types import Key, Signer
+
+F = TypeVar("F", bound=Callable[..., Any])
+PASSPHRASE_VARIABLE = "ROOKERY_PASSPHRASE"  # noqa: S105  # the name of a variable, not a secret
+
+
+def passphrase_option(command: F) -> F:
+    """``--passphrase-file`` for a verb that opens or makes a key."""
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path),
+        help=f"File whose first line is the passphrase (else {PASSPHRASE_VARIABLE}, else asked).",
+    )(command)
+
+
+def passphrase(session: Session, file: Path | None, what: str) -> bytes:
+    """The passphrase of a key file."""
+    if file is not None:
+        try:
+            return file.read_bytes().splitlines()[0]
+        except (OSError, IndexError) as error:
+            raise CliError(FAILURE, f"cannot read a passphrase from {file}: {error}") from None
+    given = os.environ.get(PASSPHRASE_VARIABLE)
+    return (given if given is not None else session.secret("--passphrase-file", f"passphrase of {what}")).encode()
+
+
+def open_signer(session: Session, path: Path, file: Path | None) -> "Signer":
+    """The signer of a key file; a key in the clear needs no passphrase."""
+    from ota.trust.errors import KeyFileError
+    from ota.trust.keys_disk import load_signer
+
+    try:
+        sealed = b"ENCRYPTED" in path.read_bytes()[:200]
+        return load_signer(path, passphrase(session, file, path.name) if sealed else None)
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read the key {path}: {error.strerror}") from None
+    except KeyFileError as error:
+        raise CliError(CONFLICT, str(error)) from None
+
+
+def read_public_key(path: Path) -> "Key":
+    """A public key file as ``rookery key generate`` writes it."""
+    from ota.trust.errors import TrustError
+    from ota.trust.keys import key_from_dict
+
+    try:
+        return key_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, ValueError, TrustError) as error:
+        raise CliError(CONFLICT, f"{path} is not a public key of ours: {error}", "give the .pub file") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears only when whole."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CliError(FAILURE, f"cannot write {path}: {error.strerror}") from None
