@@ -1,6 +1,6 @@
-"""A model of its own kind: finds patches of one colour. A real implementation of the seam `OpenModel`, for tests that need a sure answer.
+"""A model of its own kind: finds patches of one colour. A real implementation of the seam `OpenModel`.
 
-The model file is text: `BLOB red` or `BLOB blue`; `BLOB red slow` takes a second for each picture, `BLOB red dies` ends its process.
+The model file is text: `BLOB red` or `BLOB blue`; `slow` takes a second for each picture, `dies` ends its process.
 """
 
 import os

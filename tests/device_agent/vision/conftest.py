@@ -64,7 +64,8 @@ def draw():
         @staticmethod
         def two_visits(path, fps=10.0):
             """Two people one after the other, 6 s apart."""
-            return write_film(path, (yard(*[b for b in (walker(t, 10), walker(t, 100)) if b and b[2] - b[0] > 4]) for t in range(150)), fps)
+            seen = ([b for b in (walker(t, 10), walker(t, 100)) if b and b[2] - b[0] > 4] for t in range(150))
+            return write_film(path, (yard(*boxes) for boxes in seen), fps)
 
     return Draw
 

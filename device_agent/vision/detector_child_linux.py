@@ -1,0 +1,138 @@
+"""The inference child: loads models and looks at frames in shared memory, one request after the other.
+
+Started with `python -P -m`, never forked: a fork would carry the agent's threads, camera and accelerator along half alive.
+It ends when its socket closes, and the kernel kills it when the agent dies while it is busy.
+"""
+
+import argparse
+import ctypes
+import importlib
+import json
+import mmap
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from device_agent.vision import detector_wire as wire
+from device_agent.vision.detector import Model, ModelSpec, OpenModel, first_answer
+from device_agent.vision.types import Picture
+from models.card import load_card
+from models.inference.errors import ModelError
+
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve requests until the agent closes the socket."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--slots", type=int, nargs="+", required=True)
+    parser.add_argument("--opener", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    _die_with(arguments.parent)
+    # Ctrl-C and systemd's stop reach the whole group: the agent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with socket.socket(fileno=arguments.socket) as talk:
+        _Server(talk, [_Slot(fd) for fd in arguments.slots], _opener(arguments.opener)).serve()
+    return 0
+
+
+class _Slot:
+    """One shared frame: mapped anew when the agent has made it larger."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._map: mmap.mmap | None = None
+
+    def picture(self, height_px: int, width_px: int) -> Picture:
+        needed = height_px * width_px * 3
+        if self._map is None or len(self._map) < needed:
+            self._map = mmap.mmap(self._fd, os.fstat(self._fd).st_size, prot=mmap.PROT_READ)
+        return np.frombuffer(self._map, np.uint8, needed).reshape(height_px, width_px, 3)
+
+
+class _Server:
+    """Holds the one model that answers."""
+
+    def __init__(self, talk: socket.socket, slots: list[_Slot], open_model: OpenModel) -> None:
+        self._talk = talk
+        self._slots = slots
+        self._open_model = open_model
+        self._model: Model | None = None
+
+    def serve(self) -> None:
+        while (message := self._receive()) is not None:
+            kind, request = message
+            try:
+                reply = self._load(request) if kind == wire.LOAD else self._look(request)
+            except ModelError as error:
+                reply = wire.pack_refused(error)
+            self._talk.sendall(reply)
+
+    def _receive(self) -> tuple[int, dict[str, Any]] | None:
+        header = _exactly(self._talk, wire.HEADER.size)
+        if header is None:
+            return None
+        length, kind = wire.unpack_header(header)
+        payload = _exactly(self._talk, length)
+        return None if payload is None else (kind, json.loads(payload))
+
+    def _load(self, request: dict[str, Any]) -> bytes:
+        """Load a model beside the present one; only when it has answered once does it take its place."""
+        card = load_card(request["card"])
+        new = self._open_model(ModelSpec(Path(request["model"]), card, request["threads"], request["delegate"]))
+        try:
+            first_ms = first_answer(new, card)
+        except ModelError:
+            new.close()
+            raise
+        old, self._model = self._model, new
+        if old is not None:
+            old.close()
+        return wire.pack_ready(wire.Ready(new.runtime, new.accelerator, first_ms))
+
+    def _look(self, request: dict[str, Any]) -> bytes:
+        if self._model is None:
+            raise ModelError("closed", "no model was loaded yet")
+        picture = self._slots[request["slot"]].picture(request["height"], request["width"])
+        found = self._model.detect(picture, threshold=request["threshold"])
+        return wire.pack_found(found, self._model.invoke_ms)
+
+
+def _exactly(talk: socket.socket, count: int) -> bytes | None:
+    """So many bytes, or None when the agent has gone."""
+    parts = bytearray()
+    while len(parts) < count:
+        try:
+            part = talk.recv(count - len(parts))
+        except ConnectionResetError:
+            return None
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def _opener(name: str) -> OpenModel:
+    """The function that loads models, by `module:function`. Named by the agent's own code, never by anything received."""
+    module, _, function = name.partition(":")
+    return cast(OpenModel, getattr(importlib.import_module(module), function))
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel kill this process when the agent dies, also in the middle of an invoke."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What agent and inference child say to each other, as bytes. Pure.
+
+A message is a length (4 bytes, little endian, of what follows), one byte for its kind, and a payload: JSON, or for detections
+packed arrays. Pictures do not travel here; they lie in shared memory.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.inference.errors import REASONS, ModelError
+from models.inference.types import Detections
+
+HEADER = struct.Struct("<IB")
+LOAD, LOOK, READY, FOUND, REFUSED = range(1, 6)
+"""Kinds: load a model and look at slot (agent to child); ready, found and refused (child to agent)."""
+MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
+_FOUND = struct.Struct("<fI")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model was loaded and has answered once, which took `first_ms`."""
+
+    runtime: str
+    accelerator: str
+    first_ms: float
+
+
+def pack(kind: int, payload: bytes) -> bytes:
+    """A whole message."""
+    return HEADER.pack(len(payload) + 1, kind) + payload
+
+
+def pack_json(kind: int, value: dict[str, Any]) -> bytes:
+    """A message with a JSON payload."""
+    return pack(kind, json.dumps(value, separators=(",", ":")).encode())
+
+
+def unpack_header(header: bytes) -> tuple[int, int]:
+    """Length of the payload and kind; raises ValueError for a length that no honest message has."""
+    length, kind = HEADER.unpack(header)
+    if not 1 <= length <= MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a message of {length} bytes")
+    return length - 1, kind
+
+
+def pack_found(found: Detections, invoke_ms: float) -> bytes:
+    """A message with detections."""
+    count = len(found)
+    arrays = (found.xyxy.astype("<f4"), found.confidence.astype("<f4"), found.class_id.astype("<i4"))
+    return pack(FOUND, _FOUND.pack(invoke_ms, count) + b"".join(array.tobytes() for array in arrays))
+
+
+def unpack_found(payload: bytes) -> tuple[Detections, float]:
+    """Detections and the time of the invoke in ms; raises ValueError for bytes that are not what `pack_found` made."""
+    if len(payload) < _FOUND.size:
+        raise ValueError("detections cut short")
+    invoke_ms, count = _FOUND.unpack_from(payload)
+    if len(payload) != _FOUND.size + count * 24:
+        raise ValueError("detections of another length than they say")
+    xyxy = np.frombuffer(payload, "<f4", count * 4, _FOUND.size).reshape(count, 4)
+    confidence = np.frombuffer(payload, "<f4", count, _FOUND.size + count * 16)
+    class_id = np.frombuffer(payload, "<i4", count, _FOUND.size + count * 20)
+    return Detections(xyxy, confidence, class_id), float(invoke_ms)
+
+
+def pack_refused(error: ModelError) -> bytes:
+    """A message with why a model could not be loaded or run."""
+    return pack_json(REFUSED, {"reason": error.reason, "message": error.message})
+
+
+def unpack_refused(payload: bytes) -> ModelError:
+    """The error in a refusal."""
+    value = json.loads(payload)
+    reason = value.get("reason")
+    return ModelError(reason if reason in REASONS else "failed", str(value.get("message", "")))
+
+
+def pack_ready(ready: Ready) -> bytes:
+    """A message that a model was loaded."""
+    return pack_json(READY, {"runtime": ready.runtime, "accelerator": ready.accelerator, "first_ms": ready.first_ms})
+
+
+def unpack_ready(payload: bytes) -> Ready:
+    """What a loaded model is; raises ValueError for other bytes."""
+    try:
+        value = json.loads(payload)
+        return Ready(str(value["runtime"]), str(value["accelerator"]), float(value["first_ms"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError("not the answer to a load request") from error
