@@ -58,11 +58,13 @@ class PointsDecoder:
             rows, columns, passed = rows[best], columns[best], passed[best]
             distances = dequantise(values_of(outputs, boxes_at, 4)[rows], outputs[boxes_at].info)
             points = rows + first_point
-            found.append((self._origin[points] + self._sign * distances * self._sizes[points], passed, columns.astype(np.int32)))
+            with np.errstate(over="ignore", invalid="ignore"):  # a wild distance becomes infinite and is dropped with its box
+                xyxy = self._origin[points] + self._sign * distances * self._sizes[points]
+            found.append((xyxy, passed, columns.astype(np.int32)))
         if not found:
             return Detections.empty()
-        xyxy, passed, class_id = found[0] if len(found) == 1 else (np.concatenate(part) for part in zip(*found, strict=True))
-        return finish(self._card, geometry, xyxy, passed, class_id)
+        joined = found[0] if len(found) == 1 else tuple(np.concatenate(part) for part in zip(*found, strict=True))
+        return finish(self._card, geometry, *joined)
 
     def _raw(self, threshold: float | None, scores_at: int, info: TensorInfo) -> FloatArray:
         """Thresholds (C,) in the numbers of one scores tensor, worked out once."""
