@@ -1,6 +1,6 @@
 """USB cameras (V4L2) and network streams (RTSP, HTTP) through OpenCV: always live, opened again when they fall silent.
 
-FFmpeg's reads may hang for ever after a reconnect (opencv issues 22677, 4506): so it gets time limits, and `LatestWins` around this
+FFmpeg reads may hang for ever after a reconnect (opencv issues 22677, 4506): so it gets time limits, and `LatestWins` around this
 source gives up on a reader that never returns.
 """
 

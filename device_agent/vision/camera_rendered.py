@@ -1,4 +1,4 @@
-"""A drawn yard as a camera: the same seed gives the same film, and what is in it is known. The only importer of `models.rendered`."""
+"""A drawn yard as a camera: the same seed gives the same film. The only importer of `models.rendered`."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -28,7 +28,7 @@ class CameraSettings:
 def open_camera(settings: CameraSettings) -> CameraSource:
     """The camera of a source; raises CameraError with what is wrong with it."""
     if settings.fps is not None and not 0 < settings.fps <= MAX_FPS:
-        raise CameraError("bad_source", f"camera {settings.name}: fps must be above 0 and at most {MAX_FPS:g}, not {settings.fps}")
+        raise CameraError("bad_source", f"camera {settings.name}: fps must be above 0, at most {MAX_FPS:g}")
     kind, _, rest = settings.source.partition(":")
     source: CameraSource
     live = settings.pacing == "live"
@@ -50,5 +50,5 @@ def open_camera(settings: CameraSettings) -> CameraSource:
 def _rendered(settings: CameraSettings, rest: str) -> RenderedCamera:
     seed, _, light = rest.partition(":")
     if not seed.isdigit():
-        raise CameraError("bad_source", f"camera {settings.name}: a rendered source is rendered:SEED[:LIGHT], not {settings.source!r}")
+        raise CameraError("bad_source", f"camera {settings.name}: write rendered:SEED[:LIGHT], not {settings.source!r}")
     return RenderedCamera(settings.name, int(seed), light or "day", Drawing(settings.pacing, settings.fps or DEFAULT_FPS))

@@ -159,7 +159,8 @@ def make_parity_samples(folder: Path, spec: dict[str, Any]) -> bytes | None:
                 if picture is None:
                     raise CliError(CONFLICT, f"{path} is not a picture")
                 samples.append((path, hashlib.sha256(data).hexdigest()))
-                detections.append(LabelledBoxes.found(model.detect(picture.astype(np.uint8, copy=False), threshold=threshold), card.labels))
+                seen = model.detect(picture.astype(np.uint8, copy=False), threshold=threshold)
+                detections.append(LabelledBoxes.found(seen, card.labels))
         return make_parity(samples, detections, threshold=threshold, reference="float32" if "float" in name else "self")
     except (ModelError, ValueError) as error:
         raise CliError(CONFLICT, f"parity samples cannot be made: {error}") from None

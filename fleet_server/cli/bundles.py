@@ -135,8 +135,8 @@ def info(session: Session, file: Path, device: str | None) -> None:
         ("acceptance", manifest.golden.acceptance.path if manifest.golden.acceptance else "none: parity only"),
         ("signed", ", ".join(sorted(opened.metadata())) or "no"),
     ]  # fmt: skip
-    for one in manifest.variants:
-        lines.append((f"variant {one.id}", f"{one.accelerator}, {one.model}, {size(manifest.files[one.model].length_bytes)}"))
+    lengths = {one.id: manifest.files[one.model].length_bytes for one in manifest.variants}
+    lines += [(f"variant {one.id}", f"{one.accelerator}, {one.model}, {size(lengths[one.id])}") for one in manifest.variants]
     if device:
         lines.append(("for " + device, _choice(session, opened, device)))
     print_one(msgspec.to_builtins(manifest), lines, session.output, "name")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ SUPERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Sprite:
-    """A drawn figure: `bgra` uint8 (h, w, 4) with colours already multiplied by alpha; its left top corner in the picture (px)."""
+    """A drawn figure: `bgra` uint8 (h, w, 4) with colours multiplied by alpha; its left top corner in the picture (px)."""
 
     bgra: npt.NDArray[np.uint8]
     left_px: int
@@ -63,7 +64,7 @@ class Pen:
     def line(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
         """A broken line with round ends."""
         at = [self._at(x, y) for x, y in points]
-        for start, end in zip(at, at[1:], strict=False):
+        for start, end in pairwise(at):
             cv2.line(self._canvas, start, end, (*colour, 255), self._long(width))
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
@@ -105,7 +106,8 @@ def person(pen: Pen, look: Look, phase: float) -> None:
     pen.line([(-0.02, 0.46), (swing * 0.6, 0.25), (swing * 1.4, 0.03)], 0.085 * b, leg)
     width = 0.115 * b
     hem = 0.30 if look.variant & 1 else 0.43
-    pen.shape([(-width, 0.8), (-width * 0.6, 0.85), (width * 0.6, 0.85), (width, 0.8), (width * 0.85, hem), (-width * 0.85, hem)], look.main)
+    shoulders = [(-width, 0.8), (-width * 0.6, 0.85), (width * 0.6, 0.85), (width, 0.8)]
+    pen.shape([*shoulders, (width * 0.85, hem), (-width * 0.85, hem)], look.main)
     pen.line([(0.03, 0.78), (-swing * 0.7, 0.6), (0.03 - swing * 1.2, 0.45)], 0.06 * b, shade(look.main, 1.15))
     if look.variant & 2:
         pen.oval(-width * 1.25, 0.68, (0.06, 0.12), 0, look.second)
@@ -209,7 +211,8 @@ def boards(pen: Pen, look: Look, phase: float) -> None:
     """An occluder: a piece of fence, upright boards with gaps."""
     for index in range(5):
         x = -0.56 + index * 0.28
-        pen.shape([(x - 0.1, 0.0), (x + 0.1, 0.0), (x + 0.1, 0.92), (x, 1.0), (x - 0.1, 0.92)], shade(look.main, 0.9 + 0.06 * (index % 3)))
+        board = [(x - 0.1, 0.0), (x + 0.1, 0.0), (x + 0.1, 0.92), (x, 1.0), (x - 0.1, 0.92)]
+        pen.shape(board, shade(look.main, 0.9 + 0.06 * (index % 3)))
     pen.line([(-0.62, 0.3), (0.62, 0.3)], 0.08, shade(look.main, 0.7))
 
 
