@@ -14,6 +14,10 @@ MAX_JSON_BYTES = 2 * 1024 * 1024
 """Largest body of an ordinary request on either door; content uploads say their own limit."""
 
 
+BROKER_USER = "fleet-server"
+"""The server's own name at the broker's inside listener on 127.0.0.1:``broker_inside_port``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """One server. Ports: 0 means a free one."""
@@ -53,7 +57,16 @@ class Settings:
     revocation_poll_s: float = 5.0
     session_ttl_s: float = 12 * 3600.0
     setup_link_ttl_s: float = 24 * 3600.0
-    operator_threads: int = 96
+    live_streams: int = 64
+    """Most open GET /live streams; each holds a thread of the operator door."""
+    lost_after_s: float = 600.0
+    """A device that falls silent for longer after it began to download counts as lost."""
+    verifier_model: str = ""
+    """Path of the second-stage model (.tflite); empty: none."""
+    verifier_card: str = ""
+    webhook_private: bool = False
+    """True: webhooks may go to private and loopback addresses."""
+    operator_threads: int = 128
     device_threads: int = 64
     log_level: str = "info"
 
@@ -61,6 +74,16 @@ class Settings:
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data_dir / 'database.sqlite3'}"
+
+    @property
+    def pki_dir(self) -> Path:
+        """Where the certificate authority lies."""
+        return self.data_dir / "pki"
+
+    @property
+    def broker_password_file(self) -> Path:
+        """Holds the password of BROKER_USER at the broker's inside listener (text, one line)."""
+        return self.data_dir / "mosquitto" / "inside-password"
 
     @property
     def public_host(self) -> str:

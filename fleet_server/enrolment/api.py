@@ -30,7 +30,7 @@ def _authority(folder: Path) -> Authority:
 
 def _issuer() -> service.Issuer:
     settings = context().settings
-    return service.Issuer(_authority(settings.data_dir / "pki"), settings.certificate_days)
+    return service.Issuer(_authority(settings.pki_dir), settings.certificate_days)
 
 
 def _broker() -> BrokerAddress | None:

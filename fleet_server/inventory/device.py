@@ -75,6 +75,19 @@ class Device:
     held: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who a device is and whether it is heard, without what is large: for walks over the whole fleet."""
+
+    id: str
+    name: str
+    group: str
+    online: bool
+    last_seen_s: float | None
+    held: str | None
+    revoked: bool
+
+
 def state_of(revoked_s: float | None, last_seen_s: float | None, mqtt_online: bool, now_s: float, within_s: float) -> str:
     """online, offline, pending or revoked. Clocks of devices play no part: ``last_seen_s`` is the server's."""
     if revoked_s is not None:

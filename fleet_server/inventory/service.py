@@ -1,6 +1,6 @@
 """The use cases of the inventory. ``received_s`` and ``now_s`` are the server's clock, never a device's."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, false, func, or_, select, update
@@ -8,7 +8,15 @@ from sqlalchemy.orm import Session
 
 from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
-from fleet_server.inventory.device import DEFAULT_ONLINE_WITHIN_S, DeploymentState, Device, RunningRelease, to_device
+from fleet_server.inventory.device import (
+    DEFAULT_ONLINE_WITHIN_S,
+    DeploymentState,
+    Device,
+    Presence,
+    RunningRelease,
+    state_of,
+    to_device,
+)
 from fleet_server.inventory.tables import DeviceRow, DeviceStateRow
 from ota.wire.codec import to_builtins
 from ota.wire.deployments import DeploymentReport
@@ -106,6 +114,26 @@ def select_ids(session: Session, *, group: str | None = None, devices: Iterable[
 def active_ids(session: Session, ids: Iterable[str]) -> set[str]:
     """Those of the ids that belong to devices that are not revoked: from others nothing is ingested."""
     return set(session.scalars(select(DeviceRow.id).where(DeviceRow.id.in_(list(ids)), DeviceRow.revoked_s.is_(None))))
+
+
+def presences(
+    session: Session, ids: Collection[str] | None, now_s: float, within_s: float = DEFAULT_ONLINE_WITHIN_S
+) -> dict[str, Presence]:
+    """Presence of these devices (None: of all) by id; unknown ids are left out."""
+    row, status = DeviceRow, DeviceStateRow
+    query = select(
+        row.id, row.name, row.group, row.held, row.revoked_s, status.last_seen_s, status.mqtt_online
+    ).join(status, status.device_id == row.id)  # fmt: skip
+    if ids is not None:
+        query = query.where(row.id.in_(list(ids)))
+    return {
+        each.id: Presence(
+            each.id, each.name, each.group,
+            state_of(each.revoked_s, each.last_seen_s, each.mqtt_online, now_s, within_s) == "online",
+            each.last_seen_s, each.held, each.revoked_s is not None,
+        )
+        for each in session.execute(query)
+    }  # fmt: skip
 
 
 def record_enrolled(
