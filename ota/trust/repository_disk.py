@@ -1,0 +1,266 @@
+"""The server's TUF repository: what was signed offline is checked and published; snapshot and timestamp are signed here.
+
+Everything is a static file. New files are written first, under names that nothing refers to yet; the one replacement of
+``timestamp.json`` makes them visible. A crash before it leaves the state before, after it the state after, to every client.
+"""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ota.bundle.durable_disk import make_folder, write_whole
+from ota.bundle.offline import ChainError, check_signed
+from ota.bundle.tuf_types import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from ota.trust.content_disk import Content, ContentStore, Readable
+from ota.trust.key_types import Key, Signer
+from ota.trust.online_keys_disk import OnlineKeys
+from ota.trust.publishing import (
+    NewTarget,
+    Published,
+    check_channel,
+    check_root,
+    check_targets,
+    hashed_path,
+    new_targets_of,
+)
+from ota.trust.refusal import Refusal
+from ota.trust.store_disk import MetadataStore, StoredState
+
+SNAPSHOT_LIFE_S = 7 * 86_400.0
+TIMESTAMP_LIFE_S = 86_400.0
+
+_NO_BRIDGE = (
+    "targets: sign the new targets with the old targets keys too, or keep enough old keys in the new root, so that devices "
+    "can follow from the one to the other"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryStatus:
+    """What is published now. ``problems`` are sentences for the operator; empty when all is well."""
+
+    initialised: bool
+    root_version: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+    expires_s: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class Repository:
+    """``directory`` holds ``metadata/`` and ``targets/`` (both served as they are); ``keys_directory`` the online keys."""
+
+    def __init__(self, directory: Path, keys_directory: Path, clock: Callable[[], float] = time.time) -> None:
+        self._directory = directory
+        self._targets = directory / "targets"
+        self._store = MetadataStore(directory / "metadata")
+        self._content = ContentStore(self._targets / "files")
+        self._keys = OnlineKeys(keys_directory)
+        self._clock = clock
+
+    def online_keys(self) -> dict[str, Key]:
+        """Public keys of snapshot, timestamp and assignment; made on first use."""
+        with self._locked():
+            return self._keys.public()
+
+    def assignment_signer(self) -> Signer:
+        """Signs what devices should run; its key counts on devices only because the offline-signed targets name it."""
+        with self._locked():
+            return self._keys.signer("assignment")
+
+    def initialise(
+        self, root: bytes | None, targets: bytes | None, channels: Mapping[str, bytes] | None = None
+    ) -> Refusal | None:
+        """Take root and targets. The first time any root signed by its own threshold; later by the chain rules.
+
+        Sending what is there already changes nothing, so a lost answer costs nothing.
+        """
+        with self._locked():
+            try:
+                if not self._store.initialised():
+                    self._first(root, targets)
+                else:
+                    self._update(root, targets)
+            except ChainError as error:
+                return error.refusal
+        for name, data in (channels or {}).items():
+            outcome = self.publish_channel(name, data, [])
+            if isinstance(outcome, Refusal):
+                return outcome
+        return None
+
+    def publish_channel(self, name: str, metadata: bytes, manifests: Sequence[bytes]) -> list[Published] | Refusal:
+        """Publish signed channel metadata; the list names what is new.
+
+        ``manifests`` are the bytes of the targets that it adds (manifests and acceptance sets). Refused unless signatures,
+        version, paths, expiry and all content are right.
+        """
+        with self._locked():
+            try:
+                state = self._store.load()
+                previous = state.channels.get(name)
+                now_s = self._clock()
+                before = (state.channel_versions.get(name), previous)
+                channel = check_channel(name, metadata, state.targets.signed, before, now_s)
+                added = new_targets_of(channel, previous, name, manifests)
+                self._demand_content(added)
+                for target in added:
+                    path = self._targets / hashed_path(target.published.path, target.published.sha256)
+                    write_whole(path, target.data)
+                self._store.write(name, channel.signed.version, metadata)
+                self._bump(state, {name: channel.signed.version}, now_s)
+            except ChainError as error:
+                return error.refusal
+            return [target.published for target in added]
+
+    def refresh_timestamp(self, now_s: float | None = None, *, force: bool = False) -> bool | Refusal:
+        """Sign timestamp (and snapshot) anew once half of their life is over; True when it was done.
+
+        Refused when our own store is damaged: the server must not put a fresh signature on what it cannot vouch for.
+        """
+        at_s = self._clock() if now_s is None else now_s
+        with self._locked():
+            try:
+                state = self._store.load()
+                snapshot_due = _left_s(state.snapshot, at_s) < SNAPSHOT_LIFE_S / 2
+                if not (force or snapshot_due or _left_s(state.timestamp, at_s) < TIMESTAMP_LIFE_S / 2):
+                    return False
+                if snapshot_due:
+                    self._bump(state, {}, at_s)
+                else:
+                    self._write_timestamp(state.timestamp.signed.version + 1, state.snapshot.signed.version, at_s)
+            except ChainError as error:
+                return error.refusal
+            return True
+
+    def put_content(self, sha256: str, stream: Readable) -> Content | Refusal:
+        """Store one content file under its hash; ``new`` in the answer is False when it was there."""
+        return self._content.put(sha256, stream)
+
+    def content_path(self, sha256: str) -> Path:
+        """Where a content file lies."""
+        return self._content.path(sha256)
+
+    def content_problem(self, sha256: str, length_bytes: int | None = None) -> str | None:
+        """Why this content cannot be served, or None; reads the whole file."""
+        return self._content.problem(sha256, length_bytes)
+
+    def channel_metadata(self, name: str) -> bytes | None:
+        """The published metadata of a channel, for the offline signer; None when nothing was published on it."""
+        version = self.status().channels.get(name)
+        return self._store.read(name, version) if version else None
+
+    def metadata_bytes(self, role: str) -> bytes | None:
+        """The published bytes of root, targets or a channel; None when there are none."""
+        version = self.status().versions.get(role)
+        return self._store.read(role, version) if version else None
+
+    def status(self) -> RepositoryStatus:
+        """Versions, expiries and problems, as the store is now."""
+        if not self._store.initialised():
+            return RepositoryStatus(False, problems=["no root was uploaded yet"])
+        try:
+            state = self._store.load()
+        except ChainError as error:
+            return RepositoryStatus(True, problems=[f"the metadata store is damaged: {error.refusal.detail}"])
+        now_s = self._clock()
+        pieces: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets, "snapshot": state.snapshot}
+        pieces["timestamp"] = state.timestamp
+        pieces.update(state.channels)
+        problems = list(state.problems)
+        problems += [f"{role} expired" for role, metadata in pieces.items() if _left_s(metadata, now_s) <= 0]
+        return RepositoryStatus(
+            initialised=True,
+            root_version=state.root.signed.version,
+            versions={role: metadata.signed.version for role, metadata in pieces.items()},
+            channels=dict(state.channel_versions),
+            expires_s={role: metadata.signed.expires.timestamp() for role, metadata in pieces.items()},
+            problems=problems,
+        )
+
+    def _first(self, root: bytes | None, targets: bytes | None) -> None:
+        if root is None or targets is None:
+            raise ChainError(Refusal("format", "the first upload needs both root and targets"))
+        now_s = self._clock()
+        checked = check_root(root, None, self._keys.public(), now_s)
+        top = check_targets(targets, checked.signed, None, now_s)
+        self._store.forget_unpublished_roots()
+        self._store.write("root", checked.signed.version, root)
+        self._store.write("targets", top.signed.version, targets)
+        meta = {"targets.json": MetaFile(top.signed.version)}
+        snapshot = Metadata(Snapshot(version=1, expires=_instant(now_s + SNAPSHOT_LIFE_S), meta=meta))
+        snapshot.sign(self._keys.signer("snapshot"))
+        self._store.write("snapshot", 1, snapshot.to_bytes())
+        self._write_timestamp(1, 1, now_s)
+
+    def _update(self, root: bytes | None, targets: bytes | None) -> None:
+        state, now_s = self._store.load(), self._clock()
+        new_root: Metadata[Root] | None = None
+        if root is not None and root != self._store.read("root", state.root.signed.version):
+            new_root = check_root(root, state.root, self._keys.public(), now_s)
+        new_top: Metadata[Targets] | None = None
+        if targets is not None and targets != self._store.read("targets", state.targets.signed.version):
+            new_top = check_targets(targets, (new_root or state.root).signed, state.targets, now_s)
+        root_first = new_root is None or _holds(new_root.signed, state.targets)
+        if new_root is not None and not root_first and (new_top is None or not _holds(state.root.signed, new_top)):
+            # Between the two files a device would find targets that its root does not know.
+            raise ChainError(Refusal("signature", _NO_BRIDGE))
+        if new_root is not None and root is not None and root_first:
+            self._store.write("root", new_root.signed.version, root)
+        if new_top is not None and targets is not None:
+            self._store.write("targets", new_top.signed.version, targets)
+            self._bump(state, {"targets": new_top.signed.version}, now_s)
+        if new_root is not None and root is not None and not root_first:
+            self._store.write("root", new_root.signed.version, root)
+
+    def _demand_content(self, added: Sequence[NewTarget]) -> None:
+        for target in added:
+            for sha256, length_bytes in target.content.items():
+                problem = self._content.problem(sha256, length_bytes)
+                if problem is not None:
+                    raise ChainError(Refusal("hash", f"{target.published.path}: content {sha256[:12]}… {problem}"))
+
+    def _bump(self, state: StoredState, versions: Mapping[str, int], now_s: float) -> None:
+        snapshot = state.snapshot
+        snapshot.signed.version += 1
+        snapshot.signed.expires = _instant(now_s + SNAPSHOT_LIFE_S)
+        # Versions only, no hashes: a damaged file then fails as a signature, not as a length (0002 §3).
+        snapshot.signed.meta.update({f"{role}.json": MetaFile(version) for role, version in versions.items()})
+        snapshot.sign(self._keys.signer("snapshot"))
+        self._store.write("snapshot", snapshot.signed.version, snapshot.to_bytes())
+        self._write_timestamp(state.timestamp.signed.version + 1, snapshot.signed.version, now_s)
+
+    def _write_timestamp(self, version: int, snapshot_version: int, now_s: float) -> None:
+        expires = _instant(now_s + TIMESTAMP_LIFE_S)
+        metadata = Metadata(Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(snapshot_version)))
+        metadata.sign(self._keys.signer("timestamp"))
+        self._store.write("timestamp", None, metadata.to_bytes())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Two writers (an upload and the worker's refresh) would otherwise sign the same version twice.
+        make_folder(self._directory)
+        with (self._directory / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _holds(root: Root, targets: Metadata[Targets]) -> bool:
+    try:
+        check_signed(root, "targets", targets)
+    except ChainError:
+        return False
+    return True
+
+
+def _left_s(metadata: Metadata[Any], now_s: float) -> float:
+    return float(metadata.signed.expires.timestamp() - now_s)
+
+
+def _instant(at_s: float) -> datetime:
+    return datetime.fromtimestamp(int(at_s), UTC)

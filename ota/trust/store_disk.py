@@ -1,0 +1,96 @@
+"""The server's metadata files: what refers to what, read back and verified before anything is signed on top of it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ota.bundle.durable_disk import fsync_folder, write_whole
+from ota.bundle.offline import ChainError, check_signed, load_role, trust_root
+from ota.bundle.tuf_types import Metadata, Root, Snapshot, Targets, Timestamp
+from ota.trust.refusal import Refusal
+
+_ROOT = re.compile(r"(\d+)\.root\.json")
+
+
+@dataclass(slots=True)
+class StoredState:
+    """The published state: what ``timestamp.json`` leads to. ``problems`` name channels whose keys have changed since."""
+
+    root: Metadata[Root]
+    timestamp: Metadata[Timestamp]
+    snapshot: Metadata[Snapshot]
+    targets: Metadata[Targets]
+    channels: dict[str, Metadata[Targets]] = field(default_factory=dict)
+    """Readable ones only: see ``channel_versions`` for all."""
+    channel_versions: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class MetadataStore:
+    """``N.<role>.json`` and ``timestamp.json`` in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def initialised(self) -> bool:
+        """Whether anything was ever published."""
+        return (self._folder / "timestamp.json").exists()
+
+    def write(self, role: str, version: int | None, data: bytes) -> None:
+        """Write one file durably; version None is the one name that is replaced (timestamp)."""
+        write_whole(self._folder / _name(role, version), data)
+
+    def read(self, role: str, version: int | None) -> bytes:
+        """The bytes of one file; raises ChainError when it is missing or cannot be read."""
+        try:
+            return (self._folder / _name(role, version)).read_bytes()
+        except OSError as error:
+            raise ChainError(Refusal("signature", f"{_name(role, version)}: {error.strerror}")) from None
+
+    def forget_unpublished_roots(self) -> None:
+        """Remove roots of a first upload that never came to its end."""
+        for version in self._roots():
+            (self._folder / _name("root", version)).unlink()
+        if self._folder.is_dir():
+            fsync_folder(self._folder)
+
+    def load(self) -> StoredState:
+        """The published state, each piece verified by the one before; raises ChainError when something is missing or damaged."""
+        roots = self._roots()
+        if not roots or not self.initialised():
+            raise ChainError(Refusal("signature", "no root was uploaded yet: create and upload the fleet's trust first"))
+        stored = {version: self.read("root", version) for version in roots}
+        root = trust_root(stored[min(roots)], stored)
+        timestamp = self._load(Timestamp, root.signed, "timestamp", None)
+        snapshot = self._load(Snapshot, root.signed, "snapshot", timestamp.signed.snapshot_meta.version)
+        meta = snapshot.signed.meta
+        targets = self._load(Targets, root.signed, "targets", meta["targets.json"].version)
+        state = StoredState(root, timestamp, snapshot, targets)
+        for name in [one.removesuffix(".json") for one in meta if one != "targets.json"]:
+            # A damaged channel is told, and does not keep the others from being published.
+            version = state.channel_versions[name] = meta[f"{name}.json"].version
+            try:
+                channel: Metadata[Targets] = load_role(Targets, self.read(name, version), name)
+                state.channels[name] = channel
+                check_signed(targets.signed, name, channel)
+            except ChainError as error:
+                state.problems.append(f"channel {name} must be signed again or was damaged: {error.refusal.detail}")
+        return state
+
+    def _load(self, kind: type[Any], delegator: Root, role: str, version: int | None) -> Metadata[Any]:
+        metadata = load_role(kind, self.read(role, version), role)
+        check_signed(delegator, role, metadata)
+        if version is not None and metadata.signed.version != version:
+            raise ChainError(Refusal("signature", f"{_name(role, version)} holds version {metadata.signed.version}"))
+        return metadata
+
+    def _roots(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        found = (_ROOT.fullmatch(path.name) for path in self._folder.iterdir())
+        return sorted(int(match[1]) for match in found if match is not None)
+
+
+def _name(role: str, version: int | None) -> str:
+    return f"{role}.json" if version is None else f"{version}.{role}.json"
