@@ -110,10 +110,12 @@ def open_interpreter(path: Path, *, threads: int, delegate_library: str | None) 
 def _delegate(runtime: Runtime, library: str) -> Any:
     """The loaded delegate; raises ModelError `delegate_missing` or `delegate_failed`."""
     try:
-        # Loaded by hand first: load_delegate leaves an ignored AttributeError on stderr when the library is absent.
-        ctypes.CDLL(library)
+        # Looked at by hand first: load_delegate leaves an ignored AttributeError on stderr where the library is absent or none.
+        plugin = ctypes.CDLL(library)
     except OSError as error:
         raise ModelError("delegate_missing", f"the delegate library cannot be loaded: {error}") from error
+    if not hasattr(plugin, "tflite_plugin_create_delegate"):
+        raise ModelError("delegate_failed", f"{library} is a library, but not a TFLite delegate")
     try:
         return runtime.load_delegate(library)
     except (ValueError, OSError, AttributeError) as error:
