@@ -20,6 +20,7 @@ MAX_VARIANTS = 32
 MAX_FILE_BYTES = 2 * 1024**3
 MAX_TOTAL_BYTES = 4 * 1024**3
 MAX_PATH_CHARS = 200
+OWN_NAME = "manifest.json"
 ACCELERATORS = ("edgetpu", "cpu")
 RESERVED_NAMES = ("acceptance",)
 """``<channel>/acceptance/…`` belongs to the channel's acceptance set, so no release may bear the name."""
@@ -202,6 +203,8 @@ def _check_collisions(paths: Iterable[str]) -> None:
         other = folded.setdefault(path.casefold(), path)
         if other != path:
             raise BundleError(f"$.files[{path!r}]", f"differs from {other!r} in upper and lower case only")
+    if OWN_NAME in folded:
+        raise BundleError(f"$.files[{folded[OWN_NAME]!r}]", "this path is the manifest's own place on a device")
     for path in folded:
         parent = path.rpartition("/")[0]
         while parent:
