@@ -58,7 +58,7 @@ class DeploymentReport(Part, frozen=True, kw_only=True):
     reason: Code = ""
     detail: Text = ""
     running_sha256: Sha256 | None = None
-    running: Name = ""
+    running: Text = ""
     variant: Code = ""
     variant_reason: Text = ""
     origin: Code = "server"
