@@ -19,6 +19,8 @@ from device_agent.vision.types import CameraError, Frame, Picture
 BUFFERS = 4
 """One being filled, one waiting, one held by us, one to spare; more cost contiguous memory that a Zero 2 W does not have."""
 
+TURN_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class SensorSettings:
@@ -53,11 +55,7 @@ class SensorCamera:
     def frames(self) -> Iterator[Frame]:
         """Frames until `close`, the newest each time."""
         index = 0
-        while not self._stopped.is_set():
-            with self._lock:
-                if self._camera is None:
-                    return
-                request = self._camera.capture_request()
+        while (request := self._next_request()) is not None:
             try:
                 picture = np.asarray(request.make_array("main"), np.uint8)
                 luma = self._luma(request)
@@ -75,6 +73,20 @@ class SensorCamera:
         if camera is not None:
             camera.stop()
             camera.close()
+
+    def _next_request(self) -> Any:
+        """The next completed request, None once closed. Waits in short turns, so that `close` gets through to a silent sensor."""
+        job: Any = None
+        while not self._stopped.is_set():
+            with self._lock:
+                if self._camera is None:
+                    break
+                job = job or self._camera.capture_request(wait=False)
+                try:
+                    return self._camera.wait(job, timeout=TURN_S)
+                except TimeoutError:
+                    continue  # the same job is waited for again: a second one would be served after it
+        return None
 
     def _open(self) -> Any:
         settings = self._settings
