@@ -9,8 +9,9 @@ _PATTERNS = (
     (re.compile(r"(?i)([?&](?:sig|signature|x-amz-[a-z-]+|token|expires)=)[^&\s'\"]+"), r"\1[redacted]"),
     # user:password in URLs (RTSP cameras).
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s:@]+:[^/\s@]+@"), r"\1[redacted]@"),
-    (re.compile(r"(?i)\b(authorization|bearer|claim|password|passwd|secret|token|api[-_]?key)(\s*[:=]\s*|\s+)['\"]?[^\s'\",;]{6,}"),
-     r"\1\2[redacted]"),
+    (re.compile(r"(?i)\b(authorization\s*[:=]\s*)[^,;]{4,}"), r"\1[redacted]"),
+    (re.compile(r"(?i)\b(bearer|password|passwd)(\s*[:=]\s*|\s+)['\"]?[^\s'\",;]{6,}"), r"\1\2[redacted]"),
+    (re.compile(r"(?i)\b(claim|secret|token|api[-_]?key)(\s*[:=]\s*)['\"]?[^\s'\",;]{6,}"), r"\1\2[redacted]"),
 )  # fmt: skip
 
 

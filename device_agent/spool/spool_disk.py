@@ -153,16 +153,18 @@ class Outbox:
     def _evict(self, newcomer: Candidate, need_bytes: int, reason: str) -> bool:
         now_s = self._now()
         candidates = [
-            Candidate(stream, number, k.size_bytes, k.priority, k.score, now_s - k.created_s)
-            for stream, entries in self._known.items()
-            for number, k in entries.items()
+            Candidate("events", number, k.size_bytes, k.priority, k.score, now_s - k.created_s)
+            for number, k in self._known["events"].items()
         ]
         chosen = retention.choose(candidates, need_bytes, below=newcomer)
         for entry in chosen:
             self._ledger.count(reason)
-            log.warning("spool: %s %d given up (%s)", entry.stream, entry.sequence, reason)
-        for stream in STREAMS:
-            self._remove(stream, [c.sequence for c in chosen if c.stream == stream])
+            log.warning("spool: event %d given up (%s)", entry.sequence, reason)
+        try:
+            self._remove("events", [entry.sequence for entry in chosen])
+        except OSError as error:
+            # The ledger could not be written: the entry with the highest number stays, the others made room.
+            log.debug("spool: one entry less was given up: %s", error)
         return bool(chosen)
 
     # -- sending --------------------------------------------------------------------------------------------------------

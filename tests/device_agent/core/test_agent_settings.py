@@ -1,0 +1,103 @@
+"""agent.toml: everything wrong is told at once, in words that name the key."""
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.errors import SettingsError
+from device_agent.settings import parse
+
+GOOD = """
+policy = "policy.toml"
+[agent]
+data_dir = "data"
+board_root = "/tmp/board"
+[server]
+url = "https://127.0.0.1:8443"
+ca_file = "ca.pem"
+claim_file = "claim"
+poll_s = 2
+[factory]
+bundle = "yard-1.rookery"
+root = "root.json"
+[[camera]]
+name = "yard"
+source = "rendered:7:day"
+pacing = "recorded"
+fps = 10
+[[zone]]
+camera = "yard"
+name = "gate"
+polygon = [[0, 0], [1, 0], [1, 1]]
+dwell_s = 0.5
+"""
+
+
+def test_a_good_file_with_paths_relative_to_it() -> None:
+    settings = parse(GOOD, Path("/etc/rookery/agent.toml"))
+    assert settings.agent.data_dir == Path("/etc/rookery/data")
+    assert settings.agent.board_root == Path("/tmp/board")
+    assert settings.policy == Path("/etc/rookery/policy.toml")
+    assert settings.server.poll_s == 2.0
+    assert settings.cameras[0].fps == 10.0
+    assert settings.zones[0].polygon[1] == (1.0, 0.0)
+    assert settings.spool.max_bytes == 256 * 1024 * 1024
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """Eight things are wrong: eight lines, not eight starts."""
+    text = """
+[agent]
+data_dri = "data"
+log_level = "loud"
+[server]
+url = "http://insecure"
+ca_file = 5
+[[camera]]
+name = "yard"
+source = "rendered:7"
+pacing = "fast"
+[[camera]]
+name = "yard"
+source = "x"
+[[zone]]
+camera = "garden"
+name = "gate"
+polygon = [[0, 0], [2, 0], [1, 1]]
+colour = "red"
+[extra]
+"""
+    with pytest.raises(SettingsError) as caught:
+        parse(text, Path("agent.toml"))
+    said = "\n".join(caught.value.faults)
+    for words in (
+        "[factory] is missing",
+        "agent.data_dri is not a setting; did you mean data_dir?",
+        "agent.data_dir is missing",
+        "agent.log_level",
+        "server.url",
+        "server.ca_file",
+        "camera[1].pacing",
+        "zone[1].polygon",
+        "zone[1].colour is not a setting",
+        "extra is not a setting",
+    ):
+        assert words in said
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('name = "gate"', 'name = "gate"\nextra = 1', "zone[1].extra"),
+        ("[[camera]]", "[camera]", "camera must be written as [[camera]]"),
+        ('camera = "yard"', 'camera = "garden"', "there is no camera 'garden'"),
+        ("poll_s = 2", "poll_s = -2", "server.poll_s"),
+        ("poll_s = 2", "poll_s = [", "not TOML"),
+        ('policy = "policy.toml"', "policy = 5", "policy is not a setting"),
+    ],
+)
+def test_single_faults(before: str, after: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(GOOD.replace(before, after), Path("agent.toml"))
+    assert words in "\n".join(caught.value.faults)
