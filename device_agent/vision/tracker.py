@@ -101,11 +101,11 @@ class Tracker:
         matched, free = self._match(seen, at_s)
         for track, detection in matched:
             self._measure(self._states[track], seen, detection, frame, at_s)
-        boxes_held = np.array([self._states[track].box for track, _ in matched], np.float32).reshape(-1, 4)
-        classes_held = np.array([self._states[track].class_id for track, _ in matched], np.int32)
+        held = [detection for _, detection in matched]
         for detection in free:
-            if not self._duplicate(seen, detection, boxes_held, classes_held):
+            if not self._duplicate(seen, detection, held):
                 self._born(seen, detection, frame, at_s)
+                held.append(detection)
         ended = [self._shown(state, labels, at_s) for state in self._states if state.confirmed and self._is_lost(state, at_s)]
         self._states = [state for state in self._states if not self._is_lost(state, at_s)]
         return TrackerStep([self._shown(state, labels, at_s) for state in self._states], ended)
@@ -164,12 +164,12 @@ class Tracker:
         state.last_frame, state.last_at_s = frame, at_s
         state.confirmed = state.confirmed or state.hits >= self._settings.confirm_hits
 
-    def _duplicate(self, seen: Sighting, detection: int, held: FloatArray, classes: npt.NDArray[np.int32]) -> bool:
+    def _duplicate(self, seen: Sighting, detection: int, held: list[int]) -> bool:
         """Whether a detection is part of what a track of its class was just measured as: half a body is no second one."""
-        if not len(held):
+        if not held:
             return False
-        share = contained(held, seen.boxes[detection : detection + 1])[:, 0]
-        return bool(np.any((share > self._settings.duplicate_share) & (classes == seen.classes[detection])))
+        share = contained(seen.boxes[held], seen.boxes[detection : detection + 1])[:, 0]
+        return bool(np.any((share > self._settings.duplicate_share) & (seen.classes[held] == seen.classes[detection])))
 
     def _born(self, seen: Sighting, detection: int, frame: int, at_s: float) -> None:
         centre = to_centres(seen.boxes[detection : detection + 1])[0]
