@@ -94,8 +94,17 @@ def create_operator_app(context: Context) -> Flask:
     return app
 
 
+def load_tables() -> None:
+    """Import every folder's tables, so that the metadata is complete."""
+    _modules("tables")
+
+
 def _apis() -> list[ModuleType]:
-    names = [f"fleet_server.{folder}.api" for folder in FOLDERS]
+    return _modules("api")
+
+
+def _modules(kind: str) -> list[ModuleType]:
+    names = [f"fleet_server.{folder}.{kind}" for folder in FOLDERS]
     return [importlib.import_module(name) for name in names if _exists(name)]
 
 

@@ -1,0 +1,124 @@
+"""``rookery-server``: run, worker, migrate, setup-link, check. Exit codes: 0 well, 1 failed, 2 change something first."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from fleet_server.assemble import make_context
+from fleet_server.check import check
+from fleet_server.database import Database
+from fleet_server.doors_gunicorn import DOORS, serve
+from fleet_server.errors import OperatorError, ServerError
+from fleet_server.ingest import worker
+from fleet_server.migrate import migrate
+from fleet_server.settings import Settings, apply, from_environment
+from fleet_server.supervise import new_setup_link, run
+from ota.trust.errors import TrustError
+
+_FLAGS = {
+    "host": "address that both doors listen on (127.0.0.1)",
+    "device-host": "name or address under which devices reach this machine",
+    "operator-port": "port of pages and API (8080); 0: a free one",
+    "device-port": "port of the device door (8443); 0: a free one",
+    "broker": "auto: mosquitto where it is installed; none",
+    "broker-port": "port of the broker for devices; 0: a free one",
+    "database": "SQLite or PostgreSQL URL (SQLite in the data folder); with a password use ROOKERY_DATABASE_URL",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; never shows a stack trace for what an operator can put right."""
+    parsed = _parser().parse_args(arguments)
+    level = os.environ.get("ROOKERY_LOG_LEVEL", "info").upper()
+    logging.basicConfig(
+        level=logging.getLevelNamesMapping().get(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )  # fmt: skip
+    try:
+        return _dispatch(parsed, _settings(parsed))
+    except ServerError as error:
+        print(f"rookery-server: {error.detail}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        return 2 if isinstance(error, OperatorError) else 1
+    except TrustError as error:
+        print(f"rookery-server: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"rookery-server: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
+    if parsed.verb == "run":
+        return run(settings)
+    if parsed.verb == "worker":
+        return _work(settings)
+    if parsed.verb in DOORS:
+        serve(parsed.verb, parsed.fd, settings)
+        return 0
+    if parsed.verb == "check":
+        return check(settings)
+    if not settings.data_dir.is_dir():
+        raise OperatorError(f"{settings.data_dir} is not there", "`rookery-server run --data DIR` makes it")
+    database = Database(settings.database)
+    try:
+        if parsed.verb == "migrate":
+            print(f"the database is at revision {migrate(database)}")
+            return 0
+        link = new_setup_link(settings, database, time.time())
+        if link is None:
+            raise OperatorError("the first admin exists already", "sign in, or let an admin add you")
+        print(link)
+        return 0
+    finally:
+        database.dispose()
+
+
+def _work(settings: Settings) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    context = make_context(settings)
+    try:
+        worker.main(context, stop)
+    finally:
+        context.database.dispose()
+    return 0
+
+
+def _settings(parsed: argparse.Namespace) -> Settings:
+    environment = dict(os.environ)
+    if parsed.data:
+        environment["ROOKERY_DATA_DIR"] = parsed.data
+    given = {flag.replace("-", "_"): getattr(parsed, flag.replace("-", "_"), None) for flag in _FLAGS}
+    given["database_url"] = given.pop("database")
+    return apply(from_environment(environment), {name: value for name, value in given.items() if value is not None})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rookery-server", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    texts = {
+        "run": "serve: both doors, the worker and the broker",
+        "worker": "only the worker: ingest, rollouts, alerts, verification",
+        "migrate": "bring the database to this version",
+        "setup-link": "print a new one-time link for the first admin",
+        "check": "look whether everything that a server needs is there",
+    }
+    for verb, text in texts.items():
+        made = verbs.add_parser(verb, help=text, description=text)
+        made.add_argument("--data", metavar="DIR", help="the server's data folder (or ROOKERY_DATA_DIR)")
+        for flag, meaning in _FLAGS.items():
+            made.add_argument(f"--{flag}", help=meaning, metavar="N" if "port" in flag else "TEXT")
+    for door in DOORS:  # the supervisor starts them; no help line
+        made = verbs.add_parser(door)
+        made.add_argument("--fd", type=int, required=True)
+        made.add_argument("--data")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

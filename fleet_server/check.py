@@ -1,0 +1,86 @@
+"""``rookery-server check``: looks whether everything that a server needs is there, and says what is not."""
+
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from cryptography import x509
+from sqlalchemy.exc import SQLAlchemyError
+
+from fleet_server import broker_mosquitto, migrate
+from fleet_server.assemble import make_context
+from fleet_server.database import Database
+from fleet_server.errors import ServerError
+from fleet_server.settings import Settings
+
+LOW_DISK_BYTES = 512 * 1024 * 1024
+
+
+def check(settings: Settings, say: Callable[[str], None] = print) -> int:
+    """Print one line per finding; answers 0 when nothing is wrong, else 1. Changes nothing."""
+    findings = {
+        "database": _database, "certificates": _certificates, "blob store": _blobs, "releases": _releases, "disk": _disk,
+        "broker": _broker,
+    }  # fmt: skip
+    if not settings.data_dir.is_dir():
+        say(f"wrong  data folder: {settings.data_dir} is not there; `rookery-server run --data DIR` makes it")
+        return 1
+    wrong = 0
+    for name, look in findings.items():
+        ok, text = look(settings)
+        wrong += not ok
+        say(f"{'ok   ' if ok else 'wrong'}  {name}: {text}")
+    return 1 if wrong else 0
+
+
+def _database(settings: Settings) -> tuple[bool, str]:
+    database = Database(settings.database)
+    try:
+        has, needs = migrate.revision(database), migrate.newest()
+    except SQLAlchemyError as error:
+        return False, f"does not answer: {str(error).splitlines()[0]}"
+    finally:
+        database.dispose()
+    if has != needs:
+        return False, f"is at revision {has or 'none'}, this version needs {needs}: rookery-server migrate"
+    return True, f"answers, revision {has}"
+
+
+def _certificates(settings: Settings) -> tuple[bool, str]:
+    try:
+        ends = [
+            x509.load_pem_x509_certificate((settings.pki_dir / name).read_bytes()).not_valid_after_utc
+            for name in ("server.crt", "issuing.crt")
+        ]
+    except (OSError, ValueError) as error:
+        return False, f"cannot be read: {error}"
+    days = (min(ends) - datetime.fromtimestamp(time.time(), UTC)).days
+    return days > 0, f"valid for {days} days" if days > 0 else "have expired: restart the server"
+
+
+def _blobs(settings: Settings) -> tuple[bool, str]:
+    try:
+        make_context(settings).blobs.stat("check/probe/probe/probe")
+    except (ServerError, OSError) as error:
+        return False, str(error)
+    return True, "answers"
+
+
+def _releases(settings: Settings) -> tuple[bool, str]:
+    status = make_context(settings).repository.status()
+    if not status.initialised:
+        return True, "no root was uploaded yet"
+    return not status.problems, "; ".join(status.problems) or f"root {status.root_version}, {len(status.channels)} channels"
+
+
+def _disk(settings: Settings) -> tuple[bool, str]:
+    free = shutil.disk_usage(settings.data_dir).free
+    return free > LOW_DISK_BYTES, f"{free // 2**20} MiB free"
+
+
+def _broker(settings: Settings) -> tuple[bool, str]:
+    if settings.broker == "none":
+        return True, "none wanted: devices use HTTPS alone"
+    found = broker_mosquitto.find_mosquitto()
+    return True, found or "mosquitto is not installed: devices use HTTPS alone, and hear of news only when they ask"

@@ -1,0 +1,87 @@
+"""One door as a gunicorn server: over a socket that the supervisor bound, with TLS and a deadline for the handshake.
+
+gunicorn has no deadline of its own: as many silent clients as there are threads would close the door (measured). It also makes a
+new TLS context for every connection; ours is made once, which resumes sessions too.
+"""
+
+import socket
+import ssl
+from typing import Any
+
+import gunicorn.sock
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from fleet_server.app import create_device_app, create_operator_app
+from fleet_server.assemble import make_context
+from fleet_server.settings import Settings
+
+HANDSHAKE_S = 5.0
+DOORS = ("operator-door", "device-door")
+
+
+class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no types
+    """gunicorn with our settings; the app is made in the worker process, after the fork."""
+
+    def __init__(self, name: str, listener_fd: int, settings: Settings) -> None:
+        self._name, self._fd, self._settings = name, listener_fd, settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Everything that differs from gunicorn's defaults."""
+        settings = self._settings
+        options: dict[str, Any] = {
+            "bind": [f"fd://{self._fd}"],
+            "worker_class": "gthread",
+            "workers": 1,
+            "threads": settings.operator_threads if self._name == "operator-door" else settings.device_threads,
+            "keepalive": 75,
+            "timeout": 60,
+            "graceful_timeout": 3,
+            "proc_name": f"rookery-{self._name}",
+            "loglevel": settings.log_level if settings.log_level != "info" else "warning",
+            "forwarded_allow_ips": "",
+            "control_socket_disable": True,
+        }
+        if self._name == "device-door":
+            pki = settings.pki_dir
+            options |= {
+                "certfile": str(pki / "server.crt"),
+                "keyfile": str(pki / "server.key"),
+                "ca_certs": str(pki / "ca.pem"),
+                "cert_reqs": ssl.CERT_OPTIONAL,
+                "do_handshake_on_connect": True,
+            }
+        for key, value in options.items():
+            if key in self.cfg.settings:
+                self.cfg.set(key, value)
+
+    def load(self) -> Flask:
+        """The app of this door."""
+        context = make_context(self._settings)
+        return create_device_app(context) if self._name == "device-door" else create_operator_app(context)
+
+
+def serve(name: str, listener_fd: int, settings: Settings) -> None:
+    """Serve one door until SIGTERM; never returns."""
+    if name == "device-door":
+        tls = device_tls(settings)
+
+        def wrap(sock: socket.socket, _conf: object) -> ssl.SSLSocket:
+            sock.settimeout(HANDSHAKE_S)
+            wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=True, suppress_ragged_eofs=True)
+            wrapped.settimeout(None)
+            return wrapped
+
+        gunicorn.sock.ssl_wrap_socket = wrap
+    Door(name, listener_fd, settings).run()
+
+
+def device_tls(settings: Settings) -> ssl.SSLContext:
+    """TLS 1.2 or newer; a client certificate is checked when it is shown, and demanded by the routes."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.load_cert_chain(settings.pki_dir / "server.crt", settings.pki_dir / "server.key")
+    tls.load_verify_locations(settings.pki_dir / "ca.pem")
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    return tls
