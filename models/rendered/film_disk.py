@@ -84,6 +84,9 @@ def write_film(out: Path, seed: int, seconds: float, *, fps: float = 10.0, light
     half_truth = half.with_suffix(".json")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FilmError(f"{out} cannot be written: {error.strerror or error}") from error
+    try:
         frames, lights = _draw(half, codec, scenes.Scene(seed, light=light), round(seconds * fps), fps, on_progress)
         half_truth.write_text(json.dumps(truth_json(frames, lights, seed, fps, light)) + "\n", "utf-8")
         for path, target in ((half_truth, truth_path), (half, out)):

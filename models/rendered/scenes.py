@@ -212,29 +212,44 @@ def _whole(rendered: Rendered, placed: list[Placed]) -> bool:
     return len(rendered.truth) == len(placed)
 
 
+@dataclass(frozen=True)
+class _Still:
+    """All that one single picture is drawn from, so that it can be drawn again without its objects."""
+
+    yard: Yard
+    camera: sensor.Camera
+    lamp: npt.NDArray[np.float32]
+    lean: float
+    darkness: float
+    t_s: float
+
+
 def sample(seed: int, *, light: Literal["day", "dusk", "night"] | None = None) -> Rendered:
     """One picture of a yard of its own; without `light`, day 40 %, dusk 20 %, night 40 % with every shade between."""
-    return sample_and_plate(seed, light=light)[0]
+    return _draw_sample(seed, light)[0]
 
 
 def sample_and_plate(seed: int, *, light: Literal["day", "dusk", "night"] | None = None) -> tuple[Rendered, Picture]:
     """`sample(seed)` and the same yard without its objects, photographed with another shake and noise."""
+    rendered, still, occluders = _draw_sample(seed, light)
+    rng = np.random.default_rng((seed, 8))
+    plate = compose(still.yard, [], occluders, still.camera, still.lamp, still.darkness, still.t_s + 1.0, still.lean, rng)
+    return rendered, plate.picture_bgr
+
+
+def _draw_sample(seed: int, light: Literal["day", "dusk", "night"] | None) -> tuple[Rendered, _Still, list[Standing]]:
     rng = np.random.default_rng((seed, 7))
     yard, camera = draw_yard(rng), sensor.random_camera(rng)
     lamp, lean = lamp_light(yard.lamps_px), float(rng.uniform(-0.9, 0.9))
     chosen = light or ("day", "dusk", "night")[int(rng.choice(3, p=(0.4, 0.2, 0.4)))]
     low, high = {"day": (0.0, 0.2), "dusk": (0.35, 0.65), "night": (0.85, 1.0)}[chosen]
-    darkness, t_s = float(rng.uniform(low, high)), float(rng.uniform(0, 60))
+    still = _Still(yard, camera, lamp, lean, float(rng.uniform(low, high)), float(rng.uniform(0, 60)))
     for _ in range(12):
         placed, occluders = _placements(rng)
-        rendered = compose(yard, placed, occluders, camera, lamp, darkness, t_s, lean, rng)
+        rendered = compose(yard, placed, occluders, camera, lamp, still.darkness, still.t_s, lean, rng)
         if _whole(rendered, placed):
-            break
-    else:
-        occluders = []
-        rendered = compose(yard, [], [], camera, lamp, darkness, t_s, lean, rng)
-    plate = compose(yard, [], occluders, camera, lamp, darkness, t_s + 1.0, lean, np.random.default_rng((seed, 8)))
-    return rendered, plate.picture_bgr
+            return rendered, still, occluders
+    return compose(yard, [], [], camera, lamp, still.darkness, still.t_s, lean, rng), still, []
 
 
 def contact_line(rendered: Rendered) -> Picture:
