@@ -1,0 +1,84 @@
+"""Tell a webhook. The address was typed by an operator and is not trusted: it must not lead into our own network."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+TIMEOUT_S = 5.0
+Resolve = Callable[[str, int], list[str]]
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host name; raises OSError."""
+    return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+
+
+def url_problem(url: str, *, allow_private: bool) -> str | None:
+    """Why this cannot be a webhook by its form alone, or None."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"not an address: {error}"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "a webhook begins with https:// or http:// and names a host"
+    if parts.username or parts.password:
+        return "an address with a name or password in it is not taken: it would stand in logs"
+    if port == 0 or len(url) > 2000:
+        return "the port or the length of the address makes no sense"
+    try:
+        return address_problem(str(ipaddress.ip_address(parts.hostname)), allow_private=allow_private)
+    except ValueError:
+        return "localhost is this server itself" if parts.hostname.lower() == "localhost" and not allow_private else None
+
+
+def address_problem(address: str, *, allow_private: bool) -> str | None:
+    """Why no webhook may go to this IP address, or None. Multicast and unspecified addresses are never allowed."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return f"{address!r} is not an IP address"
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    if mapped is not None:
+        parsed = mapped
+    if parsed.is_multicast or parsed.is_unspecified:
+        return f"{address} is no address of one machine"
+    if not parsed.is_global and not allow_private:
+        return f"{address} lies in a private, loopback or link-local network; allow it with the setting webhook_private"
+    return None
+
+
+def send(
+    url: str, body: dict[str, Any], *, allow_private: bool, resolve_host: Resolve = resolve, timeout_s: float = TIMEOUT_S
+) -> str | None:
+    """POST the body; None when it was taken (2xx), else what went wrong. Redirects are not followed.
+
+    The name is resolved once and the connection goes to that very address: a name that changes its mind in between
+    (DNS rebinding) cannot lead elsewhere.
+    """
+    problem = url_problem(url, allow_private=allow_private)
+    if problem is not None:
+        return problem
+    parsed = httpx.URL(url)
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    try:
+        addresses = resolve_host(parsed.host, port)
+    except OSError as error:
+        return f"{parsed.host} cannot be resolved: {error.strerror or error}"
+    refused = [found for found in (address_problem(each, allow_private=allow_private) for each in addresses) if found]
+    if refused or not addresses:
+        return refused[0] if refused else f"{parsed.host} has no address"
+    try:
+        with httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False) as client:
+            request = client.build_request("POST", parsed.copy_with(host=addresses[0]), json=body)
+            request.headers["Host"] = parsed.netloc.decode()
+            request.extensions["sni_hostname"] = parsed.host
+            response = client.send(request, stream=True)
+            response.close()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return None if response.is_success else f"answered {response.status_code}"

@@ -1,0 +1,120 @@
+"""Read events with their crops and verdicts, and count them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from fleet_server.detections.tables import CropRow, EventRow
+from fleet_server.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictEntry:
+    """The second look at one crop; ``agrees`` is None where the picture could not be read."""
+
+    label: str
+    score: float
+    agrees: bool | None
+    verifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class CropEntry:
+    """One crop; ``url`` works only when ``state`` is delivered."""
+
+    kind: str
+    key: str
+    url: str
+    state: str
+    score: float
+    at_s: float
+    box: list[float]
+    length_bytes: int
+    verdict: VerdictEntry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What came since some time."""
+
+    events: int
+    crops: int
+    verdicts: int
+
+
+def detections(
+    session: Session, *, device: str | None = None, label: str | None = None, verdict: str | None = None,
+    before_s: float | None = None, limit: int = 50,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts."""
+    query = select(EventRow)
+    if device is not None:
+        query = query.where(EventRow.device_id == device)
+    if label is not None:
+        query = query.where(EventRow.label == label)
+    if before_s is not None:
+        query = query.where(EventRow.started_at_s < before_s)
+    if verdict is not None:
+        matching = (CropRow.device_id == EventRow.device_id) & (CropRow.event_id == EventRow.id) & (CropRow.verdict == verdict)
+        query = query.where(select(CropRow.key).where(matching).exists())
+    rows = list(session.scalars(query.order_by(EventRow.started_at_s.desc(), EventRow.id).limit(limit)))
+    return _with_crops(session, rows)
+
+
+def detection(session: Session, event_id: str, device: str | None = None) -> dict[str, Any]:
+    """One event by its id; the newest where two devices chose the same. NotFoundError where there is none."""
+    query = select(EventRow).where(EventRow.id == event_id)
+    if device is not None:
+        query = query.where(EventRow.device_id == device)
+    row = session.scalars(query.order_by(EventRow.received_s.desc()).limit(1)).first()
+    if row is None:
+        raise NotFoundError(f"there is no event {event_id}")
+    return _with_crops(session, [row])[0]
+
+
+def crop_is_known(session: Session, key: str) -> bool:
+    """Whether an event names this crop and the store was seen to have it."""
+    row = session.get(CropRow, key)
+    return row is not None and row.state == "delivered"
+
+
+def counts(session: Session, since_s: float) -> Counts:
+    """Events received, crops delivered and verdicts given since then."""
+    events = session.scalar(select(func.count()).select_from(EventRow).where(EventRow.received_s >= since_s)) or 0
+    crops = select(func.count()).select_from(CropRow).where(CropRow.received_s >= since_s, CropRow.state == "delivered")
+    verdicts = select(func.count()).select_from(CropRow).where(CropRow.verified_s >= since_s, CropRow.verdict != "unreadable")
+    return Counts(int(events), int(session.scalar(crops) or 0), int(session.scalar(verdicts) or 0))
+
+
+def count_events(session: Session, devices: Collection[str], bundle_sha256: str, since_s: float) -> int:
+    """Events that these devices raised with one release since then."""
+    query = (
+        select(func.count())
+        .select_from(EventRow)
+        .where(EventRow.device_id.in_(list(devices)), EventRow.bundle_sha256 == bundle_sha256, EventRow.started_at_s >= since_s)
+    )
+    return int(session.scalar(query) or 0)
+
+
+def _with_crops(session: Session, rows: Sequence[EventRow]) -> list[dict[str, Any]]:
+    crops: dict[tuple[str, str], list[CropEntry]] = {}
+    query = select(CropRow).where(CropRow.event_id.in_([row.id for row in rows])).order_by(CropRow.at_s, CropRow.kind.desc())
+    for crop in session.scalars(query):
+        crops.setdefault((crop.device_id, crop.event_id), []).append(_crop_entry(crop))
+    return [
+        {**row.body, "device": row.device_id, "received_s": row.received_s, "crops": crops.get((row.device_id, row.id), [])}
+        for row in rows
+    ]
+
+
+def _crop_entry(crop: CropRow) -> CropEntry:
+    verdict = None
+    if crop.verdict != "unverified":
+        agrees = None if crop.verdict == "unreadable" else crop.verdict == "agree"
+        verdict = VerdictEntry(crop.verdict_label or crop.verdict, crop.verdict_score, agrees, crop.verifier)
+    return CropEntry(
+        crop.kind, crop.key, f"/api/v1/crops/{crop.key}", crop.state, crop.score, crop.at_s, crop.box, crop.length_bytes, verdict
+    )

@@ -1,0 +1,1 @@
+"""Experiments: two releases compared on purpose on sticky shares of the fleet."""

@@ -1,0 +1,1 @@
+"""Log lines of devices, and the debug sessions that ask for more of them."""

@@ -1,0 +1,170 @@
+"""Store and read log lines; begin and end debug sessions."""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from fleet_server.audit import service as audit
+from fleet_server.database import insert_new, note_change, upsert
+from fleet_server.errors import InvalidError, NotFoundError
+from fleet_server.logs.tables import DebugSessionRow, LogMarkRow, LogRow
+from ota.wire.debug import DebugSession
+from ota.wire.events import Stored
+from ota.wire.logs import LEVELS, LogBatch
+
+MAX_LINES_PER_DEVICE = 20_000
+"""Older lines go first; a device in a loop cannot fill the database."""
+MIN_SESSION_S = 1.0
+MAX_SESSION_S = 86_400.0
+MAX_OPEN_SESSIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of a device's log."""
+
+    sequence: int
+    at_s: float
+    level: str
+    logger: str
+    text: str
+    session: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DebugSessionEntry:
+    """One debug session; ``active`` while its device should log at ``log_level``."""
+
+    id: str
+    device: str
+    log_level: str
+    reason: str
+    created_s: float
+    created_by: str
+    until_s: float
+    ended_s: float | None
+    active: bool
+    ended: bool
+
+
+def store_lines(session: Session, device_id: str, batch: LogBatch) -> Stored:
+    """Store the lines that are not there yet; the mark is the batch's highest (or, for an empty batch, the last one known)."""
+    sequences = [line.sequence for line in batch.lines]
+    if sequences != sorted(set(sequences)):
+        raise InvalidError("the lines are not in rising order of their sequence")
+    mark = session.get(LogMarkRow, device_id)
+    if not sequences:
+        return Stored(stream="logs", sequence=mark.stored if mark else 0)
+    rows = [
+        {"device_id": device_id, "sequence": line.sequence, "at_s": line.at_s, "level": line.level, "logger": line.logger,
+         "text": line.text, "session": line.session}
+        for line in batch.lines
+    ]  # fmt: skip
+    if insert_new(session, LogRow, rows, keys=("device_id", "sequence", "at_s")):
+        note_change(session, "logs")
+    # Only a batch that goes beyond the mark is new: a repeated one must not count its lost lines twice.
+    is_new = mark is None or sequences[-1] > mark.stored
+    dropped = (mark.dropped if mark else 0) + (batch.dropped if is_new else 0)
+    row = {"device_id": device_id, "stored": max(sequences[-1], mark.stored if mark else 0), "dropped": dropped}
+    upsert(session, LogMarkRow, [row], keys=["device_id"], update=["stored", "dropped"])
+    return Stored(stream="logs", sequence=sequences[-1])
+
+
+def lines(
+    session: Session, device_id: str, *, level: str | None = None, since_s: float | None = None, limit: int = 200
+) -> list[LogEntry]:
+    """The newest lines of this level and above, oldest first."""
+    query = select(LogRow).where(LogRow.device_id == device_id)
+    if level is not None:
+        if level not in LEVELS:
+            raise InvalidError(f"level {level!r} is not one of {', '.join(LEVELS)}")
+        query = query.where(LogRow.level.in_(LEVELS[LEVELS.index(level) :]))
+    if since_s is not None:
+        query = query.where(LogRow.at_s >= since_s)
+    found = session.scalars(query.order_by(LogRow.at_s.desc(), LogRow.sequence.desc()).limit(limit))
+    return [LogEntry(row.sequence, row.at_s, row.level, row.logger, row.text, row.session) for row in found][::-1]
+
+
+def prune(session: Session, keep: int = MAX_LINES_PER_DEVICE) -> int:
+    """Forget the oldest lines of devices that have more than ``keep``; answers how many went."""
+    counts = session.execute(select(LogRow.device_id, func.count()).group_by(LogRow.device_id).having(func.count() > keep))
+    gone = 0
+    for device_id, count in counts.all():
+        newest = select(LogRow.at_s).where(LogRow.device_id == device_id).order_by(LogRow.at_s.desc())
+        border = session.scalar(newest.offset(keep - 1).limit(1))
+        session.execute(delete(LogRow).where(LogRow.device_id == device_id, LogRow.at_s < border))
+        gone += int(count) - keep
+    return gone
+
+
+def create_session(
+    session: Session, device_id: str, *, log_level: str, duration_s: float, reason: str, who: str, now_s: float, origin: str = ""
+) -> DebugSessionEntry:
+    """Ask a device to log more until now + ``duration_s``. InvalidError for what makes no sense, or too many at once."""
+    if log_level not in LEVELS:
+        raise InvalidError(f"log level {log_level!r} is not one of {', '.join(LEVELS)}")
+    if not MIN_SESSION_S <= duration_s <= MAX_SESSION_S:
+        raise InvalidError(f"a session lasts {MIN_SESSION_S:.0f} to {MAX_SESSION_S:.0f} s, not {duration_s:g}")
+    if not reason.strip():
+        raise InvalidError("say why: the reason stands in the audit log")
+    if len(active(session, device_id, now_s)) >= MAX_OPEN_SESSIONS:
+        raise InvalidError(f"{MAX_OPEN_SESSIONS} sessions are open on this device", "end one of them first")
+    row = DebugSessionRow(
+        id=secrets.token_hex(6), device_id=device_id, log_level=log_level, reason=reason.strip(), created_s=now_s, created_by=who,
+        until_s=now_s + duration_s, ended_s=None, woken=False,
+    )  # fmt: skip
+    session.add(row)
+    after = {"session": row.id, "log_level": log_level, "until_s": row.until_s, "reason": row.reason}
+    audit.record(session, who=who, what="debug.begin", target=device_id, after=after, origin=origin, now_s=now_s)
+    note_change(session, "devices")
+    return _entry(row, now_s)
+
+
+def end_session(session: Session, device_id: str, session_id: str, *, who: str, now_s: float, origin: str = "") -> None:
+    """End it before its time; ending it twice does no harm. NotFoundError where the device has no such session."""
+    row = session.get(DebugSessionRow, session_id)
+    if row is None or row.device_id != device_id:
+        raise NotFoundError(f"the device has no debug session {session_id}")
+    if row.ended_s is not None or row.until_s <= now_s:
+        return
+    row.ended_s = now_s
+    row.woken = False
+    audit.record(session, who=who, what="debug.end", target=device_id, after={"session": row.id}, origin=origin, now_s=now_s)
+    note_change(session, "devices")
+
+
+def sessions(session: Session, device_id: str, now_s: float) -> list[DebugSessionEntry]:
+    """All sessions of a device, newest first."""
+    query = (
+        select(DebugSessionRow)
+        .where(DebugSessionRow.device_id == device_id)
+        .order_by(DebugSessionRow.created_s.desc())
+        .limit(200)
+    )
+    return [_entry(row, now_s) for row in session.scalars(query)]
+
+
+def active(session: Session, device_id: str, now_s: float) -> list[DebugSession]:
+    """What the assignment carries: the open sessions, in a fixed order."""
+    query = select(DebugSessionRow).where(
+        DebugSessionRow.device_id == device_id, DebugSessionRow.ended_s.is_(None), DebugSessionRow.until_s > now_s
+    )
+    found = session.scalars(query.order_by(DebugSessionRow.created_s, DebugSessionRow.id))
+    return [DebugSession(id=row.id, until_s=row.until_s, log_level=row.log_level) for row in found]
+
+
+def take_unwoken(session: Session) -> list[str]:
+    """Devices that should be woken because a session began or was ended; each is named once."""
+    devices = list(session.scalars(select(DebugSessionRow.device_id).where(DebugSessionRow.woken.is_(False)).distinct()))
+    if devices:
+        session.execute(update(DebugSessionRow).where(DebugSessionRow.woken.is_(False)).values(woken=True))
+    return devices
+
+
+def _entry(row: DebugSessionRow, now_s: float) -> DebugSessionEntry:
+    return DebugSessionEntry(
+        row.id, row.device_id, row.log_level, row.reason, row.created_s, row.created_by, row.until_s, row.ended_s,
+        row.ended_s is None and row.until_s > now_s, not (row.ended_s is None and row.until_s > now_s),
+    )  # fmt: skip

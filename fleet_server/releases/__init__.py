@@ -1,0 +1,1 @@
+"""Releases: what the signed channel metadata says may exist; the rows here are a cache of it."""

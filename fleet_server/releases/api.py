@@ -1,0 +1,174 @@
+"""The repository for devices (static files), and for releasers the way into it."""
+
+import json
+from typing import Any
+
+from flask import Blueprint, Response, request, send_from_directory
+from flask_openapi3.blueprint import APIBlueprint
+from pydantic import BaseModel, Field
+
+from fleet_server.audit import service as audit
+from fleet_server.context import context
+from fleet_server.errors import ForbiddenError, InvalidError, NotFoundError
+from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_json import reply, reply_list
+from fleet_server.releases import service
+from fleet_server.releases.published_disk import published_channels, tuf_folder
+from ota.bundle.manifest import MAX_FILE_BYTES
+from ota.trust.keys import key_to_dict
+from ota.trust.refusal import Refusal
+from ota.wire.topics import BUNDLES, METADATA
+
+operator = APIBlueprint("releases", __name__, url_prefix="/api/v1")
+device = Blueprint("releases_device", __name__)
+
+MAX_PUBLISH_BYTES = 32 * 1024 * 1024
+"""Channel metadata and a few manifests."""
+
+
+class ChannelPath(BaseModel):
+    """A channel."""
+
+    channel: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+
+
+class ContentPath(BaseModel):
+    """A content file."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ReleasePath(BaseModel):
+    """A release."""
+
+    release: str = Field(max_length=200)
+
+
+class RootBody(BaseModel):
+    """Signed root and top-level targets; either may be missing when it does not change."""
+
+    root: dict[str, Any] | None = None
+    targets: dict[str, Any] | None = None
+
+
+class PublishBody(BaseModel):
+    """Signed channel metadata, and the exact text of each manifest and acceptance set that it adds."""
+
+    metadata: dict[str, Any]
+    manifests: list[str] = Field(default_factory=list, max_length=200)
+
+
+@device.get(f"{METADATA}/<path:file>")
+def get_metadata_file(file: str) -> Response:
+    """A metadata file, as it lies on the disk."""
+    response = send_from_directory(tuf_folder(context().settings.data_dir) / "metadata", file, mimetype="application/json")
+    # timestamp.json is the one name whose content changes; a proxy that kept it would hide what is new.
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@device.get(f"{BUNDLES}/<path:file>")
+def get_bundle_file(file: str) -> Response:
+    """A manifest or content file; Range is supported."""
+    folder = tuf_folder(context().settings.data_dir) / "targets"
+    return send_from_directory(folder, file, mimetype="application/octet-stream", conditional=True)
+
+
+@operator.get("/trust")
+@require("viewer")
+def get_trust() -> Response:
+    """What is published, and the public halves of the online keys, which the offline root must name."""
+    repository = context().repository
+    status = repository.status()
+    keys = {role: key_to_dict(key) for role, key in repository.online_keys().items()}
+    return reply({
+        "initialised": status.initialised, "root_version": status.root_version, "versions": status.versions,
+        "channels": status.channels, "expires_s": status.expires_s, "problems": status.problems, "online_keys": keys,
+    })  # fmt: skip
+
+
+@operator.post("/trust/root")
+@require("admin")
+def post_root(body: RootBody) -> Response:
+    """Take root and targets: the first time any root signed by its own threshold, later by the chain rules."""
+    here = context()
+    outcome = here.repository.initialise(_text(body.root), _text(body.targets), None)
+    if isinstance(outcome, Refusal):
+        service.refuse(outcome)
+    status = here.repository.status()
+    with here.database.write() as session:
+        audit.record(
+            session, who=current_operator().name, what="trust.root", target=str(status.root_version), after=dict(status.versions),
+            origin=origin(), now_s=here.clock(),
+        )  # fmt: skip
+    return reply({"root_version": status.root_version, "channels": status.channels, "initialised": status.initialised}, 201)
+
+
+@operator.put("/content/<sha256>")
+@require("releaser")
+def put_content(path: ContentPath) -> Response:
+    """One content file under its hash: 201, or 200 when it was there."""
+    request.max_content_length = MAX_FILE_BYTES
+    outcome = context().repository.put_content(path.sha256, request.stream)
+    if isinstance(outcome, Refusal):
+        service.refuse(outcome)
+        raise InvalidError(str(outcome))
+    return reply({"sha256": outcome.sha256, "length_bytes": outcome.length_bytes}, 201 if outcome.new else 200)
+
+
+@operator.get("/channels/<channel>/metadata")
+@require("viewer")
+def get_channel(path: ChannelPath) -> Response:
+    """The present signed metadata of a channel, for the offline signer."""
+    found = context().repository.channel_metadata(path.channel)
+    if found is None:
+        raise NotFoundError(f"nothing was published on channel {path.channel} yet", "begin with version 1")
+    return Response(found, mimetype="application/json")
+
+
+@operator.post("/channels/<channel>/metadata")
+@require("releaser")
+def post_channel(path: ChannelPath) -> Response:
+    """Publish signed channel metadata; sending again what is published changes nothing."""
+    request.max_content_length = MAX_PUBLISH_BYTES
+    body = PublishBody.model_validate(request.get_json())
+    here, who = context(), current_operator()
+    if "releaser" not in who.scopes:
+        raise ForbiddenError("publishing needs the scope 'releaser'")
+    present = here.repository.channel_metadata(path.channel)
+    if present is None or json.loads(present) != body.metadata:
+        metadata = _text(body.metadata)
+        outcome = here.repository.publish_channel(path.channel, metadata or b"", [text.encode() for text in body.manifests])
+        if isinstance(outcome, Refusal):
+            service.refuse(outcome)
+    listed = published_channels(here.repository, here.settings.data_dir)
+    with here.database.write() as session:
+        changed = service.take_over(session, listed, here.clock())
+        if changed:
+            service.note_published(session, path.channel, changed, who=who.name, origin=origin(), now_s=here.clock())
+    version = here.repository.status().channels[path.channel]
+    return reply({"channel": path.channel, "version": version, "changed": changed}, 201)
+
+
+@operator.get("/releases")
+@require("viewer")
+def list_releases() -> Response:
+    """All releases, newest first."""
+    with context().database.read() as session:
+        return reply_list(service.releases(session))
+
+
+@operator.get("/releases/<release>")
+@require("viewer")
+def get_release(path: ReleasePath) -> Response:
+    """One release, with what is wrong with its files in the server's own store."""
+    here = context()
+    with here.database.read() as session:
+        found = service.release(session, path.release)
+        manifest = service.manifest_of(session, path.release)
+    return reply(service.with_content_problems(found, manifest, here.repository))
+
+
+def _text(metadata: dict[str, Any] | None) -> bytes | None:
+    # Signatures cover TUF's canonical form of the content, so writing the JSON anew harms none of them.
+    return None if metadata is None else json.dumps(metadata, separators=(",", ":")).encode()

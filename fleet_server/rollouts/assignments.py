@@ -1,0 +1,122 @@
+"""The server's signed word to one device: the small state of every poll, and the assignment when it changed."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fleet_server.configuration import service as configuration
+from fleet_server.database import upsert
+from fleet_server.errors import InvalidError
+from fleet_server.inventory import service as inventory
+from fleet_server.logs import service as logs
+from fleet_server.releases import service as releases
+from fleet_server.rollouts.gates import ENDED, TERMINAL
+from fleet_server.rollouts.tables import AssignmentRow, RolloutDeviceRow, RolloutRow
+from fleet_server.rollouts.targets import target
+from ota.trust.assignment import sign_payload
+from ota.trust.key_types import Signer
+from ota.wire.assignments import AssignedBundle, Assignment, Signed, State, StateAnswer, StateRequest
+
+MAX_SEQ_JUMP = 1_000_000
+"""After a restore the server follows what its devices have seen, but no device can push it further than this at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an assignment says, without its number and times."""
+
+    role: str
+    arm: str | None
+    bundle: AssignedBundle | None
+    configuration: dict[str, Any]
+    debug: list[Any]
+
+    @property
+    def digest(self) -> str:
+        """Equal contents have equal digests."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+
+def content(session: Session, device_id: str, now_s: float) -> Content:
+    """What the device should be told now. A device that is held back keeps what it runs."""
+    meant = target(session, device_id)
+    bundle = None
+    if meant is not None and meant.release is not None and inventory.get(session, device_id, now_s).held is None:
+        found = releases.find_release(session, meant.release)
+        if found is not None and not found.yanked:
+            bundle = AssignedBundle(
+                path=found.path,
+                sha256=found.sha256,
+                length_bytes=found.length_bytes,
+                channel=found.channel,
+                release=found.release,
+            )
+    return Content(
+        role=meant.role if meant else "run",
+        arm=meant.arm if meant else None,
+        bundle=bundle,
+        configuration=configuration.effective(session, device_id),
+        debug=logs.active(session, device_id, now_s),
+    )
+
+
+def present(session: Session, device_id: str, asked: StateRequest, now_s: float, ttl_s: float) -> AssignmentRow | None:
+    """The stored assignment when it still says what should be said; None when a new one must be signed."""
+    row = session.get(AssignmentRow, device_id)
+    if row is None or row.expires_s - now_s < ttl_s / 2:
+        return None
+    if asked.seq > row.seq or (asked.seq == row.seq and asked.digest not in (None, row.digest)):
+        return None  # the device has seen more than we remember: the database was restored
+    return row if row.content_sha256 == content(session, device_id, now_s).digest else None
+
+
+def renew(session: Session, device_id: str, asked: StateRequest, *, signer: Signer, now_s: float, ttl_s: float) -> AssignmentRow:
+    """Sign a new assignment if it is still needed, above all that the device has seen. InvalidError for an impossible number."""
+    row = session.get(AssignmentRow, device_id, with_for_update=True)
+    known = row.seq if row is not None else 0
+    if asked.seq > known + MAX_SEQ_JUMP:
+        raise InvalidError(f"$.seq: {asked.seq} is far beyond the {known} that this server ever signed")
+    unchanged = present(session, device_id, asked, now_s, ttl_s)
+    if unchanged is not None:
+        return unchanged
+    wanted = content(session, device_id, now_s)
+    assignment = Assignment(
+        device=device_id, seq=max(known, asked.seq) + 1, issued_s=now_s, expires_s=now_s + ttl_s, role=wanted.role, arm=wanted.arm,
+        bundle=wanted.bundle, configuration=wanted.configuration, debug=wanted.debug,
+    )  # fmt: skip
+    signed = sign_payload(assignment, signer)
+    values = {
+        "device_id": device_id, "seq": assignment.seq, "content_sha256": wanted.digest, "payload": signed.payload,
+        "digest": hashlib.sha256(signed.payload.encode()).hexdigest(), "keyid": signed.keyid, "signature": signed.signature,
+        "issued_s": now_s, "expires_s": now_s + ttl_s,
+    }  # fmt: skip
+    upsert(session, AssignmentRow, [values], keys=["device_id"], update=[key for key in values if key != "device_id"])
+    session.expire_all()
+    stored = session.get(AssignmentRow, device_id)
+    assert stored is not None
+    return stored
+
+
+def is_urgent(session: Session, device_id: str, now_s: float) -> bool:
+    """Whether a rollout or a debug session is open for the device: then it should ask again soon."""
+    if logs.active(session, device_id, now_s):
+        return True
+    query = (
+        select(RolloutDeviceRow.device_id)
+        .join(RolloutRow, RolloutRow.id == RolloutDeviceRow.rollout_id)
+        .where(RolloutDeviceRow.device_id == device_id)
+        .where(RolloutRow.state.not_in(TERMINAL), RolloutDeviceRow.state.not_in(ENDED))
+    )
+    return session.execute(query.limit(1)).first() is not None
+
+
+def state_answer(row: AssignmentRow, asked: StateRequest, *, signer: Signer, now_s: float, poll_s: float) -> StateAnswer:
+    """The answer to a poll: signed state with the device's nonce, and the assignment only if the device does not hold it."""
+    state = State(device=row.device_id, nonce=asked.nonce, now_s=now_s, seq=row.seq, digest=row.digest, poll_s=poll_s)
+    held = asked.digest == row.digest
+    assignment = None if held else Signed(payload=row.payload, keyid=row.keyid, signature=row.signature)
+    return StateAnswer(state=sign_payload(state, signer), assignment=assignment)

@@ -1,0 +1,119 @@
+"""What devices report of their deployments: stored once, then taken over into inventory and rollouts."""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fleet_server.audit import service as audit
+from fleet_server.database import insert_new, note_change
+from fleet_server.errors import InvalidError
+from fleet_server.inventory import service as inventory
+from fleet_server.rollouts.gates import ASIDE
+from fleet_server.rollouts.tables import ReportMarkRow, ReportRow, RolloutDeviceRow, RolloutRow
+from fleet_server.rollouts.targets import set_target
+from ota.wire import codec
+from ota.wire.deployments import DEPLOYMENT_STATES, DeploymentReport, ReportBatch
+from ota.wire.events import Stored
+
+MAX_BOOTS_REMEMBERED = 50
+
+
+def store_reports(session: Session, device_id: str, batch: ReportBatch, *, now_s: float) -> Stored:
+    """Store the reports that are not there yet and take them over in their order. The mark is the batch's highest."""
+    sequences = [report.sequence for report in batch.reports]
+    if sequences != sorted(set(sequences)):
+        raise InvalidError("the reports are not in rising order of their sequence")
+    mark = session.get(ReportMarkRow, device_id, with_for_update=True)
+    if mark is None:
+        mark = ReportMarkRow(device_id=device_id, stored=0, counter=batch.counter, boot_id=batch.boot_id, boots_seen=[])
+        session.add(mark)
+        session.flush()
+    fork = fork_reason(mark.counter, mark.boot_id, [str(boot) for boot in mark.boots_seen], batch)
+    if fork is not None:
+        inventory.record_held(session, device_id, fork)
+        audit.record(session, who="server", what="device.hold", target=device_id, after={"reason": fork}, now_s=now_s)
+    if batch.boot_id != mark.boot_id:
+        mark.boots_seen = [*mark.boots_seen, mark.boot_id][-MAX_BOOTS_REMEMBERED:]
+        mark.boot_id = batch.boot_id
+    mark.counter = max(mark.counter, batch.counter)
+    if batch.facts is not None:
+        inventory.record_facts(session, device_id, batch.facts)
+    inventory.record_seen(session, device_id, now_s)
+    refused: dict[str, str] = {}
+    for report in _unknown(session, device_id, batch.reports):
+        if report.state not in DEPLOYMENT_STATES:
+            refused[str(report.sequence)] = f"state {report.state!r} is not known here"
+            continue
+        row = {"device_id": device_id, "sequence": report.sequence, "at_s": report.at_s, "target_sha256": report.target_sha256,
+               "state": report.state, "body": codec.to_builtins(report), "received_s": now_s}  # fmt: skip
+        insert_new(session, ReportRow, [row], keys=("device_id", "sequence", "at_s"))
+        inventory.record_report(session, device_id, report, now_s)
+        take_over(session, device_id, report, now_s)
+    mark.stored = max([mark.stored, *sequences])
+    return Stored(stream="reports", sequence=sequences[-1] if sequences else mark.stored, refused=refused)
+
+
+def fork_reason(counter: int, boot_id: str, boots_seen: list[str], batch: ReportBatch) -> str | None:
+    """Why this batch can only come from a second card with the same identity, or None. Pure."""
+    if batch.counter < counter:
+        return f"its report counter went back from {counter} to {batch.counter}: two cards bear this identity"
+    if batch.counter == counter and batch.boot_id != boot_id:
+        return f"report counter {counter} came from two boots: two cards bear this identity"
+    if batch.boot_id != boot_id and batch.boot_id in boots_seen:
+        return f"boot {batch.boot_id[:12]} came back after another one: two cards bear this identity"
+    return None
+
+
+def release_hold(session: Session, device_id: str, *, who: str, now_s: float, origin: str = "") -> None:
+    """An operator has decided: the device takes part in updates again, and is watched from here on."""
+    mark = session.get(ReportMarkRow, device_id)
+    if mark is not None:
+        mark.boots_seen, mark.counter = [], 0
+    inventory.record_held(session, device_id, None)
+    audit.record(session, who=who, what="device.unhold", target=device_id, origin=origin, now_s=now_s)
+
+
+def reports(session: Session, device_id: str, limit: int = 200) -> list[dict[str, Any]]:
+    """A device's reports, newest first, each with ``received_s``."""
+    query = select(ReportRow).where(ReportRow.device_id == device_id)
+    found = session.scalars(query.order_by(ReportRow.received_s.desc(), ReportRow.sequence.desc()).limit(limit))
+    return [{**row.body, "received_s": row.received_s} for row in found]
+
+
+def _unknown(session: Session, device_id: str, given: list[DeploymentReport]) -> list[DeploymentReport]:
+    if not given:
+        return []
+    query = select(ReportRow.sequence, ReportRow.at_s).where(
+        ReportRow.device_id == device_id, ReportRow.sequence.in_([report.sequence for report in given])
+    )
+    known = {(sequence, at_s) for sequence, at_s in session.execute(query)}
+    return [report for report in given if (report.sequence, report.at_s) not in known]
+
+
+def take_over(session: Session, device_id: str, report: DeploymentReport, now_s: float) -> None:
+    """Let the newest rollout of this release on this device know."""
+    query = (
+        select(RolloutDeviceRow, RolloutRow)
+        .join(RolloutRow, RolloutRow.id == RolloutDeviceRow.rollout_id)
+        .where(RolloutDeviceRow.device_id == device_id, RolloutRow.sha256 == report.target_sha256)
+        .order_by(RolloutRow.created_s.desc(), RolloutRow.id)
+    )
+    found = session.execute(query.limit(1)).first()
+    if found is None or report.state == "idle":
+        return
+    row, rollout = found
+    if report.state == "committed":
+        if row.withdrawn:
+            # The offer was taken back too late. It runs the release and trusts it: sending it back would only make it flap.
+            set_target(session, device_id, rollout.release, source=f"rollout:{rollout.id}", now_s=now_s)
+            row.withdrawn = False
+    elif row.state in ASIDE or (row.state == "pending" and not row.withdrawn):
+        return  # of an older try of the same release: this rollout has not offered it
+    elif row.withdrawn and report.state in ASIDE:
+        # That is the withdrawal arriving; the device is still to be offered the release when the rollout goes on.
+        row.state, row.reason, row.detail, row.at_s = "pending", "", "the offer was withdrawn", now_s
+        return
+    row.state, row.reason, row.detail = report.state, report.reason, report.detail
+    row.running, row.at_s = report.running, now_s
+    note_change(session, "rollouts")

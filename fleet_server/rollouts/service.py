@@ -1,0 +1,297 @@
+"""The use cases of rollouts: create, tick, pause, resume, abort. ``gates`` decides; this carries it out, idempotently."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fleet_server.audit import service as audit
+from fleet_server.database import note_change
+from fleet_server.errors import ConflictError, InvalidError, NotFoundError
+from fleet_server.inventory import service as inventory
+from fleet_server.releases import service as releases
+from fleet_server.rollouts import gates, plan
+from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
+from fleet_server.rollouts.targets import set_target, targets
+from fleet_server.rollouts.views import Rollout, view
+
+MAX_WAIT_S = 24 * 3600.0
+DEADLINE_S = 14 * 86_400.0
+MAX_IDS_IN_QUERY = 5000
+"""Databases bound the number of parameters; beyond this all devices are read."""
+DEFAULT_STAGES = (0.05, 0.25, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator asks for. ``group`` None and ``devices`` None: the whole fleet."""
+
+    release: str
+    group: str | None = None
+    devices: list[str] | None = None
+    stages: Sequence[float] = DEFAULT_STAGES
+    max_failed: int | None = None
+    max_wait_s: float = MAX_WAIT_S
+    deadline_s: float = DEADLINE_S
+    selector: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """``within_s``: heard within this time is online; ``lost_after_s``: silent for longer after it began is lost."""
+
+    within_s: float
+    lost_after_s: float
+
+
+def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: bool = False, origin: str = "") -> Rollout:
+    """Send a release on its way, or (dry run) only say what would happen. Older rollouts give way on the same devices."""
+    release = releases.release(session, order.release)
+    if release.yanked:
+        raise ConflictError(f"{order.release} was taken out of its channel's signed metadata", "publish a new version instead")
+    problem = plan.shares_problem(order.stages)
+    if problem is not None:
+        raise InvalidError(problem, "for instance 0.05, 0.25, 1.0")
+    if order.max_wait_s <= 0 or order.deadline_s <= 0 or (order.max_failed or 0) < 0:
+        raise InvalidError("max_wait_s must be above 0 and max_failed must not be negative")
+    devices = _selected(session, order)
+    rollout = RolloutRow(
+        id=f"r-{secrets.token_hex(4)}", release=release.release, sha256=release.sha256, selector=order.selector,
+        shares=[float(share) for share in order.stages], max_failed=order.max_failed, max_wait_s=order.max_wait_s,
+        deadline_s=order.deadline_s, state="running", reason="", stage=-1, stage_opened_s=now_s, accepted={}, created_s=now_s,
+        created_by=who, ended_s=None, fence=0,
+    )  # fmt: skip
+    standing = _standing(session, devices)
+    if not dry_run:
+        _supersede(session, devices, rollout.id, now_s)
+    rows = [
+        RolloutDeviceRow(
+            rollout_id=rollout.id, device_id=device_id, stage=stage, state="pending", reason="", detail="", running="", at_s=now_s,
+            previous=standing.get(device_id), withdrawn=False,
+        )
+        for stage, members in enumerate(plan.stages(rollout.id, devices, order.stages)) for device_id in members
+    ]  # fmt: skip
+    if not dry_run:
+        session.add(rollout)
+        session.flush()
+        session.add_all(rows)
+        after = {"release": release.release, "devices": len(devices), "stages": rollout.shares, "selector": order.selector}
+        audit.record(session, who=who, what="rollout.create", target=rollout.id, after=after, origin=origin, now_s=now_s)
+        note_change(session, "rollouts")
+    return view(session, rollout, rows, dry_run=dry_run)
+
+
+def _selected(session: Session, order: Order) -> list[str]:
+    found = inventory.select_ids(session, group=order.group, devices=order.devices)
+    if order.devices is not None:
+        names = inventory.presences(session, found, 0.0)
+        known = set(found) | {one.name for one in names.values()}
+        missing = [each for each in order.devices if each not in known]
+        if missing:
+            raise InvalidError(
+                f"no device fits {', '.join(missing[:5])}", "`rookery device list` names them; revoked ones do not count"
+            )
+    if not found:
+        raise InvalidError("the selection holds no device", "enrol devices first, or choose another group")
+    return found
+
+
+def _standing(session: Session, devices: Sequence[str]) -> dict[str, str | None]:
+    """What each device goes back to when an offer is withdrawn: its target, unless it never committed that one."""
+    meant = targets(session, devices)
+    by_rollout = {one.source.removeprefix("rollout:") for one in meant.values() if one.source.startswith("rollout:")}
+    rows = session.scalars(select(RolloutDeviceRow).where(RolloutDeviceRow.rollout_id.in_(by_rollout)))
+    open_offers = {(row.rollout_id, row.device_id): row.previous for row in rows if row.state != "committed"}
+    return {
+        device_id: open_offers.get((one.source.removeprefix("rollout:"), device_id), one.release)
+        for device_id, one in meant.items()
+    }
+
+
+def _supersede(session: Session, devices: Sequence[str], by: str, now_s: float) -> None:
+    """Older rollouts let go of these devices."""
+    wanted = set(devices)
+    for rollout in session.scalars(select(RolloutRow).where(RolloutRow.state.not_in(gates.TERMINAL)).with_for_update()):
+        rows = _rows(session, rollout.id)
+        for row in rows:
+            if row.device_id in wanted and row.state not in gates.ENDED:
+                row.state, row.reason, row.detail, row.at_s = "superseded", "superseded", f"by rollout {by}", now_s
+        if all(row.state in gates.ENDED for row in rows):
+            _end(rollout, "superseded", f"rollout {by} took its devices over", now_s)
+
+
+def tick(session: Session, now_s: float, fence: int, timing: Timing) -> int:
+    """Take every open rollout one step further; answers how many changed. Ticking twice changes nothing more."""
+    changed = 0
+    query = select(RolloutRow).where(RolloutRow.state.not_in(gates.TERMINAL)).order_by(RolloutRow.created_s)
+    for rollout in session.scalars(query.with_for_update()):
+        if rollout.fence > fence:
+            continue  # somebody with a newer lease has been here: our view may be old
+        changed += _step(session, rollout, now_s, timing)
+        rollout.fence = fence
+    if changed:
+        note_change(session, "rollouts")
+    return changed
+
+
+def _step(session: Session, rollout: RolloutRow, now_s: float, timing: Timing) -> bool:
+    rows = {row.device_id: row for row in _rows(session, rollout.id)}
+    some = list(rows) if len(rows) <= MAX_IDS_IN_QUERY else None
+    heard = inventory.presences(session, some, now_s, timing.within_s)
+    members = []
+    for row in rows.values():
+        one = heard.get(row.device_id)
+        # A device that is held back is not offered anything; it stands apart like one that is offline.
+        online = one is not None and one.online and not one.revoked and one.held is None
+        silent_s = now_s - (one.last_seen_s or row.at_s) if one is not None else now_s - row.at_s
+        name = one.name if one is not None else row.device_id
+        members.append(gates.Member(row.device_id, row.stage, row.state, online, silent_s, name, row.reason, row.detail))
+    limits = gates.Limits(rollout.max_failed, rollout.max_wait_s, rollout.deadline_s, timing.lost_after_s)
+    progress = gates.Progress(
+        rollout.state, rollout.stage, len(rollout.shares), rollout.created_s, rollout.stage_opened_s,
+        {int(stage): int(count) for stage, count in rollout.accepted.items()}, rollout.reason,
+    )  # fmt: skip
+    step = gates.evaluate(progress, members, limits, now_s)
+    _carry_out(session, rollout, rows, step, now_s)
+    before = (progress.state, progress.reason, progress.stage)
+    return before != (step.state, step.reason, step.stage) or bool(step.offer or step.offline or step.lost or step.withdraw)
+
+
+def _carry_out(session: Session, rollout: RolloutRow, rows: dict[str, RolloutDeviceRow], step: gates.Step, now_s: float) -> None:
+    for device_id in step.offer:
+        _offer(session, rollout, rows[device_id], now_s)
+    for device_id in step.offline:
+        rows[device_id].state, rows[device_id].at_s = "pending_offline", now_s
+    for device_id in step.lost:
+        row = rows[device_id]
+        row.state, row.reason, row.detail, row.at_s = "lost", "lost", "fell silent after it began", now_s
+    for device_id in step.withdraw:
+        _withdraw(session, rollout, rows[device_id], now_s)
+    rollout.reason, rollout.stage, rollout.stage_opened_s = step.reason, step.stage, step.stage_opened_s
+    away = [row for row in rows.values() if row.state == "pending_offline"]
+    if step.state == "paused":
+        for row in away:  # it was offered once and may come back at any moment: it must not begin now
+            _take_back(session, rollout, row, now_s)
+    elif step.state == "finished":
+        for row in away:
+            _aim(session, rollout, row, now_s)
+    elif step.state == "aborted":
+        _cancel_rest(session, rollout, list(rows.values()), now_s, also_begun=False)
+    if step.state in gates.TERMINAL:
+        _end(rollout, step.state, step.reason, now_s)
+    rollout.state = step.state
+
+
+def _offer(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
+    _aim(session, rollout, row, now_s)
+    row.state, row.reason, row.detail, row.at_s, row.withdrawn = "offered", "", "", now_s, False
+    device = inventory.get(session, row.device_id, now_s)
+    trying = device.deployment is not None and device.deployment.state in gates.BEGUN
+    if device.running is not None and device.running.bundle_sha256 == rollout.sha256 and not trying:
+        # It will report nothing, because nothing is to be done.
+        row.state, row.detail, row.running = "committed", "it ran this release already", device.running.release
+
+
+def _aim(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
+    meant = targets(session, [row.device_id]).get(row.device_id)
+    if meant is None or meant.release != rollout.release or meant.source != f"rollout:{rollout.id}":
+        set_target(session, row.device_id, rollout.release, source=f"rollout:{rollout.id}", now_s=now_s)
+
+
+def _take_back(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
+    meant = targets(session, [row.device_id]).get(row.device_id)
+    source = f"rollout:{rollout.id}"
+    if meant is not None and meant.source == source and meant.release == rollout.release and row.previous != rollout.release:
+        set_target(session, row.device_id, row.previous, source=source, now_s=now_s)
+
+
+def _withdraw(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
+    _take_back(session, rollout, row, now_s)
+    row.state, row.reason, row.at_s, row.withdrawn = "pending", "", now_s, True
+    row.detail = "the offer was withdrawn when the rollout stopped"
+
+
+def pause(session: Session, rollout_id: str, *, who: str, now_s: float, timing: Timing, origin: str = "") -> None:
+    """No further device begins, from this moment on; those that work on it go on. Pausing twice does no harm."""
+    rollout = _open_rollout(session, rollout_id)
+    if rollout.state != "paused":
+        rollout.state, rollout.reason = "paused", f"paused by {who}"
+    _step(session, rollout, now_s, timing)
+    _record(session, rollout, "rollout.pause", who, origin, now_s)
+
+
+def resume(session: Session, rollout_id: str, *, who: str, now_s: float, origin: str = "") -> None:
+    """Go on: the failures so far are accepted by whoever resumes, new ones stop it again."""
+    rollout = _open_rollout(session, rollout_id)
+    if rollout.state == "running":
+        return
+    failed: dict[str, int] = {}
+    for row in _rows(session, rollout.id):
+        if row.state in gates.BAD:
+            failed[str(row.stage)] = failed.get(str(row.stage), 0) + 1
+    rollout.accepted = failed
+    rollout.state, rollout.reason, rollout.stage_opened_s = "running", f"resumed by {who}", now_s
+    _record(session, rollout, "rollout.resume", who, origin, now_s)
+
+
+def abort(session: Session, rollout_id: str, *, who: str, now_s: float, origin: str = "") -> None:
+    """End it: devices that committed keep the release, all others are told to keep or take back what they had."""
+    rollout = _open_rollout(session, rollout_id)
+    _cancel_rest(session, rollout, _rows(session, rollout.id), now_s, also_begun=True)
+    _end(rollout, "aborted", f"aborted by {who}", now_s)
+    _record(session, rollout, "rollout.abort", who, origin, now_s)
+
+
+def _cancel_rest(
+    session: Session, rollout: RolloutRow, rows: Sequence[RolloutDeviceRow], now_s: float, *, also_begun: bool
+) -> None:
+    for row in rows:
+        if row.state in gates.BAD:
+            _take_back(session, rollout, row, now_s)  # it said no; nothing should go on asking it
+        if row.state in gates.ENDED or (row.state in gates.BEGUN and not also_begun):
+            continue
+        _withdraw(session, rollout, row, now_s)
+        row.state, row.reason, row.detail = "cancelled", "cancelled", "the rollout was aborted"
+
+
+def rollout(session: Session, rollout_id: str) -> Rollout:
+    """One rollout with its devices; NotFoundError."""
+    row = session.get(RolloutRow, rollout_id)
+    if row is None:
+        raise NotFoundError(f"there is no rollout {rollout_id}", "`rookery rollout list` lists them")
+    return view(session, row, _rows(session, rollout_id))
+
+
+def rollouts(session: Session, *, limit: int = 100, open_only: bool = False) -> list[Rollout]:
+    """Rollouts without their devices, newest first."""
+    query = select(RolloutRow).order_by(RolloutRow.created_s.desc(), RolloutRow.id).limit(limit)
+    if open_only:
+        query = query.where(RolloutRow.state.not_in(gates.TERMINAL))
+    return [view(session, row, _rows(session, row.id), with_devices=False) for row in session.scalars(query)]
+
+
+def _open_rollout(session: Session, rollout_id: str) -> RolloutRow:
+    row = session.get(RolloutRow, rollout_id, with_for_update=True)
+    if row is None:
+        raise NotFoundError(f"there is no rollout {rollout_id}", "`rookery rollout list` lists them")
+    if row.state in gates.TERMINAL:
+        raise ConflictError(f"rollout {rollout_id} has ended: it is {row.state}", "create a new one")
+    return row
+
+
+def _rows(session: Session, rollout_id: str) -> list[RolloutDeviceRow]:
+    query = select(RolloutDeviceRow).where(RolloutDeviceRow.rollout_id == rollout_id)
+    return list(session.scalars(query.order_by(RolloutDeviceRow.stage, RolloutDeviceRow.device_id)))
+
+
+def _end(rollout: RolloutRow, state: str, reason: str, now_s: float) -> None:
+    rollout.state, rollout.reason, rollout.ended_s = state, reason, now_s
+
+
+def _record(session: Session, rollout: RolloutRow, what: str, who: str, origin: str, now_s: float) -> None:
+    after = {"state": rollout.state, "reason": rollout.reason}
+    audit.record(session, who=who, what=what, target=rollout.id, after=after, origin=origin, now_s=now_s)
+    note_change(session, "rollouts")

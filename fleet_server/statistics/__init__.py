@@ -1,0 +1,1 @@
+"""Statistics: pure functions over cohorts; no database, no clock."""

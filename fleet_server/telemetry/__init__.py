@@ -1,0 +1,1 @@
+"""Telemetry: heartbeats, the newest in the inventory, the recent ones as rows."""
