@@ -1,9 +1,20 @@
 """Alembic's entry: all tables of the server, on the engine that the caller gives."""
 
+from typing import Any, Literal
+
 from alembic import context
+from sqlalchemy import JSON
 
 from fleet_server.app import load_tables
 from fleet_server.database import Base
+
+
+def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
+    """How autogenerate writes our JSON column: Alembic's own text lacks an import."""
+    if kind == "type" and isinstance(item, JSON):
+        return 'sa.JSON().with_variant(postgresql.JSONB(), "postgresql")'
+    return False
+
 
 load_tables()
 engine = context.config.attributes["engine"]
@@ -13,6 +24,7 @@ with engine.connect() as connection:
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",  # SQLite alters a table by copying it
         compare_type=True,
+        render_item=render_item,
     )
     with context.begin_transaction():
         context.run_migrations()
