@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.golden_json import ObjectReader, dump, read_object
+from models.golden_json import GoldenError, ObjectReader, dump, read_object
 from models.inference.nms import pairwise_iou
 from models.precision import LabelledBoxes, MeanPrecision, ap50, average_precision, match_class
 
 __all__ = [
     "ACCEPTANCE_THRESHOLD",
+    "AcceptanceImage",
     "AcceptanceSet",
+    "GoldenError",
     "LabelledBoxes",
     "MeanPrecision",
     "Outcome",

@@ -33,7 +33,8 @@ class ObjectReader:
         found = self._values.get(key)
         if isinstance(found, str) and 0 < len(found) <= MAX_TEXT_CHARS:
             return found
-        return str(self._fault(key, f"a text of 1 to {MAX_TEXT_CHARS} characters") or "")
+        self._fault(key, f"a text of 1 to {MAX_TEXT_CHARS} characters")
+        return ""
 
     def file(self) -> str:
         """The field `file`: a plain relative path, nothing that leads out of its folder."""
@@ -47,13 +48,14 @@ class ObjectReader:
         found = self._values.get("sha256")
         if isinstance(found, str) and _SHA256.fullmatch(found):
             return found
-        return str(self._fault("sha256", "64 lower-case hexadecimal digits") or "")
+        self._fault("sha256", "64 lower-case hexadecimal digits")
+        return ""
 
     def fraction(self, key: str, default: float | None = None) -> float:
         """A number from 0 to 1."""
-        found = self._values.get(key, default)
-        if _finite(found) and 0 <= found <= 1:
-            return float(found)
+        found = _finite(self._values.get(key, default))
+        if found is not None and 0 <= found <= 1:
+            return found
         self._fault(key, "a number from 0 to 1")
         return 0.0
 
@@ -68,9 +70,9 @@ class ObjectReader:
     def bbox(self) -> list[float]:
         """The field `bbox`: left, top, width, height in pixels, with an area."""
         found = self._values.get("bbox")
-        if isinstance(found, list) and len(found) == 4 and all(_finite(item) for item in found):
-            numbers = [float(item) for item in found]
-            if max(map(abs, numbers)) <= MAX_SIDE_PX and min(numbers[2:]) > 0:
+        if isinstance(found, list) and len(found) == 4:
+            numbers = [number for number in map(_finite, found) if number is not None]
+            if len(numbers) == 4 and max(map(abs, numbers)) <= MAX_SIDE_PX and min(numbers[2:]) > 0:
                 return numbers
         self._fault("bbox", "[left, top, width, height] in pixels with an area")
         return [0.0, 0.0, 1.0, 1.0]
@@ -121,10 +123,12 @@ def dump(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _finite(found: object) -> bool:
+def _finite(found: object) -> float | None:
+    """A finite number as float; None for anything else, booleans among it."""
     if isinstance(found, bool) or not isinstance(found, int | float):
-        return False
+        return None
     try:
-        return math.isfinite(found)
+        number = float(found)
     except OverflowError:
-        return False
+        return None
+    return number if math.isfinite(number) else None
