@@ -1,0 +1,244 @@
+"""Performs the actions of the table: each can be done twice, and each answers with the event that it led to.
+
+Nothing here decides what comes next: that is the machine's. A failure is an event with the wire's reason code.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.update.assignment_rule import judge_manifest, judge_target
+from device_agent.update.conditions import Moment, blocked
+from device_agent.update.deployment import Deployment, Event
+from device_agent.update.downloads_disk import Downloads
+from device_agent.update.installed import Installed, runnable
+from device_agent.update.policy import Policy
+from device_agent.update.ports import Board, Clock, Content, ModelSwitch, Trust
+from device_agent.update.selftest import Proof, SelftestRequest, SelftestResult, allowance, prove
+from models.golden import parse_acceptance
+from models.golden_json import GoldenError
+from ota.bundle.errors import BundleError
+from ota.bundle.manifest import Manifest, parse_manifest
+from ota.bundle.variants import resolve
+from ota.slots.errors import SlotError
+from ota.slots.slots_disk import Slots
+from ota.trust.refusal import Refusal
+
+MAX_INHIBIT_CHARS = 200
+
+log = logging.getLogger("rookery.update")
+
+Selftest = Callable[[SelftestRequest], SelftestResult | Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that actions touch: verified metadata, content, install places, the running model, the board and its policy.
+
+    ``selftest`` is ``selftest_process.run_selftest``; ``delegate_library`` is the Edge TPU's, for variants built for one.
+    ``inhibit`` is a lock file: while it is there no update begins, its text says why.
+    """
+
+    trust: Trust
+    content: Content
+    slots: Slots
+    models: ModelSwitch
+    board: Board
+    policy: Policy
+    clock: Clock
+    selftest: Selftest
+    folder: Path
+    inhibit: Path
+    delegate_library: str = "libedgetpu.so.1"
+
+
+class Performer:
+    """The executor of the machine's actions."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._downloads = Downloads(bench.folder)
+        self._by_name: Mapping[str, Callable[[Deployment, int, Callable[[], bool]], Event | None]] = {
+            "resolve": self._resolve,
+            "download": self._download,
+            "verify": self._verify,
+            "stage": self._stage,
+            "selftest": self._selftest,
+            "switch": self._switch,
+            "roll_back": self._roll_back,
+            "commit": self._commit,
+            "discard": self._discard,
+        }
+
+    def perform(self, action: str, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
+        """Do one action (not ``report``); None where no event follows, or where it was stopped. Raises OSError in end states."""
+        return self._by_name[action](deployment, floor, should_stop)
+
+    def obstacle(self) -> Event | None:
+        """What forbids an update now, as a ``blocked`` event."""
+        bench = self._bench
+        inhibited = None
+        with contextlib.suppress(OSError):
+            inhibited = bench.inhibit.read_text(encoding="utf-8", errors="replace")[:MAX_INHIBIT_CHARS]
+        found = blocked(bench.policy, Moment(bench.clock.now_s(), bench.board.temperature_c(), inhibited))
+        return None if found is None else Event(kind="blocked", reason=found.reason, detail=found.detail, until_s=found.until_s)
+
+    def running(self) -> Installed | None:
+        """What the current install place gives on this board; where that is damaged, the previous or the factory's."""
+        slots = self._bench.slots
+        for place in (slots.current(), slots.previous(), slots.factory()):
+            found = None if place is None else runnable(place, self._bench.board.facts())
+            if found is not None:
+                return found
+        return None
+
+    def latency_budget_ms(self, deployment: Deployment) -> float | None:
+        """The signed latency budget with this board's allowance."""
+        place = self._bench.slots.slot(deployment.bundle.sha256)
+        budget = None if place is None else place.manifest.budget.latency_ms
+        return None if budget is None else budget * allowance(self._bench.board.facts())
+
+    def _resolve(self, deployment: Deployment, floor: int, _: Callable[[], bool]) -> Event:
+        bench, bundle = self._bench, deployment.bundle
+        obstacle = self.obstacle()
+        if obstacle is not None:
+            return obstacle
+        refused = bench.trust.refresh()
+        refused = refused or judge_target(bundle, bench.trust.find(bundle.path), bench.policy)
+        if refused is not None:
+            return _failed(refused)
+        data = bench.trust.manifest(bundle.path, bundle.sha256, bundle.length_bytes)
+        if isinstance(data, Refusal):
+            return _failed(data)
+        try:
+            manifest = parse_manifest(data)
+        except BundleError as error:
+            return _failed(Refusal("format", f"manifest: {error}"))
+        facts = bench.board.facts()
+        refused = judge_manifest(bundle, manifest, facts, floor)
+        if refused is not None:
+            return _failed(refused)
+        resolution = resolve(manifest, facts)
+        learned = {"counter": manifest.counter, "min_counter": manifest.min_counter, "variant_reason": resolution.reason}
+        if resolution.variant is None:
+            return Event(kind="failed", reason="variant", detail=resolution.reason, learned=learned)
+        learned["variant"] = resolution.variant.id
+        acceptance = self._acceptance_bytes(manifest)
+        if isinstance(acceptance, Refusal):
+            return Event(kind="failed", reason=acceptance.code, detail=acceptance.detail, learned=learned)
+        room = self._downloads.room(manifest, resolution.variant)
+        if room is not None:
+            return Event(kind="failed", reason=room.code, detail=room.detail, learned=learned)
+        self._downloads.keep(bundle.sha256, data)
+        if acceptance is not None and manifest.golden.acceptance is not None:
+            self._downloads.keep(manifest.golden.acceptance.sha256, acceptance)
+        return Event(kind="resolved", learned=learned)
+
+    def _acceptance_bytes(self, manifest: Manifest) -> bytes | Refusal | None:
+        named = manifest.golden.acceptance
+        if named is None:
+            return None
+        if not named.path.startswith(f"{manifest.channel}/acceptance/"):
+            return Refusal("channel", f"the acceptance set {named.path} is not of the channel {manifest.channel}")
+        data = self._bench.trust.manifest(named.path, named.sha256)
+        if isinstance(data, Refusal):
+            return data
+        try:
+            parse_acceptance(data)
+        except GoldenError as error:
+            return Refusal("format", str(error))
+        return data
+
+    def _download(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
+        refused = self._downloads.fetch(deployment, self._bench.content, should_stop)
+        if refused is not None:
+            return _failed(refused)
+        return None if should_stop() else Event(kind="downloaded", learned={"refetch": False})
+
+    def _verify(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
+        refused = self._downloads.verify(deployment)
+        return Event(kind="verified") if refused is None else _failed(refused)
+
+    def _stage(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
+        found = self._downloads.manifest(deployment)
+        if isinstance(found, Refusal):
+            return _failed(found)
+        data, manifest, variant = found
+        try:
+            self._bench.slots.stage(data, {path: self._downloads.file(manifest.files[path].sha256) for path in variant.files})
+        except SlotError as error:
+            return _failed(Refusal(error.code, error.detail))
+        return Event(kind="staged")
+
+    def _selftest(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
+        found = self._downloads.manifest(deployment)
+        place = self._bench.slots.slot(deployment.bundle.sha256)
+        if isinstance(found, Refusal) or place is None:
+            return _failed(found if isinstance(found, Refusal) else Refusal("hash", "the staged release cannot be read again"))
+        _, manifest, variant = found
+        golden = manifest.golden
+        acceptance = None if golden.acceptance is None else self._downloads.document(golden.acceptance.sha256)
+        pictures = {manifest.files[path].sha256: str(place.path / path) for path in variant.files}
+        try:
+            for image in self._downloads.acceptance_pictures(manifest):
+                pictures[image] = str(self._downloads.file(image))
+        except (OSError, GoldenError) as error:
+            return _failed(Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}"))
+        facts = self._bench.board.facts()
+        parity = golden.parity if golden.parity in variant.files else None
+        request = SelftestRequest(
+            model=str(place.path / variant.model),
+            card=str(place.path / variant.card),
+            threads=variant.threads,
+            delegate_library=self._bench.delegate_library if variant.accelerator == "edgetpu" else None,
+            parity=None if parity is None else str(place.path / parity),
+            acceptance=None if acceptance is None else str(acceptance),
+            pictures=pictures,
+        )
+        proof: Proof = prove(self._bench.selftest(request), manifest.budget, allowance(facts))
+        kind = "failed" if proof.code else "proved"
+        return Event(kind=kind, reason=proof.code, detail=proof.detail, figures=proof.figures)
+
+    def _switch(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
+        try:
+            self._bench.slots.switch(deployment.bundle.sha256)
+        except SlotError as error:
+            return _failed(Refusal(error.code, error.detail))
+        place = self._bench.slots.slot(deployment.bundle.sha256)
+        found = None if place is None else runnable(place, self._bench.board.facts())
+        if found is None:
+            return _failed(Refusal("variant", "the staged release has no variant that fits this board any more"))
+        refused = self._bench.models.use(found)
+        return None if refused is None else _failed(refused)
+
+    def _roll_back(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+        """Back to what ran before. Where the board has nothing else the release stays: a camera that sees badly still sees."""
+        try:
+            self._bench.slots.roll_back(deployment.bundle.sha256)
+        except SlotError as error:
+            if error.code == "disk":
+                raise OSError(error.detail) from None
+            log.error("no way back from %s: %s", deployment.bundle.release, error.detail)
+        found = self.running()
+        refused = None if found is None else self._bench.models.use(found)
+        if refused is not None:
+            log.error("the release before does not start either: %s", refused)
+
+    def _commit(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+        self._clear(deployment)
+
+    def _discard(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+        if deployment.reason != "download":  # what was fetched before the line failed is not fetched again
+            self._clear(deployment)
+
+    def _clear(self, deployment: Deployment) -> None:
+        self._downloads.clear()
+        try:
+            self._bench.slots.collect_garbage()
+        except SlotError as error:
+            raise OSError(error.detail) from None
+
+def _failed(refusal: Refusal) -> Event:
+    return Event(kind="failed", reason=refusal.code, detail=refusal.detail)

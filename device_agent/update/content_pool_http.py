@@ -1,0 +1,48 @@
+"""Content files over the agent's own connection pool: ``BUNDLES/files/<sha256>``, resumed and hashed by ``ota.trust``."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import urllib3
+
+from ota.trust.content_http import Limits, fetch
+from ota.trust.refusal import Refusal
+
+MAX_PICTURE_BYTES = 8 * 1024 * 1024
+"""Largest file whose length no signed metadata names: a picture of an acceptance set."""
+
+
+class PoolContent:
+    """``update.ports.Content`` over a pool. ``bundles_url`` is the URL of ``ota.wire.topics.BUNDLES`` on the server."""
+
+    def __init__(self, pool: urllib3.PoolManager, bundles_url: str, limits: Limits | None = None) -> None:
+        self._pool = pool
+        self._base = bundles_url.rstrip("/") + "/files/"
+        self._limits = limits or Limits()
+
+    def fetch(
+        self, sha256: str, length_bytes: int | None, destination: Path, should_stop: Callable[[], bool]
+    ) -> Refusal | None:
+        """Bring one file; refused with hash, download or disk. An unknown length is asked for first, and bounded."""
+        url = self._base + sha256
+        if length_bytes is None:
+            asked = self._length(url)
+            if isinstance(asked, Refusal):
+                return asked
+            length_bytes = asked
+        outcome = fetch(
+            self._pool, url, destination, length_bytes=length_bytes, sha256=sha256, limits=self._limits, should_stop=should_stop
+        )
+        return outcome if isinstance(outcome, Refusal) else None
+
+    def _length(self, url: str) -> int | Refusal:
+        try:
+            response = self._pool.request("HEAD", url, timeout=self._limits.gap_s, retries=False, redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            return Refusal("download", f"{url}: {error}")
+        stated = response.headers.get("Content-Length", "")
+        if response.status != 200 or not stated.isdigit():
+            return Refusal("download", f"{url}: the server answered {response.status} and names no length")
+        if int(stated) > MAX_PICTURE_BYTES:
+            return Refusal("format", f"{url}: {stated} bytes, a picture has at most {MAX_PICTURE_BYTES}")
+        return int(stated)

@@ -1,0 +1,57 @@
+"""What can run from an install place on this board: the variant that fits and is there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ota.bundle.variants import resolve
+from ota.slots.slots_disk import SlotInfo
+from ota.wire.enrolment import BoardFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One release in its install place, with all that is needed to run it."""
+
+    sha256: str
+    """Digest of the manifest."""
+    release: str
+    """``name@version``."""
+    name: str
+    version: str
+    variant: str
+    variant_reason: str
+    accelerator: str
+    """edgetpu or cpu: what the variant is built for."""
+    model: Path
+    card: Path
+    threads: int
+
+
+def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
+    """The best variant of this place that fits the board and whose files are all there; None when there is none.
+
+    A board whose accelerator went away since the installation may find a lesser variant here, or nothing.
+    """
+    present = slot.files()
+    whole = [variant for variant in slot.manifest.variants if set(variant.files) <= set(present)]
+    if not whole:
+        return None
+    here = resolve(msgspec.structs.replace(slot.manifest, variants=whole), facts)
+    if here.variant is None:
+        return None
+    among_all = resolve(slot.manifest, facts)
+    reason = among_all.reason if among_all.variant == here.variant else here.reason
+    return Installed(
+        sha256=slot.sha256,
+        release=slot.manifest.release,
+        name=slot.manifest.name,
+        version=slot.manifest.version,
+        variant=here.variant.id,
+        variant_reason=reason,
+        accelerator=here.variant.accelerator,
+        model=present[here.variant.model],
+        card=present[here.variant.card],
+        threads=here.variant.threads,
+    )
