@@ -15,8 +15,8 @@ from device_agent.vision.types import Frame, Picture
 
 GATE_WIDTH_PX, GATE_HEIGHT_PX = 178, 100
 """Size of the plane that is compared: 0.04 ms a frame was measured at it (research: edge anchors, section 2.4)."""
-DARK_BELOW, BRIGHT_FROM = 85.0, 110.0
-"""Mean luma 0..255 that parts dark, dim and bright frames: in the drawn yards nights lie at 55 to 82, days above 107."""
+DARK_BELOW, BRIGHT_FROM = 70.0, 105.0
+"""Mean luma 0..255 that parts dark, dim and bright frames: in the drawn yards most nights lie at 50 to 70, days above 105."""
 
 Reason = Literal["motion", "track", "keep_alive", "startup", "still", "light"]
 Brightness = Literal["dark", "dim", "bright"]
@@ -24,9 +24,10 @@ Brightness = Literal["dark", "dim", "bright"]
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """`difference` in grey levels, `share` of all pixels, times in seconds."""
+    """`difference` in grey levels in bright light, less in the dark; shares of all pixels; times in seconds."""
 
     difference: float = 22.0
+    least_difference: float = 9.0
     open_share: float = 0.004
     light_share: float = 0.6
     memory_s: float = 3.0
@@ -70,7 +71,7 @@ class MotionGate:
             self._mean = plane
             self._last_s = self._looked_s = frame.at_s
             return GateResult(True, "startup", False, 0.0, brightness)
-        share, settings = self._compare(plane, frame.at_s), self._settings
+        share, settings = self._compare(plane, frame.at_s, brightness), self._settings
         light = share > settings.light_share
         if light:
             self._mean = plane
@@ -87,13 +88,15 @@ class MotionGate:
             self._looked_s = frame.at_s
         return GateResult(is_open, reason, moved, share, brightness)
 
-    def _compare(self, plane: npt.NDArray[np.float32], at_s: float) -> float:
+    def _compare(self, plane: npt.NDArray[np.float32], at_s: float, brightness: float) -> float:
         """The share of changed pixels; moves the mean on by the time that has passed."""
         assert self._mean is not None
         difference = cv2.subtract(plane, self._mean)
         # A sample of every seventh pixel gives the median to well under a grey level, at a seventh of the sorting.
         drift = float(np.median(difference.ravel()[::7]))
-        changed = np.count_nonzero(np.abs(difference - np.float32(drift)) > self._settings.difference)
+        # In the dark contrast shrinks with the light; blurred noise (about one grey level) does not reach the lower bound.
+        needed = max(self._settings.least_difference, self._settings.difference * min(1.0, brightness / BRIGHT_FROM))
+        changed = np.count_nonzero(np.abs(difference - np.float32(drift)) > needed)
         weight = 1.0 - float(np.exp(-max(0.0, at_s - self._last_s) / self._settings.memory_s))
         self._last_s = at_s
         cv2.accumulateWeighted(plane, self._mean, weight)

@@ -117,7 +117,7 @@ def test_two_people_at_the_same_time_are_two_visits():
 
 
 def test_a_hidden_person_who_comes_back_gets_his_visit_back():
-    """Two people: the second appears just as the first is hidden, and is taken for him; when the first is seen again both count."""
+    """Two people: the second appears just as the first is hidden and is taken for him; the first is seen again: both count."""
     frames = [[track(1, t)] for t in range(20)]
     frames += [[track(2, t, 0.53, first=24)] if t >= 24 else [] for t in range(20, 30)]
     frames += [[track(1, t), track(2, t, 0.53, first=24)] for t in range(30, 50)]
