@@ -19,8 +19,8 @@ from models.rendered import scenes
 from models.rendered.yard import Picture
 
 COLOURS = {"person": (80, 200, 255), "cart": (120, 255, 120), "animal": (255, 160, 120)}
-TILE_PX = (300, 225)
-GREY_STEP = 10
+TILE_PX = (272, 204)
+GREY_STEP = 15
 """Noise does not compress: grey levels are rounded to this, which nobody sees at this size."""
 
 
@@ -38,10 +38,11 @@ def tile(seed: int, light: Literal["day", "dusk", "night"], model: TfliteModel) 
         cv2.rectangle(shown, *corners, (255, 255, 255), 1)
     for box, score, label in zip(found.xyxy.tolist(), found.confidence.tolist(), found.class_id.tolist(), strict=True):
         colour = COLOURS[scenes.LABELS[label]]
-        corners = (round(box[0] * scale_x) - 2, round(box[1] * scale_y) - 2), (round(box[2] * scale_x) + 2, round(box[3] * scale_y) + 2)
+        left, top = round(box[0] * scale_x) - 2, round(box[1] * scale_y) - 2
+        corners = (left, top), (round(box[2] * scale_x) + 2, round(box[3] * scale_y) + 2)
         cv2.rectangle(shown, *corners, colour, 1)
         text = f"{scenes.LABELS[label]} {score:.2f}"
-        cv2.putText(shown, text, (corners[0][0], corners[0][1] - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.33, colour, 1, cv2.LINE_AA)
+        cv2.putText(shown, text, (left, top - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.33, colour, 1, cv2.LINE_AA)
     return np.asarray(shown, np.uint8)
 
 
@@ -50,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models.rendered.contact_sheet_disk", description="Draw a sheet of scenes.")
     parser.add_argument("--release", default="yard-2")
     parser.add_argument("--out", type=Path, default=Path("docs/evidence/rendered_scenes.png"))
-    parser.add_argument("--seeds", type=int, nargs=3, default=(930_002, 930_003, 930_005))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(930_002, 930_003))
     asked = parser.parse_args()
     folder = Path(__file__).parent / "releases" / asked.release
     card = load_card((folder / "card.toml").read_text("utf-8"))
