@@ -1,4 +1,4 @@
-"""The first contact: a claim and a certificate request go up, an identity comes back. One step at a time, so that a wait can be shown."""
+"""The first contact: a claim and a certificate request go up, an identity comes back. One step at a time: a wait can be shown."""
 
 from dataclasses import dataclass
 from typing import Protocol

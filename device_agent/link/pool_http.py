@@ -17,6 +17,26 @@ def counted_pool(
     host: str, port: int, context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout
 ) -> HTTPSConnectionPool:
     """A pool of at most two kept connections to one server; no redirects, no retries of its own (the senders decide those)."""
+    pool = HTTPSConnectionPool(host, port, maxsize=2, block=False, timeout=timeout, retries=False, ssl_context=context)
+    pool.ConnectionCls = _counted(count)  # urllib3 names this as the way to change it
+    return pool
+
+
+def counted_manager(context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout) -> urllib3.PoolManager:
+    """A manager for static files (metadata, bundles), counted likewise."""
+
+    class CountedPool(HTTPSConnectionPool):
+        """Pools of this manager make counted connections."""
+
+        ConnectionCls = _counted(count)
+
+    manager = urllib3.PoolManager(num_pools=2, maxsize=2, timeout=timeout, retries=False, ssl_context=context)
+    manager.pool_classes_by_scheme = {"https": CountedPool}
+    return manager
+
+
+def _counted(count: ByteCount) -> type[HTTPSConnection]:
+    """A connection class that adds to ``count``."""
 
     class CountedConnection(HTTPSConnection):
         """Reads the kernel's counters after each answer and before closing."""
@@ -41,9 +61,7 @@ def counted_pool(
                 self._meter.read(self.sock)
             super().close()
 
-    pool = HTTPSConnectionPool(host, port, maxsize=2, block=False, timeout=timeout, retries=False, ssl_context=context)
-    pool.ConnectionCls = CountedConnection  # urllib3 names this as the way to change it
-    return pool
+    return CountedConnection
 
 
 def translate(error: Exception, where: str) -> AgentError:

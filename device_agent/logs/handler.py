@@ -1,7 +1,6 @@
 """Joins Python's logging with the ring: levels, redaction, rate limit, and the debug session in which a line was written."""
 
 import logging
-import time
 from collections.abc import Callable
 
 from device_agent.logs.batches import RateLimit
@@ -13,18 +12,20 @@ _LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critic
 
 
 class RingHandler(logging.Handler):
-    """Writes records into the ring. ``now_s`` is the trusted clock. Never raises into the code that logs."""
+    """Writes records into the ring. ``now_s`` is the trusted clock, ``steady_s`` the one that is never set. Never raises."""
 
-    def __init__(self, ring: LogRing, now_s: Callable[[], float], max_lines_per_s: float) -> None:
+    def __init__(
+        self, ring: LogRing, now_s: Callable[[], float], steady_s: Callable[[], float], max_lines_per_s: float
+    ) -> None:
         super().__init__()
-        self._ring, self._now_s = ring, now_s
+        self._ring, self._now_s, self._steady_s = ring, now_s, steady_s
         self._limit = RateLimit(max_lines_per_s)
         self._session: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record, as one line: an exception adds its kind and words, never a stack of the whole program."""
         level = _LEVEL_NAMES.get(record.levelno // 10 * 10, "info")
-        if not self._limit.allows(level, time.monotonic()):
+        if not self._limit.allows(level, self._steady_s()):
             self._ring.count_dropped()
             return
         try:

@@ -63,6 +63,11 @@ class LogRing:
             self._unsent.extend(burst)
             self._trim()
 
+    @property
+    def last(self) -> int:
+        """The highest number given so far."""
+        return self._last
+
     def unsent(self) -> list[LogLine]:
         """Lines on disk that the server does not have yet, in order."""
         with self._lock:

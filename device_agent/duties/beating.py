@@ -1,0 +1,59 @@
+"""Heartbeats: by broker where there is one, thinned by HTTPS where there is none. Pure apart from what is handed in."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from device_agent.duties.turn import Bell, Stop
+from device_agent.errors import AgentError
+from ota.wire.heartbeat import Heartbeat
+
+log = logging.getLogger(__name__)
+
+
+class Messenger(Protocol):
+    """The broker, as far as heartbeats go."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be used now."""
+        ...
+
+    def send_heartbeat(self, heartbeat: Heartbeat) -> bool:
+        """Publish; False when it did not go."""
+        ...
+
+
+class Beating:
+    """A duty. ``messenger`` gives the broker's connection, None where there is none (yet). A lost heartbeat is not kept."""
+
+    def __init__(
+        self,
+        make: Callable[[], Heartbeat],
+        messenger: Callable[[], Messenger | None],
+        send_https: Callable[[Heartbeat], None],
+        bell: Bell,
+        *,
+        every_s: float,
+        https_every_s: float,
+    ) -> None:
+        self.name = "heartbeats"
+        self._make, self._messenger, self._send_https, self._bell = make, messenger, send_https, bell
+        self._every_s, self._https_every_s = every_s, max(every_s, https_every_s)
+        self.silence_s = 3 * self._https_every_s + 120.0
+
+    def run(self, stop: Stop, progress: Callable[[], None]) -> None:
+        """Beat until told to stop. A ring (the release changed, say) beats at once."""
+        while not stop.is_set():
+            broker = self._messenger()
+            by_broker = broker is not None and broker.connected
+            self._bell.wait(self._every_s if by_broker else self._https_every_s)
+            if stop.is_set():
+                return
+            heartbeat = self._make()
+            try:
+                if broker is None or not broker.connected or not broker.send_heartbeat(heartbeat):
+                    self._send_https(heartbeat)
+            except AgentError as error:
+                log.debug("a heartbeat was lost: %s", error.message)
+            progress()
