@@ -1,9 +1,8 @@
-"""What finds objects in a frame, whichever process it lives in; and the one that lives in this process.
+"""What finds objects in a frame, whichever process it lives in.
 
 Detectors answer with detections down to `WEAK_SHARE` of the card's thresholds: the tracker continues tracks with the weak ones.
 """
 
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from device_agent.vision.types import Frame, Picture
-from models.card import CardError, ModelCard, load_card
-from models.inference.errors import ModelError
+from models.card import ModelCard
 from models.inference.types import Detections
 
 WEAK_SHARE = 0.6
 """Share of a card's lowest threshold down to which boxes are wanted (ByteTrack's second stage needs what is not reported)."""
-MAX_CARD_BYTES = 1_000_000
 
 
 class DetectorError(Exception):
@@ -106,22 +103,6 @@ def weak_threshold(card: ModelCard) -> float:
     return card.thresholds.lowest * WEAK_SHARE
 
 
-def read_spec(model_path: Path, card_path: Path, threads: int, delegate_library: str | None) -> ModelSpec:
-    """A model with its card read from a file; raises ModelError `missing` or `wrong_shape`."""
-    try:
-        if card_path.stat().st_size > MAX_CARD_BYTES:
-            raise ModelError("wrong_shape", f"the card {card_path} is larger than {MAX_CARD_BYTES} bytes")
-        text = card_path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError("missing", f"the card {card_path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ModelError("wrong_shape", f"the card {card_path} is not text: {error}") from error
-    try:
-        return ModelSpec(model_path, load_card(text), threads, delegate_library)
-    except CardError as error:
-        raise ModelError("wrong_shape", f"{card_path}: {error}") from error
-
-
 class Model(Protocol):
     """A loaded model, as `models.inference.runtime_tflite.TfliteModel` is one."""
 
@@ -144,70 +125,6 @@ class OpenModel(Protocol):
     def __call__(self, spec: ModelSpec) -> Model:
         """The loaded model of a spec."""
         ...
-
-
-class InProcessDetector:
-    """A detector in the agent's own process, for boards without memory for a second one: its crash is the agent's."""
-
-    def __init__(self, spec: ModelSpec, open_model: OpenModel) -> None:
-        self._open_model = open_model
-        self._spec = spec
-        self._model: Model | None = open_model(spec)
-        self._turn = threading.Lock()
-        self.restarts = 0
-        self.accelerator_reason = ""
-
-    @property
-    def card(self) -> ModelCard:
-        """The card of the model that answers now."""
-        return self._spec.card
-
-    @property
-    def runtime(self) -> str:
-        """Name and version of the TFLite runtime."""
-        return self._model.runtime if self._model else ""
-
-    @property
-    def accelerator(self) -> str:
-        """What the model runs on."""
-        return self._model.accelerator if self._model else "cpu"
-
-    def look(self, picture_bgr: Picture) -> Answer:
-        """Detections in a picture; raises DetectorError."""
-        with self._turn:
-            if self._model is None:
-                raise DetectorError("closed", "the detector was closed")
-            card = self._spec.card
-            try:
-                found = self._model.detect(picture_bgr, threshold=weak_threshold(card))
-            except ModelError as error:
-                raise DetectorError(error.reason, error.message) from error
-            return Answer(found, card, self._model.invoke_ms)
-
-    def detect(self, frame: Frame) -> Detections:
-        """The detections of a frame alone."""
-        return self.look(frame.picture_bgr).detections
-
-    def switch(self, model_path: Path, card_path: Path, *, threads: int = 1, delegate_library: str | None = None) -> None:
-        """Load the new model beside the old one, let it answer once, then let go of the old one."""
-        spec = read_spec(model_path, card_path, threads, delegate_library)
-        new = self._open_model(spec)
-        try:
-            first_answer(new, spec.card)
-        except ModelError:
-            new.close()
-            raise
-        with self._turn:
-            old, self._model, self._spec = self._model, new, spec
-        if old is not None:
-            old.close()
-
-    def close(self) -> None:
-        """Let go of the model."""
-        with self._turn:
-            model, self._model = self._model, None
-        if model is not None:
-            model.close()
 
 
 def first_answer(model: Model, card: ModelCard) -> float:

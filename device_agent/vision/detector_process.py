@@ -16,8 +16,9 @@ import numpy as np
 
 from device_agent.vision import detector_wire as wire
 from device_agent.vision.backoff import Backoff
-from device_agent.vision.detector import Answer, DetectorError, ModelSpec, read_spec, weak_threshold
+from device_agent.vision.detector import Answer, DetectorError, ModelSpec, weak_threshold
 from device_agent.vision.inference_child_linux import ChildDiedError, ChildHungError, FrameSlot, InferenceChild
+from device_agent.vision.model_spec_disk import read_spec
 from device_agent.vision.types import Frame, Picture
 from models.card import ModelCard, dump_card
 from models.inference.errors import ModelError

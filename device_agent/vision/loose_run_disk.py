@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agent.vision.camera_disk import list_pictures, read_picture
-from device_agent.vision.detector import Detector, InProcessDetector, ModelSpec
+from device_agent.vision.detector import Detector, ModelSpec
+from device_agent.vision.detector_in_process import InProcessDetector
 from device_agent.vision.detector_process import ProcessDetector
 from device_agent.vision.open_camera import CameraSettings, open_camera
 from device_agent.vision.open_model_tflite import open_model

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_agent.vision.detector import DetectorError, InProcessDetector, ModelSpec, read_spec
+from device_agent.vision.detector import DetectorError, ModelSpec
+from device_agent.vision.detector_in_process import InProcessDetector
 from device_agent.vision.detector_process import ProcessDetector, ProcessSettings
+from device_agent.vision.model_spec_disk import read_spec
 from device_agent.vision.types import Frame
 from models.inference.errors import ModelError
 
@@ -207,7 +209,7 @@ PARENT = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from device_agent.vision.detector import read_spec
+from device_agent.vision.model_spec_disk import read_spec
 from device_agent.vision.detector_process import ProcessDetector, ProcessSettings
 settings = ProcessSettings(opener="blob_model:open_model")
 detector = ProcessDetector(read_spec(Path(sys.argv[1]), Path(sys.argv[2]), 1, None), settings=settings)

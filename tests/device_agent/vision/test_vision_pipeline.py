@@ -6,7 +6,9 @@ import pytest
 from blob_model import open_model
 
 from device_agent.vision.camera_disk import FilmCamera
-from device_agent.vision.detector import Answer, DetectorError, InProcessDetector, read_spec
+from device_agent.vision.detector import Answer, DetectorError
+from device_agent.vision.detector_in_process import InProcessDetector
+from device_agent.vision.model_spec_disk import read_spec
 from device_agent.vision.motion import GateSettings
 from device_agent.vision.pipeline import Pipeline, PipelineSettings
 from device_agent.vision.types import Frame
