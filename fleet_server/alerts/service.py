@@ -81,7 +81,8 @@ def reconcile(session: Session, conditions: Sequence[Condition], now_s: float, *
         row = standing.get(key)
         if row is None:
             row = AlertRow(
-                id=f"a-{secrets.token_hex(4)}", kind=condition.kind, subject=condition.subject, text=condition.text, opened_s=now_s,
+                id=f"a-{secrets.token_hex(4)}", kind=condition.kind, subject=condition.subject, text=condition.text,
+                opened_s=now_s,
                 resolved_s=None, acknowledged_s=None, acknowledged_by=None,
             )  # fmt: skip
             session.add(row)
@@ -189,9 +190,7 @@ def _tell(session: Session, what: str, row: AlertRow, now_s: float) -> None:
 
 
 def _alert(row: AlertRow) -> Alert:
-    return Alert(
-        row.id, row.kind, row.subject, row.text, row.opened_s, row.resolved_s, row.acknowledged_s, row.acknowledged_by
-    )
+    return Alert(row.id, row.kind, row.subject, row.text, row.opened_s, row.resolved_s, row.acknowledged_s, row.acknowledged_by)
 
 
 def _webhook(row: WebhookRow) -> Webhook:

@@ -45,3 +45,14 @@ class WebhookCallRow(Base):
     body: Mapped[dict[str, Any]] = mapped_column(Json)
     attempts: Mapped[int]
     next_s: Mapped[float] = mapped_column(index=True)
+
+
+class PartRow(Base):
+    """How a part of the server itself is (broker, verifier), as the worker last saw it: the doors are other processes."""
+
+    __tablename__ = "part_status"
+
+    part: Mapped[str] = mapped_column(primary_key=True)
+    ok: Mapped[bool]
+    note: Mapped[str]
+    at_s: Mapped[float]

@@ -116,9 +116,7 @@ def _experiment(session: Session, row: ExperimentRow) -> Experiment:
     for member in session.scalars(query):
         sides[member.arm].append(member.device_id)
     arms = [_arm(session, row, "a", row.a, sides["a"]), _arm(session, row, "b", row.b, sides["b"])]
-    return Experiment(
-        row.id, row.name, row.a, row.b, row.share_b, row.state, row.created_s, row.created_by, row.ended_s, arms
-    )
+    return Experiment(row.id, row.name, row.a, row.b, row.share_b, row.state, row.created_s, row.created_by, row.ended_s, arms)
 
 
 def _arm(session: Session, row: ExperimentRow, arm: str, release: str, devices: list[str]) -> Arm:

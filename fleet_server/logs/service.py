@@ -163,6 +163,11 @@ def take_unwoken(session: Session) -> list[str]:
     return devices
 
 
+def has_unwoken(session: Session) -> bool:
+    """Whether anybody is to be woken: a reader's look before a writer's lock."""
+    return session.execute(select(DebugSessionRow.id).where(DebugSessionRow.woken.is_(False)).limit(1)).first() is not None
+
+
 def _entry(row: DebugSessionRow, now_s: float) -> DebugSessionEntry:
     return DebugSessionEntry(
         row.id, row.device_id, row.log_level, row.reason, row.created_s, row.created_by, row.until_s, row.ended_s,

@@ -13,15 +13,13 @@ from fleet_server.inventory import service as inventory
 from fleet_server.rollouts import assignments, reports, service
 from fleet_server.rollouts.contact import Contacts
 from fleet_server.rollouts.explain import explain
+from fleet_server.rollouts.orders import DEFAULT_STAGES, MAX_WAIT_S, Order, Timing
 from ota.wire.assignments import StateRequest
 from ota.wire.deployments import ReportBatch
 from ota.wire.topics import REPORTS, STATE
 
 operator = APIBlueprint("rollouts", __name__, url_prefix="/api/v1")
 device = Blueprint("rollouts_device", __name__)
-
-LOST_AFTER_S = 600.0
-"""The lower bound of max(10 min, 5 heartbeats), contracts.md §6."""
 
 
 class DevicePath(BaseModel):
@@ -54,9 +52,9 @@ class RolloutBody(BaseModel):
 
     release: str = Field(max_length=200)
     selector: Selector = Field(default_factory=Selector)
-    stages: list[float] = Field(default=list(service.DEFAULT_STAGES), min_length=1, max_length=20)
+    stages: list[float] = Field(default=list(DEFAULT_STAGES), min_length=1, max_length=20)
     max_failed: int | None = Field(None, ge=0)
-    max_wait_s: float = Field(service.MAX_WAIT_S, gt=0, le=90 * 86400)
+    max_wait_s: float = Field(MAX_WAIT_S, gt=0, le=90 * 86400)
     dry_run: bool = False
 
 
@@ -130,7 +128,7 @@ def post_unhold(path: DevicePath) -> Response:
 def post_rollout(body: RolloutBody) -> Response:
     """Send a release on its way, or say what would happen."""
     here = context()
-    order = service.Order(
+    order = Order(
         release=body.release, group=body.selector.group, devices=body.selector.devices, stages=body.stages,
         max_failed=body.max_failed, max_wait_s=body.max_wait_s, selector=body.selector.model_dump(exclude_none=True),
     )  # fmt: skip
@@ -195,6 +193,6 @@ def _rollout(rollout_id: str) -> Response:
         return reply(service.rollout(session, rollout_id))
 
 
-def _timing() -> service.Timing:
+def _timing() -> Timing:
     settings = context().settings
-    return service.Timing(settings.online_within_s, max(LOST_AFTER_S, 5 * settings.heartbeat_s))
+    return Timing(settings.online_within_s, max(settings.lost_after_s, 5 * settings.heartbeat_s))

@@ -85,8 +85,8 @@ def renew(session: Session, device_id: str, asked: StateRequest, *, signer: Sign
         return unchanged
     wanted = content(session, device_id, now_s)
     assignment = Assignment(
-        device=device_id, seq=max(known, asked.seq) + 1, issued_s=now_s, expires_s=now_s + ttl_s, role=wanted.role, arm=wanted.arm,
-        bundle=wanted.bundle, configuration=wanted.configuration, debug=wanted.debug,
+        device=device_id, seq=max(known, asked.seq) + 1, issued_s=now_s, expires_s=now_s + ttl_s, role=wanted.role,
+        arm=wanted.arm, bundle=wanted.bundle, configuration=wanted.configuration, debug=wanted.debug,
     )  # fmt: skip
     signed = sign_payload(assignment, signer)
     values = {

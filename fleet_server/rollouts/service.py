@@ -2,8 +2,6 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,37 +12,13 @@ from fleet_server.errors import ConflictError, InvalidError, NotFoundError
 from fleet_server.inventory import service as inventory
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import gates, plan
+from fleet_server.rollouts.orders import Order, Timing
 from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
 from fleet_server.rollouts.targets import set_target, targets
 from fleet_server.rollouts.views import Rollout, view
 
-MAX_WAIT_S = 24 * 3600.0
-DEADLINE_S = 14 * 86_400.0
 MAX_IDS_IN_QUERY = 5000
 """Databases bound the number of parameters; beyond this all devices are read."""
-DEFAULT_STAGES = (0.05, 0.25, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What an operator asks for. ``group`` None and ``devices`` None: the whole fleet."""
-
-    release: str
-    group: str | None = None
-    devices: list[str] | None = None
-    stages: Sequence[float] = DEFAULT_STAGES
-    max_failed: int | None = None
-    max_wait_s: float = MAX_WAIT_S
-    deadline_s: float = DEADLINE_S
-    selector: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """``within_s``: heard within this time is online; ``lost_after_s``: silent for longer after it began is lost."""
-
-    within_s: float
-    lost_after_s: float
 
 
 def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: bool = False, origin: str = "") -> Rollout:
@@ -69,8 +43,8 @@ def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: b
         _supersede(session, devices, rollout.id, now_s)
     rows = [
         RolloutDeviceRow(
-            rollout_id=rollout.id, device_id=device_id, stage=stage, state="pending", reason="", detail="", running="", at_s=now_s,
-            previous=standing.get(device_id), withdrawn=False,
+            rollout_id=rollout.id, device_id=device_id, stage=stage, state="pending", reason="", detail="", running="",
+            at_s=now_s, previous=standing.get(device_id), withdrawn=False,
         )
         for stage, members in enumerate(plan.stages(rollout.id, devices, order.stages)) for device_id in members
     ]  # fmt: skip
@@ -271,6 +245,11 @@ def rollouts(session: Session, *, limit: int = 100, open_only: bool = False) -> 
     if open_only:
         query = query.where(RolloutRow.state.not_in(gates.TERMINAL))
     return [view(session, row, _rows(session, row.id), with_devices=False) for row in session.scalars(query)]
+
+
+def any_open(session: Session) -> bool:
+    """Whether a tick has anything to do."""
+    return session.execute(select(RolloutRow.id).where(RolloutRow.state.not_in(gates.TERMINAL)).limit(1)).first() is not None
 
 
 def _open_rollout(session: Session, rollout_id: str) -> RolloutRow:

@@ -47,3 +47,8 @@ def take_unwoken(session: Session) -> list[str]:
     if found:
         session.execute(update(TargetRow).where(TargetRow.device_id.in_(found)).values(woken=True))
     return found
+
+
+def has_unwoken(session: Session) -> bool:
+    """Whether anybody is to be woken: a reader's look before a writer's lock."""
+    return session.execute(select(TargetRow.device_id).where(TargetRow.woken.is_(False)).limit(1)).first() is not None

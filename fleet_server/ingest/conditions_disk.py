@@ -1,0 +1,59 @@
+"""What needs a person right now, gathered from the services for ``alerts``."""
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from fleet_server.alerts.parts import parts
+from fleet_server.alerts.service import Condition
+from fleet_server.inventory import service as inventory
+from fleet_server.rollouts import service as rollouts
+from fleet_server.verification import service as verification
+
+SILENT_AFTER_S = 300.0
+"""An enrolled device that was heard before and is silent for this long (or twice the online window, if longer) alerts."""
+LOW_DISK_BYTES = 512 * 1024 * 1024
+LOW_DISK_SHARE = 0.02
+BACKLOG_AGE_S = 300.0
+"""A verifier that answers and lets crops wait this long is as good as dead."""
+
+
+def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -> list[Condition]:
+    """Every condition that holds now."""
+    found: list[Condition] = []
+    after_s = max(SILENT_AFTER_S, 2 * within_s)
+    for one in inventory.presences(session, None, now_s, within_s).values():
+        if not one.online and not one.revoked and one.last_seen_s is not None and now_s - one.last_seen_s > after_s:
+            text = f"{one.name} is silent: not heard for {after_s:.0f} s or longer"
+            found.append(Condition("device_silent", one.id, text))
+    found += [
+        Condition("rollout_paused", str(rollout.id), f"rollout of {rollout.release}: {rollout.reason}")
+        for rollout in rollouts.rollouts(session, open_only=True)
+        if rollout.state in ("paused", "held")
+    ]
+    disk = disk_condition(data_dir)
+    if disk is not None:
+        found.append(disk)
+    known = parts(session)
+    if "broker" in known and not known["broker"].ok:
+        found.append(Condition("broker_down", "broker", known["broker"].note))
+    backlog = verification.backlog(session, now_s)
+    verifier = known.get("verifier")
+    if verifier is not None and (not verifier.ok or backlog.oldest_age_s > BACKLOG_AGE_S) and verifier.note != "none":
+        note = "it is too slow" if verifier.ok else verifier.note
+        found.append(Condition("verifier_dead", "verifier", f"{note} ({backlog.waiting} crops wait)"))
+    trust = known.get("trust")
+    if trust is not None and not trust.ok:
+        found.append(Condition("trust", "repository", trust.note))
+    return found
+
+
+def disk_condition(data_dir: Path) -> Condition | None:
+    """Whether the server's own disk is nearly full."""
+    usage = shutil.disk_usage(data_dir)
+    if usage.free >= LOW_DISK_BYTES or usage.free >= usage.total * LOW_DISK_SHARE:
+        return None
+    return Condition(
+        "disk_full", "server", f"{usage.free // 2**20} MiB are left on the server's disk; crops and releases need room"
+    )

@@ -1,0 +1,1 @@
+"""Verification: the second look at each crop by a heavier model, behind a queue that loses nothing."""
