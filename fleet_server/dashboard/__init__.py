@@ -1,0 +1,1 @@
+"""The pages: server-rendered, live, and useful without JavaScript. Reads through services only."""

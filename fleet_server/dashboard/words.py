@@ -1,0 +1,59 @@
+"""How figures are said to a person: template filters. Pure."""
+
+from datetime import UTC, datetime
+
+SIGNS = {
+    "online": "●", "ok": "●", "committed": "●", "finished": "●", "done": "●", "agree": "●",
+    "running": "◐", "open": "◐", "trial": "◐", "selftest": "◐", "downloading": "◐", "verifying": "◐", "staging": "◐", "offered": "◐",
+    "pending": "○", "waiting": "○", "offline": "○", "pending_offline": "○", "unverified": "○", "superseded": "○", "cancelled": "○",
+    "idle": "○", "aborted": "■",
+    "paused": "▲", "held": "▲", "refused": "▲", "rolled_back": "▲", "lost": "▲", "revoked": "■", "disagree": "▲", "failed": "▲",
+}  # fmt: skip
+"""State is sign, word and colour: colour alone tells nobody who cannot see it."""
+TONES = {"●": "good", "◐": "busy", "○": "calm", "▲": "bad", "■": "over"}
+
+
+def sign(state: str) -> str:
+    """The sign of a state."""
+    return SIGNS.get(state, "○")
+
+
+def tone(state: str) -> str:
+    """The colour class of a state."""
+    return TONES[sign(state)]
+
+
+def ago(at_s: float | None, now_s: float) -> str:
+    """``3 min ago`` for an instant in seconds since 1970."""
+    if not at_s:
+        return "never"
+    seconds = max(0.0, now_s - at_s)
+    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size_s:
+            return f"{int(seconds // size_s)} {unit} ago"
+    return f"{int(seconds)} s ago"
+
+
+def instant(at_s: float | None) -> str:
+    """An instant in UTC, to the second."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S") if at_s else "–"
+
+
+def amount(count_bytes: float | None) -> str:
+    """Bytes, with the unit that makes them short."""
+    value = float(count_bytes or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable: the last unit always returns")
+
+
+def share(part: float | None, whole: float | None) -> str:
+    """``4.2 %`` of a whole, a dash where there is none."""
+    return f"{100 * float(part or 0) / float(whole):.1f} %" if whole else "–"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A figure with so many digits after the point, a dash where it is not known."""
+    return "–" if value is None else f"{value:.{digits}f}"
