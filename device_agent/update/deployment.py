@@ -6,6 +6,9 @@ import msgspec
 
 from ota.wire.assignments import AssignedBundle
 
+VERSION = 1
+"""Of the state on the disk: written as this, read as this and the one before (``state_disk.READERS``)."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a deployment.
@@ -68,3 +71,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     deployment: Deployment
     actions: tuple[str, ...]
+
+
+class UpdateState(msgspec.Struct, frozen=True, kw_only=True):
+    """The present (or last) deployment, the newest assignment that was accepted, and the floor of release counters."""
+
+    v: int = VERSION
+    deployment: Deployment | None = None
+    seen_seq: int = 0
+    seen_digest: str = ""
+    assignment: str = ""
+    """Payload of the newest accepted assignment; its signature was verified when it came."""
+    floor: int = 0
+    deployments: int = 0
+    """How many began on this device, ever."""

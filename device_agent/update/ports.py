@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from device_agent.update.deployment import Deployment, Event, UpdateState
 from device_agent.update.installed import Installed
 from ota.trust.key_types import Key
 from ota.trust.refusal import Refusal
@@ -100,4 +101,38 @@ class Reports(Protocol):
 
     def put(self, report: DeploymentReport) -> None:
         """Keep it durably and number it (``sequence`` is 0 here); must not wait for any network."""
+        ...
+
+
+class Memory(Protocol):
+    """Where the state is kept; ``device_agent.update.state_disk.StateFile`` fits."""
+
+    note: str
+
+    def load(self) -> UpdateState:
+        """What was saved."""
+        ...
+
+    def save(self, state: UpdateState) -> None:
+        """Durable when it returns; raises OSError."""
+        ...
+
+
+class Actions(Protocol):
+    """The executor; ``device_agent.update.actions_disk.Performer`` fits."""
+
+    def perform(self, action: str, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
+        """Do one action; the event that it led to, if any."""
+        ...
+
+    def obstacle(self) -> Event | None:
+        """What forbids an update now."""
+        ...
+
+    def running(self) -> Installed | None:
+        """What runs."""
+        ...
+
+    def latency_budget_ms(self, deployment: Deployment) -> float | None:
+        """The signed latency budget with this board's allowance."""
         ...

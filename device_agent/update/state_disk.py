@@ -7,25 +7,10 @@ from pathlib import Path
 import msgspec
 
 from device_agent.durable_disk import remove_leftovers, write_whole
-from device_agent.update.deployment import Deployment
+from device_agent.update.deployment import UpdateState
 
-VERSION = 1
 STATE_FILE = "update.json"
 MAX_BYTES = 4 * 1024 * 1024
-
-
-class UpdateState(msgspec.Struct, frozen=True, kw_only=True):
-    """The present (or last) deployment, the newest assignment that was accepted, and the floor of release counters."""
-
-    v: int = VERSION
-    deployment: Deployment | None = None
-    seen_seq: int = 0
-    seen_digest: str = ""
-    assignment: str = ""
-    """Payload of the newest accepted assignment; its signature was verified when it came."""
-    floor: int = 0
-    deployments: int = 0
-    """How many began on this device, ever."""
 
 
 class _Versioned(msgspec.Struct):

@@ -1,0 +1,55 @@
+"""A deployment as the report that the server gets of it: one for every change of state. Pure."""
+
+import math
+
+from device_agent.update.deployment import Deployment
+from device_agent.update.installed import Installed
+from ota.trust.refusal import Refusal
+from ota.wire.assignments import Assignment
+from ota.wire.deployments import DeploymentReport
+
+MAX_DETAIL_CHARS = 4000
+
+
+def report_of(deployment: Deployment, running: Installed | None, now_s: float) -> DeploymentReport:
+    """What the deployment is now, what runs meanwhile, and everything that was measured. The spool gives it its number."""
+    return DeploymentReport(
+        sequence=0,
+        at_s=now_s,
+        assignment_seq=deployment.assignment_seq,
+        target_sha256=deployment.bundle.sha256,
+        target=deployment.bundle.release,
+        state=deployment.state,
+        reason=deployment.reason,
+        detail=deployment.detail[:MAX_DETAIL_CHARS],
+        running_sha256=None if running is None else running.sha256,
+        running="" if running is None else running.release,
+        variant=deployment.variant.lower(),
+        variant_reason=deployment.variant_reason[:MAX_DETAIL_CHARS],
+        origin=deployment.origin,
+        attempt=deployment.attempt,
+        behaviour_unseen=deployment.behaviour_unseen,
+        figures={name: value for name, value in deployment.figures.items() if math.isfinite(value)},
+    )
+
+
+def report_of_refused_answer(
+    refusal: Refusal, assignment: Assignment | None, digest: str, running: Installed | None, now_s: float
+) -> DeploymentReport:
+    """An answer of the server that was not believed. What it names is shown as named: nothing was acted upon.
+
+    ``assignment`` is what it said, unverified; where it cannot be read, ``digest`` (sha256 of its payload) stands for it.
+    """
+    bundle = None if assignment is None else assignment.bundle
+    return DeploymentReport(
+        sequence=0,
+        at_s=now_s,
+        assignment_seq=0 if assignment is None else assignment.seq,
+        target_sha256=digest if bundle is None else bundle.sha256,
+        target="(assignment)" if bundle is None else bundle.release,
+        state="refused",
+        reason=refusal.code,
+        detail=refusal.detail[:MAX_DETAIL_CHARS],
+        running_sha256=None if running is None else running.sha256,
+        running="" if running is None else running.release,
+    )
