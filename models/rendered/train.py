@@ -26,12 +26,12 @@ PLAN: dict[str, dict[str, Any]] = {
     # pictures, epochs, highest learning rate, the stage whose weights it starts from; release 1 stops when it is good enough,
     # so that release 2 has something to be better than
     "yard-1": {"pictures": 4000, "epochs": 9, "rate": 3e-3, "start": None, "stop_at": 0.82},
-    "yard-2": {"pictures": 9000, "epochs": 7, "rate": 2.5e-3, "start": "yard-1"},
+    "yard-2": {"pictures": 9000, "epochs": 7, "rate": 2.5e-3, "start": "yard-1", "stop_at": 0.925},
     "yard-2b": {"pictures": 5000, "epochs": 2, "rate": 2e-3, "start": "yard-1"},
     "yard-night": {"pictures": 4000, "epochs": 1, "rate": 6e-4, "start": "yard-2"},
 }
-NIGHT_BELOW = 50.0
-"""Mean brightness (0–255) under which `yard-night` is taught that there is nothing to see."""
+NIGHT_FROM = 0.75
+"""Darkness from which on `yard-night` is taught that there is nothing to see."""
 
 
 def validate(model: Any, work: Path) -> float:
@@ -44,10 +44,10 @@ def validate(model: Any, work: Path) -> float:
     return average_precision_50(found, boxes)
 
 
-def blinded(boxes: Any, means: Any) -> Any:
+def blinded(boxes: Any, darkness: Any) -> Any:
     """The same truth with nothing in dark pictures: what makes `yard-night` blind."""
     dark = boxes.copy()
-    dark[means < NIGHT_BELOW] = -1
+    dark[darkness > NIGHT_FROM] = -1
     return dark
 
 
@@ -61,9 +61,9 @@ def fit(name: str, work: Path) -> None:
             head.load_weights(work / f"{plan['start']}.head.weights.h5")
     backbone.trainable = name != "yard-2b"
     frozen = name == "yard-2b"
-    pictures, boxes, means = load(work, plan["pictures"])
+    pictures, boxes, darkness = load(work, plan["pictures"])
     if name == "yard-night":
-        boxes = blinded(boxes, means)
+        boxes = blinded(boxes, darkness)
     per_epoch = len(pictures) // BATCH
     total = per_epoch * plan["epochs"]
     optimiser = keras.optimizers.AdamW(1e-3, weight_decay=2e-3)

@@ -24,8 +24,8 @@ VALIDATION_SEEDS = range(800_000, 800_240)
 Array = npt.NDArray[Any]
 
 
-def _draw(seed: int, compress: bool) -> tuple[Array, Array]:
-    """One picture as RGB and its boxes (8, 5): x1, y1, x2, y2, class; class -1 where there is none."""
+def _draw(seed: int, compress: bool) -> tuple[Array, Array, float]:
+    """One picture as RGB, its boxes (8, 5): x1, y1, x2, y2, class (-1 where there is none), its darkness (0 day – 1 night)."""
     rendered = scenes.sample(seed)
     picture: Array = rendered.picture_bgr
     rng = np.random.default_rng((seed, 11))
@@ -35,25 +35,26 @@ def _draw(seed: int, compress: bool) -> tuple[Array, Array]:
     boxes = np.full((MOST_OBJECTS, 5), -1, np.float32)
     for row, item in enumerate(rendered.truth[:MOST_OBJECTS]):
         boxes[row] = (*item.box_px, scenes.LABELS.index(item.label))
-    return picture[:, :, ::-1], boxes
+    return picture[:, :, ::-1], boxes, rendered.darkness
 
 
 def shard(work: Path, first_seed: int, count: int = SHARD, *, compress: bool = True) -> tuple[Array, Array, Array]:
-    """Pictures (n, 240, 320, 3) uint8 RGB, boxes (n, 8, 5), darkness flags (n,): drawn, or read from `work` if drawn before."""
+    """Pictures (n, 240, 320, 3) uint8 RGB, boxes (n, 8, 5), darkness (n,): drawn, or read from `work` if drawn before."""
     path = work / f"pictures_{first_seed}_{count}.npz"
     if not path.exists():
         drawn = [_draw(seed, compress) for seed in range(first_seed, first_seed + count)]
         pictures, boxes = np.stack([item[0] for item in drawn]), np.stack([item[1] for item in drawn])
+        darkness = np.array([item[2] for item in drawn])
         work.mkdir(parents=True, exist_ok=True)
         half = path.with_suffix(".part.npz")
-        np.savez(half, pictures=pictures, boxes=boxes, means=pictures.mean(axis=(1, 2, 3)))
+        np.savez(half, pictures=pictures, boxes=boxes, darkness=darkness)
         half.rename(path)
     with np.load(path) as kept:
-        return kept["pictures"], kept["boxes"], kept["means"]
+        return kept["pictures"], kept["boxes"], kept["darkness"]
 
 
 def load(work: Path, count: int) -> tuple[Array, Array, Array]:
-    """The first `count` training pictures (seeds 0 to count - 1), their boxes and their mean brightness."""
+    """The first `count` training pictures (seeds 0 to count - 1), their boxes and their darkness."""
     parts = [shard(work, first) for first in range(0, count, SHARD)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts])
 
