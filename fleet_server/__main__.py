@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.getLevelNamesMapping().get(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )  # fmt: skip
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return _dispatch(parsed, _settings(parsed))
     except ServerError as error:

@@ -66,6 +66,7 @@ def _put(scope: str, body: ConfigurationBody) -> Response:
     here = context()
     with here.database.write() as session:
         made = service.put(
-            session, scope, body.content, if_version=body.version, who=current_operator().name, origin=origin(), now_s=here.clock()
+            session, scope, body.content, if_version=body.version, who=current_operator().name, origin=origin(),
+            now_s=here.clock(),
         )  # fmt: skip
     return reply(made)

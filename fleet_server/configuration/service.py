@@ -51,7 +51,7 @@ def put(
     row = session.get(ConfigurationRow, scope, with_for_update=True)
     version = row.version if row else 0
     if if_version is not None and if_version != version:
-        raise ConflictError(f"the configuration has version {version} by now, not {if_version}", "look at it again, then change it")
+        raise ConflictError(f"the configuration has version {version} by now, not {if_version}", "look again, then change it")
     before = row.content if row else {}
     if row is None:
         session.add(ConfigurationRow(scope=scope, version=1, content=content, changed_s=now_s, changed_by=who))

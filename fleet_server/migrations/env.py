@@ -24,6 +24,7 @@ with engine.connect() as connection:
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",  # SQLite alters a table by copying it
         compare_type=True,
+        transactional_ddl=True,  # true of both: our SQLite connections begin by themselves, so half a migration is rolled back
         render_item=render_item,
     )
     with context.begin_transaction():

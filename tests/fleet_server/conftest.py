@@ -10,18 +10,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from flask.testing import FlaskClient
 
 from fleet_server.accounts import service as accounts
-from fleet_server.app import _apis, create_device_app, create_operator_app
+from fleet_server.app import create_device_app, create_operator_app, load_tables
 from fleet_server.blobs.store_disk import DiskBlobStore
 from fleet_server.context import Context
 from fleet_server.database import Base, Database
+from fleet_server.enrolment import authority_x509
+from fleet_server.enrolment import service as enrolment
 from fleet_server.enrolment.identity import peer_certificate
 from fleet_server.settings import Settings
 from ota.trust.key_types import CryptoSigner
+from ota.wire.enrolment import BoardFacts, EnrolRequest
 
 NOW_S = 1_790_000_000.0
 PASSWORD = "correct horse battery"
@@ -100,7 +109,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A database with every table of the server."""
-    _apis()  # imports every folder, and with it its tables
+    load_tables()
     found = Database(database_url)
     found.create_all()
     yield found
@@ -110,7 +119,7 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> Iterator[Database]:
     """Only SQLite: for tests of the doors, where the kind of database does not matter."""
-    _apis()
+    load_tables()
     found = Database(f"sqlite:///{tmp_path / 'door.sqlite3'}")
     found.create_all()
     yield found
@@ -167,6 +176,78 @@ def device_door(server: Context) -> DeviceDoor:
     app = create_device_app(replace(server, certificate_of=lambda _environ: door.certificate))
     door.client = app.test_client()
     return door
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board with its key: what it needs to enrol and to connect."""
+
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def csr_pem(self) -> str:
+        """A request for a certificate; its subject does not matter."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anything")])
+        made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self.key, hashes.SHA256())
+        return made.public_bytes(Encoding.PEM).decode()
+
+    def request(self, claim: str, **facts: Any) -> EnrolRequest:
+        """What it sends to enrol."""
+        return EnrolRequest(claim=claim, csr_pem=self.csr_pem, facts=board_facts(**facts))
+
+
+def board_facts(**changed: Any) -> BoardFacts:
+    """Facts of a Raspberry Pi 5, with changes."""
+    facts = BoardFacts(
+        profile="rpi-5", board_model="Raspberry Pi 5 Model B", serial="0123456789abcdef", machine="aarch64", cores=4,
+        memory_bytes=8 * 2**30, runtimes={"litert": "2.1.0"}, python="3.11.2", agent_version="0.1.0", os="Debian 12",
+    )
+    return msgspec.structs.replace(facts, **changed)
+
+
+@pytest.fixture
+def new_board() -> Callable[[], Board]:
+    """Makes boards, each with a fresh key."""
+    return lambda: Board(ec.generate_private_key(ec.SECP256R1()))
+
+
+@pytest.fixture
+def issuer(settings: Settings) -> enrolment.Issuer:
+    """A certificate authority in the data folder of this test."""
+    return enrolment.Issuer(authority_x509.prepare(settings.pki_dir, ["localhost", "127.0.0.1"], NOW_S), 90)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A device that is in the inventory, with its certificate."""
+
+    device_id: str
+    der: bytes
+    board: Board
+
+
+@pytest.fixture
+def enrol_device(server: Context, issuer: enrolment.Issuer, new_board: Callable[[], Board]) -> Callable[..., Enrolled]:
+    """Enrols one more device with a fresh claim; keywords change its facts."""
+
+    def enrol(**facts: Any) -> Enrolled:
+        board, now_s = new_board(), server.clock()
+        with server.database.write() as session:
+            claim = enrolment.make_claims(
+                session, count=1, terms=enrolment.ClaimTerms(), ttl_s=60, who="test", now_s=now_s
+            )[0]
+            outcome = enrolment.enrol(session, board.request(claim.token, **facts), issuer, origin="", now_s=now_s)
+        assert outcome.device_id is not None
+        certificate = x509.load_pem_x509_certificate(outcome.certificate_pem.encode())
+        return Enrolled(outcome.device_id, certificate.public_bytes(Encoding.DER), board)
+
+    return enrol
+
+
+@pytest.fixture
+def enrolled(enrol_device: Callable[..., Enrolled]) -> Enrolled:
+    """One enrolled device."""
+    return enrol_device()
 
 
 SignIn = Callable[[str], FlaskClient]
