@@ -112,8 +112,9 @@ class Pipeline:
         return StepResult(events, reported, answer.card if answer else None, tracks, gate, None, timings)
 
     def finish(self) -> list[EventUpdate]:
-        """The source ended: the ends of all open events, which stay marked as open."""
+        """The source ended: the ends of all events that were open. The next source may count its frames and time from 0 again."""
         self._tracker.finish(self._labels.names)
+        self._gate = MotionGate(self.settings.gate)
         return self._events.finish(self._rules.finish(), self._labels.threshold)
 
     def _count(self, frame: Frame, gate: GateResult, reported: Detections) -> None:
