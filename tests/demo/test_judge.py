@@ -26,7 +26,8 @@ def true_story() -> dict[str, Any]:
     devices, reports, logs, sessions = [], {}, {}, {}
     for number, (name, profile) in enumerate(names.items()):
         running = {"release": "yard@2", "variant": "cpu-float32" if name == "a" else "cpu-int8", "variant_reason": "why"}
-        accelerator = {"wanted": "edgetpu-usb" if name == "b" else "none", "running": "cpu", "reason": "no library" if name == "b" else ""}
+        wanted, reason = ("edgetpu-usb", "no library") if name == "b" else ("none", "")
+        accelerator = {"wanted": wanted, "running": "cpu", "reason": reason}
         devices.append({
             "id": f"d-{name}", "name": name, "profile": profile, "state": "online", "runtime": "litert 2", "running": running,
             "accelerator": accelerator, "certificate": {"serial": str(number)}, "heartbeat": {"v": 1}, "log_level": "info",
