@@ -13,7 +13,7 @@ from fleet_server.inventory import service as inventory
 from fleet_server.rollouts import assignments, reports, service
 from fleet_server.rollouts.contact import Contacts
 from fleet_server.rollouts.explain import explain
-from fleet_server.rollouts.orders import DEFAULT_STAGES, MAX_WAIT_S, Order, Timing
+from fleet_server.rollouts.orders import DEFAULT_STAGES, MAX_WAIT_S, Order
 from ota.wire.assignments import StateRequest
 from ota.wire.deployments import ReportBatch
 from ota.wire.topics import REPORTS, STATE
@@ -164,7 +164,7 @@ def post_pause(path: RolloutPath) -> Response:
     """No further device begins."""
     here = context()
     with here.database.write() as session:
-        service.pause(session, path.rollout, who=current_operator().name, now_s=here.clock(), timing=_timing(), origin=origin())
+        service.pause(session, path.rollout, who=current_operator().name, now_s=here.clock(), origin=origin())
     return _rollout(path.rollout)
 
 
@@ -191,8 +191,3 @@ def post_abort(path: RolloutPath) -> Response:
 def _rollout(rollout_id: str) -> Response:
     with context().database.read() as session:
         return reply(service.rollout(session, rollout_id))
-
-
-def _timing() -> Timing:
-    settings = context().settings
-    return Timing(settings.online_within_s, max(settings.lost_after_s, 5 * settings.heartbeat_s))

@@ -188,12 +188,16 @@ def _withdraw(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_
     row.detail = "the offer was withdrawn when the rollout stopped"
 
 
-def pause(session: Session, rollout_id: str, *, who: str, now_s: float, timing: Timing, origin: str = "") -> None:
+def pause(session: Session, rollout_id: str, *, who: str, now_s: float, origin: str = "") -> None:
     """No further device begins, from this moment on; those that work on it go on. Pausing twice does no harm."""
     rollout = _open_rollout(session, rollout_id)
     if rollout.state != "paused":
         rollout.state, rollout.reason = "paused", f"paused by {who}"
-    _step(session, rollout, now_s, timing)
+    for row in _rows(session, rollout.id):
+        if row.state in gates.NOT_BEGUN:
+            _withdraw(session, rollout, row, now_s)
+        elif row.state == "pending_offline":
+            _take_back(session, rollout, row, now_s)
     _record(session, rollout, "rollout.pause", who, origin, now_s)
 
 
