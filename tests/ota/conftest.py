@@ -1,4 +1,7 @@
-"""A small fleet for the tests of what travels over the air: real keys, a real repository, a real HTTP server that can turn hostile."""
+"""A small fleet for the tests of what travels over the air: real keys, repository and HTTP server.
+
+The server can turn hostile.
+"""
 
 import hashlib
 import http.server
@@ -26,7 +29,7 @@ DAY_S = 86_400.0
 
 @dataclass
 class Hostile:
-    """How the server treats requests whose path matches; each field is one misdeed. ``times`` of them, then it is honest again."""
+    """How the server treats requests whose path matches; each field is one misdeed, done ``times`` times."""
 
     path: str = ".*"
     status: int | None = None
@@ -166,7 +169,7 @@ class Fleet:
             roles.sign(self.root, self.signers[name])
         roles.sign(self.targets, self.signers["targets"])
 
-    def key(self, name: str):  # noqa: ANN201
+    def key(self, name: str):
         return self.signers[name].public_key
 
     def initialise(self) -> "Fleet":
@@ -183,13 +186,17 @@ class Fleet:
         return digest
 
     def release(self, version: str, *, name: str = "yard", channel: str = "stable", counter: int = 1, put: bool = True) -> bytes:
-        files = {path: f"{path} of {name}@{version} ".encode() * 900 for path in ("model-a.tflite", "model-b.tflite", "card.toml")}
+        files = {
+            path: f"{path} of {name}@{version} ".encode() * 900 for path in ("model-a.tflite", "model-b.tflite", "card.toml")
+        }
         if put:
             for data in files.values():
                 self.put(data)
         return encode_manifest(a_manifest(name=name, version=version, channel=channel, counter=counter, contents=files))
 
-    def signed_channel(self, manifest: bytes, version: str, *, name: str = "yard", channel: str = "stable", by: tuple[str, ...] = ()):  # noqa: ANN201
+    def signed_channel(
+        self, manifest: bytes, version: str, *, name: str = "yard", channel: str = "stable", by: tuple[str, ...] = ()
+    ):
         metadata = roles.add_release(self.channel(channel), target_path(channel, name, version), manifest)
         for signer in by or ({"stable": "stable-1", "beta": "beta"}[channel],):
             roles.sign(metadata, self.signers[signer])
@@ -229,20 +236,26 @@ def a_manifest(
         labels=["walker", "cart"],
         variants=[
             Variant(
-                id="edgetpu", accelerator="edgetpu", runtimes=["litert"], model="model-a.tflite", card="card.toml",
+                id="edgetpu",
+                accelerator="edgetpu",
+                runtimes=["litert"],
+                model="model-a.tflite",
+                card="card.toml",
                 files=["model-a.tflite", "card.toml"],
             ),
             Variant(
-                id="cpu-int8", accelerator="cpu", runtimes=["litert", "tflite-runtime"], model="model-b.tflite", card="card.toml",
+                id="cpu-int8",
+                accelerator="cpu",
+                runtimes=["litert", "tflite-runtime"],
+                model="model-b.tflite",
+                card="card.toml",
                 files=["model-b.tflite", "card.toml"],
             ),
         ],
-        files={
-            path: FileEntry(sha256=hashlib.sha256(data).hexdigest(), length_bytes=len(data)) for path, data in files.items()
-        },
+        files={path: FileEntry(sha256=hashlib.sha256(data).hexdigest(), length_bytes=len(data)) for path, data in files.items()},
         golden=Golden(acceptance=acceptance),
         provenance={"trained": "on drawn scenes"},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -285,7 +298,9 @@ def pool() -> Iterator[urllib3.PoolManager]:
 
 @pytest.fixture
 def make_client(tmp_path: Path, pool: urllib3.PoolManager) -> Callable[..., TrustClient]:
-    def make(server: StaticServer, fleet: Fleet, *, where: str = "device", root: bytes | None = None, **how: float) -> TrustClient:
+    def make(
+        server: StaticServer, fleet: Fleet, *, where: str = "device", root: bytes | None = None, **how: float
+    ) -> TrustClient:
         return TrustClient(
             tmp_path / where,
             metadata_url=f"{server.url}/metadata",

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 
 import pytest
+
 from ota.bundle.errors import BundleError, Refusal
 from ota.bundle.manifest import FileEntry, encode_manifest
 from ota.bundle.reader_disk import open_bundle, verify_bundle
@@ -26,7 +27,7 @@ def bundle(tmp_path, make_manifest):
 
 
 def test_reproducible_to_the_byte(tmp_path, make_manifest):
-    """Packed twice: from bytes and from files, in other folders, at other times, under another umask, with files in another order."""
+    """Packed twice: from bytes and from files, in other folders, at other times, under another umask, in another order."""
     manifest = make_manifest(contents=CONTENTS)
     one = write_bundle(tmp_path / "a" / "yard-1.rookery", manifest, CONTENTS)
     elsewhere = tmp_path / "b" / "c"
@@ -150,7 +151,8 @@ def test_what_does_not_belong_is_refused_with_its_reason(bundle, name):
     with pytest.raises(BundleError, match=reason):
         open_bundle(bundle)
     refused = verify_bundle(bundle, b"{}", 0.0)
-    assert isinstance(refused, Refusal) and refused.code == "format"
+    assert isinstance(refused, Refusal)
+    assert refused.code == "format"
 
 
 def test_a_nul_byte_does_not_hide_the_rest_of_a_name(bundle):
@@ -165,7 +167,7 @@ def test_a_nul_byte_does_not_hide_the_rest_of_a_name(bundle):
 def test_a_file_that_is_no_bundle(tmp_path, data):
     path = tmp_path / "x.rookery"
     path.write_bytes(data)
-    with pytest.raises(BundleError, match="not a bundle|missing"):
+    with pytest.raises(BundleError, match=r"not a bundle|missing"):
         open_bundle(path)
 
 
@@ -193,7 +195,9 @@ def signed(fleet, tmp_path):
     out = tmp_path / "yard-1.rookery"
     write_bundle(out, manifest, files)
     channel = fleet.signed_channel(manifest_bytes, "1")
-    add_metadata(out, {"1.root.json": fleet.root.to_bytes(), "targets.json": fleet.targets.to_bytes(), "stable.json": channel.to_bytes()})
+    add_metadata(
+        out, {"1.root.json": fleet.root.to_bytes(), "targets.json": fleet.targets.to_bytes(), "stable.json": channel.to_bytes()}
+    )
     return out, fleet
 
 
@@ -202,11 +206,12 @@ def test_a_signed_bundle_verifies_without_a_network(signed):
     out, fleet = signed
     verified = verify_bundle(out, fleet.root.to_bytes(), fleet.now_s)
     assert not isinstance(verified, Refusal), verified
-    assert verified.path == "stable/yard/1/manifest.json" and verified.versions == {"root": 1, "targets": 1, "stable": 1}
+    assert verified.path == "stable/yard/1/manifest.json"
+    assert verified.versions == {"root": 1, "targets": 1, "stable": 1}
 
 
 def test_every_flipped_byte_of_a_signed_bundle_is_found(signed):
-    """One byte at a time, all over the file: never verified, unless the byte is of the zip's own bookkeeping that decides nothing."""
+    """One byte at a time, in every entry, from its first to its last: never verified."""
     out, fleet = signed
     good = out.read_bytes()
     with zipfile.ZipFile(out) as archive:
@@ -233,7 +238,8 @@ def test_offline_refusals(signed, make_fleet, tmp_path):
     out, fleet = signed
     root = fleet.root.to_bytes()
     expired = verify_bundle(out, root, fleet.now_s + 61 * DAY_S)
-    assert expired.code == "expired" and "stable" in expired.detail
+    assert expired.code == "expired"
+    assert "stable" in expired.detail
     assert verify_bundle(out, root, fleet.now_s + 181 * DAY_S).code == "expired"
     foreign = make_fleet()
     assert verify_bundle(out, foreign.root.to_bytes(), fleet.now_s).code == "signature"
@@ -243,7 +249,8 @@ def test_offline_refusals(signed, make_fleet, tmp_path):
 
 def test_an_unsigned_bundle(bundle, fleet):
     refused = verify_bundle(bundle, fleet.root.to_bytes(), fleet.now_s)
-    assert refused.code == "signature" and "not signed" in refused.detail
+    assert refused.code == "signature"
+    assert "not signed" in refused.detail
 
 
 def test_one_of_two_signed(make_fleet, tmp_path):
@@ -286,4 +293,6 @@ def test_a_newer_root_in_the_bundle_is_followed(signed):
 
 def test_file_entry(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    assert file_entry(tmp_path / "a") == file_entry(b"abc") == FileEntry(sha256=hashlib.sha256(b"abc").hexdigest(), length_bytes=3)
+    assert (
+        file_entry(tmp_path / "a") == file_entry(b"abc") == FileEntry(sha256=hashlib.sha256(b"abc").hexdigest(), length_bytes=3)
+    )

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+
 from ota.trust.content_http import Fetched, Limits, fetch
 from ota.trust.refusal import Refusal
 
@@ -31,11 +32,12 @@ def part(destination):
 
 
 def test_a_plain_fetch(place):
-    server, destination, bring = place
+    _server, destination, bring = place
     told = []
     got = bring(progress=lambda done, whole: told.append((done, whole)))
     assert got == Fetched(destination, len(DATA), len(DATA), 0, 1)
-    assert destination.read_bytes() == DATA and not part(destination).exists()
+    assert destination.read_bytes() == DATA
+    assert not part(destination).exists()
     assert told[-1] == (len(DATA), len(DATA))
     assert bring().requests == 0  # it is there: nothing is asked for
 
@@ -47,16 +49,19 @@ def test_a_cut_is_taken_up_where_it_happened(place, cut):
     server.misbehave(cut_at_bytes=cut, times=1)
     got = bring()
     assert isinstance(got, Fetched), got
-    assert got.received_bytes == len(DATA) and got.requests == 2
+    assert got.received_bytes == len(DATA)
+    assert got.requests == 2
     assert server.requests[1] == ("/file", f"bytes={cut}-" if cut else "")
     assert destination.read_bytes() == DATA
 
 
 def test_many_cuts_are_one_file_as_long_as_each_brings_something(place):
-    server, destination, bring = place
+    server, _destination, bring = place
     server.misbehave(cut_at_bytes=60_000, times=20)
     got = bring()
-    assert isinstance(got, Fetched) and got.requests == 7 and got.received_bytes == len(DATA)
+    assert isinstance(got, Fetched)
+    assert got.requests == 7
+    assert got.received_bytes == len(DATA)
 
 
 def test_a_partial_file_of_an_earlier_start_is_resumed(place):
@@ -65,7 +70,8 @@ def test_a_partial_file_of_an_earlier_start_is_resumed(place):
     destination.parent.mkdir()
     part(destination).write_bytes(DATA[:200_000])
     got = bring()
-    assert got.resumed_at_bytes == 200_000 and got.received_bytes == len(DATA) - 200_000
+    assert got.resumed_at_bytes == 200_000
+    assert got.received_bytes == len(DATA) - 200_000
     assert server.requests == [("/file", "bytes=200000-")]
 
 
@@ -75,12 +81,16 @@ def test_a_poisoned_partial_costs_one_full_download_and_never_an_install(place, 
     destination.parent.mkdir()
     part(destination).write_bytes(poison)
     got = bring()
-    assert isinstance(got, Fetched) and got.resumed_at_bytes == 0
+    assert isinstance(got, Fetched)
+    assert got.resumed_at_bytes == 0
     assert destination.read_bytes() == DATA
     assert [asked for _, asked in server.requests].count("") == 1
 
 
-@pytest.mark.parametrize("misdeed", [{"ignore_range": True}, {"wrong_range": True, "times": 1}, {"headers": {"Content-Range": "bytes 0-1/2"}, "times": 1}])
+@pytest.mark.parametrize(
+    "misdeed",
+    [{"ignore_range": True}, {"wrong_range": True, "times": 1}, {"headers": {"Content-Range": "bytes 0-1/2"}, "times": 1}],
+)
 def test_a_server_that_is_wrong_about_ranges_costs_a_full_download(place, misdeed):
     server, destination, bring = place
     destination.parent.mkdir()
@@ -106,8 +116,10 @@ def test_tampered_content_is_a_hash_refusal_and_leaves_nothing(place):
     server, destination, bring = place
     server.misbehave(replace=lambda data: data[:500] + b"!" + data[501:])
     refused = bring()
-    assert isinstance(refused, Refusal) and refused.code == "hash"
-    assert not destination.exists() and not part(destination).exists()
+    assert isinstance(refused, Refusal)
+    assert refused.code == "hash"
+    assert not destination.exists()
+    assert not part(destination).exists()
     assert len(server.requests) == 1
 
 
@@ -116,7 +128,8 @@ def test_content_of_another_length_is_a_hash_refusal(place, change):
     server, destination, bring = place
     server.misbehave(replace=change)
     assert bring().code == "hash"
-    assert not destination.exists() and not part(destination).exists()
+    assert not destination.exists()
+    assert not part(destination).exists()
 
 
 def test_a_body_without_end_is_not_written_to_the_disk(place):
@@ -130,7 +143,7 @@ def test_a_body_without_end_is_not_written_to_the_disk(place):
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 302])
 def test_answers_that_will_not_change_are_not_asked_again(place, status):
-    server, destination, bring = place
+    server, _destination, bring = place
     server.misbehave(status=status)
     assert bring() == Refusal("download", f"{server.url}/file: the server answered {status}")
     assert len(server.requests) == 1
@@ -143,7 +156,8 @@ def test_an_overloaded_server_is_asked_again_a_few_times(place):
     destination.unlink()
     server.misbehave(status=503)
     refused = bring()
-    assert refused.code == "download" and "given up after 3 tries" in refused.detail
+    assert refused.code == "download"
+    assert "given up after 3 tries" in refused.detail
 
 
 def test_retry_after_is_honoured_within_reason(place):
@@ -154,60 +168,68 @@ def test_retry_after_is_honoured_within_reason(place):
     server.requests.clear()
     server.misbehave(status=429, headers={"Retry-After": "86400"})
     refused = bring()
-    assert refused.code == "download" and "asks to wait 86400 s" in refused.detail
+    assert refused.code == "download"
+    assert "asks to wait 86400 s" in refused.detail
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("misdeed", [{"drip_s": 0.02}, {"drip_headers_s": 0.02}])
 def test_a_drip_ends_at_the_total_time(place, misdeed):
     """One byte every 20 ms keeps every socket timeout happy for hours; the total time does not care."""
-    server, destination, bring = place
+    server, _destination, bring = place
     server.misbehave(**misdeed)
     refused = bring(Limits(total_s=0.5, gap_s=5.0))
-    assert refused.code == "download" and "0 s" in refused.detail
+    assert refused.code == "download"
+    assert "0 s" in refused.detail
 
 
 def test_a_drip_is_too_slow(place):
     server, destination, bring = place
     server.misbehave(drip_s=0.01)
     refused = bring(Limits(total_s=60.0, gap_s=5.0, rate_window_s=0.3, min_rate_bytes_s=5000.0))
-    assert refused.code == "download" and "too few" in refused.detail
+    assert refused.code == "download"
+    assert "too few" in refused.detail
     assert part(destination).exists()  # what came is kept for the next try
     server.misdeeds.clear()
     assert isinstance(bring(), Fetched)
 
 
 def test_silence_ends_at_the_gap(place):
-    server, destination, bring = place
+    server, _destination, bring = place
     server.misbehave(drip_s=30.0)
     refused = bring(Limits(total_s=60.0, gap_s=0.2, attempts=2, backoff_s=0.01))
-    assert refused.code == "download" and "in time" in refused.detail
+    assert refused.code == "download"
+    assert "in time" in refused.detail
 
 
 def test_it_stops_when_told_and_goes_on_later(place):
     """A newer assignment arrives in the middle of a download."""
-    server, destination, bring = place
+    _server, _destination, bring = place
     seen = []
     refused = bring(progress=lambda done, whole: seen.append(done), should_stop=lambda: bool(seen))
-    assert refused.code == "download" and "stopped" in refused.detail
+    assert refused.code == "download"
+    assert "stopped" in refused.detail
     got = bring()
-    assert isinstance(got, Fetched) and got.resumed_at_bytes == seen[-1]
+    assert isinstance(got, Fetched)
+    assert got.resumed_at_bytes == seen[-1]
 
 
 def test_a_disk_that_cannot_be_written(place, tmp_path):
     """The download folder's name is taken by a file."""
-    server, destination, bring = place
+    _server, destination, bring = place
     destination.parent.write_bytes(b"a file, not a folder")
     assert bring().code == "disk"
 
 
 def test_an_empty_file(place):
-    server, destination, bring = place
+    _server, destination, bring = place
     got = bring(length_bytes=0, sha256=hashlib.sha256(b"").hexdigest())
-    assert isinstance(got, Fetched) and destination.read_bytes() == b"" and got.requests == 0
+    assert isinstance(got, Fetched)
+    assert destination.read_bytes() == b""
+    assert got.requests == 0
 
 
 def test_nothing_listens(place):
-    server, destination, bring = place
+    server, _destination, bring = place
     server.close()
     assert bring().code == "download"

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
 from ota.trust import roles
 from ota.trust.errors import KeyFileError, TrustError
 from ota.trust.key_types import Signature
@@ -34,13 +35,16 @@ def test_the_seal_is_scrypt(tmp_path):
     path = tmp_path / "key.pem"
     generate_key(path, b"secret word")
     der = base64.b64decode("".join(path.read_text().splitlines()[1:-1]))
-    assert bytes.fromhex("06092b06010401da47040b") in der and (2**14).to_bytes(2, "big") in der
+    assert bytes.fromhex("06092b06010401da47040b") in der
+    assert (2**14).to_bytes(2, "big") in der
     if shutil.which("openssl") is None:
         return
     parsed = subprocess.run(["openssl", "asn1parse", "-in", path], capture_output=True, text=True, check=True).stdout
     assert "scrypt" in parsed
     assert "PBKDF2" not in parsed
-    read = subprocess.run(["openssl", "pkey", "-in", path, "-passin", "pass:secret word", "-noout"], capture_output=True, text=True)
+    read = subprocess.run(
+        ["openssl", "pkey", "-in", path, "-passin", "pass:secret word", "-noout"], capture_output=True, text=True
+    )
     assert read.returncode == 0, read.stderr
 
 
@@ -50,7 +54,8 @@ def test_a_key_is_never_overwritten(tmp_path):
     before = path.read_bytes()
     with pytest.raises(KeyFileError, match="never overwritten"):
         generate_key(path, PHRASE)
-    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["key.pem"]
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["key.pem"]
 
 
 def test_a_lax_umask_does_not_open_the_file(tmp_path):
@@ -75,7 +80,9 @@ def test_an_empty_passphrase_is_not_a_passphrase(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", b"x" * 100_000])
+@pytest.mark.parametrize(
+    "data", [b"", b"text", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", b"x" * 100_000]
+)
 def test_a_file_that_is_no_key(tmp_path, data):
     (tmp_path / "key.pem").write_bytes(data)
     with pytest.raises(KeyFileError):
@@ -85,10 +92,14 @@ def test_a_file_that_is_no_key(tmp_path, data):
 
 
 def test_other_kinds_of_key_are_refused_and_other_seals_are_read(tmp_path):
-    (tmp_path / "ed.pem").write_bytes(ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "ed.pem").write_bytes(
+        ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     with pytest.raises(KeyFileError, match="P-256"):
         load_signer(tmp_path / "ed.pem", None)
-    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PHRASE))
+    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PHRASE)
+    )
     (tmp_path / "theirs.pem").write_bytes(other)
     load_signer(tmp_path / "theirs.pem", PHRASE)
 
@@ -96,10 +107,20 @@ def test_other_kinds_of_key_are_refused_and_other_seals_are_read(tmp_path):
 def test_public_keys_travel_as_tuf_dicts(tmp_path):
     key = generate_key(tmp_path / "key.pem", None)
     data = key_to_dict(key)
-    assert key_id(data) == key.keyid and key_from_dict(data) == key and key_from_dict(data, key.keyid) == key
+    assert key_id(data) == key.keyid
+    assert key_from_dict(data) == key
+    assert key_from_dict(data, key.keyid) == key
 
 
-@pytest.mark.parametrize("data", [{}, {"keytype": "rsa"}, {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "ab"}}, {"keytype": 1, "scheme": 2, "keyval": 3}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"keytype": "rsa"},
+        {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "ab"}},
+        {"keytype": 1, "scheme": 2, "keyval": 3},
+    ],
+)
 def test_what_is_no_public_key_of_ours(data):
     with pytest.raises(TrustError):
         key_from_dict(data)
@@ -124,12 +145,15 @@ def test_a_draft_keeps_its_version_until_somebody_signs(fleet):
     one, two = fleet.release("1"), fleet.release("2", counter=2)
     draft = roles.add_release(roles.new_channel(2e9), "stable/yard/1/manifest.json", one)
     draft = roles.add_release(draft, "stable/yard/2/manifest.json", two)
-    assert draft.signed.version == 1 and len(draft.signed.targets) == 2
+    assert draft.signed.version == 1
+    assert len(draft.signed.targets) == 2
     roles.sign(draft, fleet.signers["stable-1"])
     with pytest.raises(TrustError, match="never changes"):
         roles.add_release(draft, "stable/yard/1/manifest.json", fleet.release("1", counter=5))
     following = roles.remove_target(draft, "stable/yard/1/manifest.json")
-    assert following.signed.version == 2 and following.signatures == {} and len(draft.signed.targets) == 2
+    assert following.signed.version == 2
+    assert following.signatures == {}
+    assert len(draft.signed.targets) == 2
     with pytest.raises(TrustError, match="where"):
         roles.add_release(draft, "stable/yard/3/manifest.json", one)
     with pytest.raises(TrustError):
@@ -141,7 +165,8 @@ def test_a_draft_keeps_its_version_until_somebody_signs(fleet):
 def test_a_signature_by_one_key_counts_once(fleet):
     """Somebody repeats a signature under an id that the delegation does not name: it adds nothing."""
     status = roles.signature_status(fleet.targets, fleet.root)
-    assert status.complete and status.signed == (fleet.key("targets").keyid,)
+    assert status.complete
+    assert status.signed == (fleet.key("targets").keyid,)
     fleet.targets.signatures["00" * 32] = Signature("00" * 32, fleet.targets.signatures[fleet.key("targets").keyid].signature)
     assert roles.signature_status(fleet.targets, fleet.root).signed == status.signed
     with pytest.raises(TrustError):

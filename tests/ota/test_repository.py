@@ -5,6 +5,7 @@ import io
 import stat
 
 import pytest
+
 from ota.bundle import durable_disk
 from ota.bundle.manifest import target_path
 from ota.trust import repository_disk, roles, store_disk
@@ -32,7 +33,9 @@ def test_published_targets_are_named(fleet):
     ]
     assert published[0].manifest.release == "yard@1"
     status = fleet.repository.status()
-    assert status.channels == {"stable": 1} and status.problems == [] and status.root_version == 1
+    assert status.channels == {"stable": 1}
+    assert status.problems == []
+    assert status.root_version == 1
 
 
 def test_the_same_upload_twice_is_a_version_that_does_not_follow(fleet):
@@ -50,7 +53,8 @@ def test_version_jump(fleet):
     metadata.signed.version = 900
     roles.sign(metadata, fleet.signers["stable-1"], append=False)
     refused = upload(fleet, metadata, [manifest])
-    assert code(refused) == "sequence" and "sign version 2" in refused.detail
+    assert code(refused) == "sequence"
+    assert "sign version 2" in refused.detail
 
 
 def test_one_of_two_signed_is_refused(make_fleet):
@@ -58,7 +62,8 @@ def test_one_of_two_signed_is_refused(make_fleet):
     manifest = fleet.release("1")
     metadata = fleet.signed_channel(manifest, "1", by=("stable-1",))
     status = roles.signature_status(metadata, fleet.targets, "stable")
-    assert not status.complete and str(status).startswith("1 of 2 signed, 2 needed; not yet: ")
+    assert not status.complete
+    assert str(status).startswith("1 of 2 signed, 2 needed; not yet: ")
     assert status.missing == (fleet.key("stable-2").keyid,)
     assert code(upload(fleet, metadata, [manifest])) == "signature"
     roles.sign(metadata, fleet.signers["stable-2"])
@@ -105,14 +110,16 @@ def test_missing_damaged_and_unsent_content(fleet):
     manifest = fleet.release("1", put=False)
     metadata = fleet.signed_channel(manifest, "1")
     refused = upload(fleet, metadata, [manifest])
-    assert code(refused) == "hash" and "is not on the server" in refused.detail
+    assert code(refused) == "hash"
+    assert "is not on the server" in refused.detail
     assert code(upload(fleet, metadata, [])) == "hash"
     fleet.release("1")
     first = next((fleet.tuf / "targets" / "files").iterdir())
     good = first.read_bytes()
     first.write_bytes(good[:-1] + b"x")
     refused = upload(fleet, metadata, [manifest])
-    assert code(refused) == "hash" and "damaged" in refused.detail
+    assert code(refused) == "hash"
+    assert "damaged" in refused.detail
     assert isinstance(fleet.repository.put_content(first.name, io.BytesIO(good)), Content)
     assert isinstance(upload(fleet, metadata, [manifest]), list)
 
@@ -122,7 +129,9 @@ def test_acceptance_sets_need_their_pictures_too(fleet):
 
     picture = b"a labelled picture"
     digest = hashlib.sha256(picture).hexdigest()
-    data = json.dumps({"v": 1, "name": "yard", "min_ap50": 0.6, "images": [{"file": "1.png", "sha256": digest, "objects": []}]}).encode()
+    data = json.dumps(
+        {"v": 1, "name": "yard", "min_ap50": 0.6, "images": [{"file": "1.png", "sha256": digest, "objects": []}]}
+    ).encode()
     metadata = roles.add_acceptance(fleet.channel(), "stable/acceptance/1/acceptance.json", data)
     roles.sign(metadata, fleet.signers["stable-1"])
     assert code(upload(fleet, metadata, [data])) == "hash"
@@ -139,7 +148,9 @@ def test_an_expired_or_unknown_channel(fleet):
     assert code(upload(fleet, metadata, [manifest])) == "expired"
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"signed": {"_type": "root"}, "signatures": []}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"signed": {"_type": "root"}, "signatures": []}']
+)
 def test_garbage_is_a_refusal(fleet, data):
     assert code(fleet.repository.publish_channel("stable", data, [])) == "signature"
     assert code(fleet.repository.initialise(data, None)) == "signature"
@@ -187,7 +198,8 @@ def test_new_targets_keys_need_a_bridge(fleet, serve, make_client):
     roles.sign(following, fleet.signers["targets"])
     assert fleet.repository.initialise(rotated.to_bytes(), following.to_bytes()) is None
     assert client.refresh() is None
-    assert client.versions()["root"] == 2 and client.versions()["targets"] == 2
+    assert client.versions()["root"] == 2
+    assert client.versions()["targets"] == 2
 
 
 def test_keys_are_for_their_owner_only_and_survive_a_restart(fleet):
@@ -213,7 +225,7 @@ def test_the_timestamp_is_signed_anew_at_half_life_only(fleet):
 
 
 def test_the_server_does_not_sign_over_a_damaged_store(fleet):
-    """A byte of the snapshot was flipped on the server's disk: a fresh timestamp over it would make the damage look new and meant."""
+    """A byte of the snapshot was flipped on the server's disk: a fresh timestamp over it would make the damage look meant."""
     path = fleet.tuf / "metadata" / "1.snapshot.json"
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":3'))
     assert code(fleet.repository.refresh_timestamp(force=True)) == "signature"
@@ -237,7 +249,7 @@ def test_wrong_content_is_not_stored(fleet):
     assert list((fleet.tuf / "targets" / "files").iterdir()) == []
 
 
-class PowerCut(Exception):
+class PowerCutError(Exception):
     pass
 
 
@@ -252,7 +264,7 @@ def test_a_crash_at_any_file_leaves_a_whole_state(fleet, serve, make_client, mon
 
     def cut(path, data, mode=0o644):
         if len(written) == step:
-            raise PowerCut
+            raise PowerCutError
         written.append(path.name)
         durable_disk.write_whole(path, data, mode)
 
@@ -261,7 +273,7 @@ def test_a_crash_at_any_file_leaves_a_whole_state(fleet, serve, make_client, mon
         patch.setattr(repository_disk, "write_whole", cut)
         try:
             outcome = upload(fleet, metadata, [manifest])
-        except PowerCut:
+        except PowerCutError:
             outcome = None
     client = make_client(serve(fleet.tuf), fleet)
     assert client.refresh() is None
@@ -272,5 +284,10 @@ def test_a_crash_at_any_file_leaves_a_whole_state(fleet, serve, make_client, mon
         assert isinstance(upload(fleet, metadata, [manifest]), list)
         assert client.refresh() is None
     else:
-        assert written == [f"{hashlib.sha256(manifest).hexdigest()}.manifest.json", "2.stable.json", "3.snapshot.json", "timestamp.json"]
+        assert written == [
+            f"{hashlib.sha256(manifest).hexdigest()}.manifest.json",
+            "2.stable.json",
+            "3.snapshot.json",
+            "timestamp.json",
+        ]
     assert client.manifest("stable/yard/2/manifest.json", hashlib.sha256(manifest).hexdigest()) == manifest

@@ -5,13 +5,14 @@ import json
 import shutil
 
 import pytest
+
 from ota.bundle.manifest import encode_manifest
 from ota.slots.errors import SlotError
 from ota.slots.files_disk import Files
 from ota.slots.slots_disk import Slots
 
 
-class PowerCut(Exception):
+class PowerCutError(Exception):
     """Not an OSError: nothing may handle it."""
 
 
@@ -35,7 +36,7 @@ class FilesUntilTheCut(Files):
         if self.how == "lost":
             for _, back in reversed(self.undo):
                 back()
-        raise PowerCut
+        raise PowerCutError
 
     def make_folder(self, folder):
         self.step(lambda: None)
@@ -87,9 +88,10 @@ def place(tmp_path, make_manifest):
 
     def release(version, variant=1):
         contents = {
-            "model-a.tflite": f"tpu {version}".encode(), "models/b/model.tflite": f"cpu {version}".encode(),
+            "model-a.tflite": f"tpu {version}".encode(),
+            "models/b/model.tflite": f"cpu {version}".encode(),
             "card.toml": f"card {version}".encode(),
-        }  # fmt: skip
+        }
         whole = make_manifest(version=version, contents={**contents, "model-b.tflite": contents["models/b/model.tflite"]})
         data = json.loads(encode_manifest(whole))
         data["variants"][1].update(model="models/b/model.tflite", files=["models/b/model.tflite", "card.toml"])
@@ -117,8 +119,10 @@ def test_the_life_of_a_board(place):
             slots.set_factory(digest)
         else:
             slots.switch(digest)
-    assert slots.current().sha256 == manifests["2"] and slots.previous().sha256 == manifests["1"]
-    assert slots.factory().sha256 == manifests["0"] and slots.current().manifest.release == "yard@2"
+    assert slots.current().sha256 == manifests["2"]
+    assert slots.previous().sha256 == manifests["1"]
+    assert slots.factory().sha256 == manifests["0"]
+    assert slots.current().manifest.release == "yard@2"
     assert set(slots.current().files()) == {"models/b/model.tflite", "card.toml"}
 
     assert slots.roll_back(manifests["2"]).sha256 == manifests["1"]
@@ -135,7 +139,7 @@ def test_the_life_of_a_board(place):
 def test_whole_set_or_nothing(place):
     release, folder = place
     slots = Slots(folder)
-    manifest, files, digest = release("1")
+    manifest, files, _digest = release("1")
     with pytest.raises(SlotError, match="not all of any variant"):
         slots.stage(manifest, {"card.toml": files["card.toml"]})
     with pytest.raises(SlotError, match="not listed"):
@@ -164,7 +168,8 @@ def test_a_damaged_place_is_not_switched_to_and_is_repaired(place):
     assert slots.verify(digest) == ["card.toml is damaged", "no variant is whole"]
     with pytest.raises(SlotError) as caught:
         slots.switch(digest)
-    assert caught.value.code == "hash" and slots.current() is None
+    assert caught.value.code == "hash"
+    assert slots.current() is None
     slots.stage(manifest, files)
     assert slots.verify(digest) == []
     (folder / digest / "manifest.json").write_bytes(b"rot")
@@ -208,7 +213,8 @@ def test_lost_pointers_remove_nothing(place, pointers):
     slots.stage(manifest, files)
     slots.set_factory(digest)
     (folder / "pointers.json").write_bytes(pointers)
-    assert slots.current() is None and slots.collect_garbage() == []
+    assert slots.current() is None
+    assert slots.collect_garbage() == []
     assert slots.verify(digest) == []
 
 
@@ -254,13 +260,13 @@ def test_a_power_cut_at_every_file_operation(place, tmp_path):
             for how in ("before", "torn", "lost"):
                 shutil.rmtree(folder)
                 shutil.copytree(saved, folder)
-                with pytest.raises(PowerCut):
+                with pytest.raises(PowerCutError):
                     act(Slots(folder, FilesUntilTheCut(cut_at, how)))
                 cuts += 1
                 started = Slots(folder)
                 story_so_far = (name, cut_at, how)
                 assert state(started) in (before, after), story_so_far
-                if name not in ("repair",):  # the rot itself is what repair is about
+                if name != "repair":  # the rot itself is what repair is about
                     assert all(started.verify(one) == [] for one in state(started) if one), story_so_far
                 act(started)
                 assert state(started) == after, story_so_far

@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+
 from ota.bundle.manifest import target_path
 from ota.bundle.tuf_types import Metadata
 from ota.trust import roles
@@ -36,7 +37,7 @@ def flip(path, offset):
 @pytest.mark.parametrize("file", ["2.root.json", "timestamp.json", "2.snapshot.json", "1.targets.json", "1.stable.json"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.55, 0.8, 0.97])
 def test_a_flipped_byte_in_any_metadata_file_is_a_signature_refusal(fleet, serve, make_client, file, share):
-    """One byte changes in the server's own store, somewhere in the file: no device takes it for anything but a broken signature."""
+    """One byte changes in the server's own store, anywhere in the file: a device takes it for a broken signature."""
     fleet.publish("1")
     rotated = roles.next_version(fleet.root)
     for name in ("root-1", "root-2"):
@@ -68,7 +69,7 @@ def test_arbitrary_package(fleet, serve, make_client):
 
 
 def test_rollback(fleet, serve, make_client):
-    """The device has seen version 2; an old but validly signed state is served again: refused, and the device keeps what it knows."""
+    """The device has seen version 2; an old, validly signed state is served again: refused, it keeps what it knows."""
     fleet.publish("1")
     old = {path.name: path.read_bytes() for path in (fleet.tuf / "metadata").iterdir()}
     fleet.publish("2", counter=2)
@@ -165,7 +166,8 @@ def test_root_rotation_is_followed(fleet, serve, make_client):
     rotated.signed.add_key(fleet.key("beta"), "root")
     roles.sign(rotated, fleet.signers["root-1"])
     status = roles.signature_status(rotated, fleet.root)
-    assert not status.complete and fleet.key("root-2").keyid in status.missing
+    assert not status.complete
+    assert fleet.key("root-2").keyid in status.missing
     assert code(fleet.repository.initialise(rotated.to_bytes(), None)) == "signature"
     roles.sign(rotated, fleet.signers["root-2"])
     assert roles.signature_status(rotated, fleet.root).complete
@@ -282,4 +284,6 @@ def test_metadata_survives_serialisation(fleet):
     again = Metadata.from_bytes(fleet.root.to_bytes())
     roles.sign(again, fleet.signers["root-3"])
     status = roles.signature_status(again, fleet.root)
-    assert len(status.signed) == 3 and status.complete and str(status) == "3 of 3 signed, 2 needed"
+    assert len(status.signed) == 3
+    assert status.complete
+    assert str(status) == "3 of 3 signed, 2 needed"

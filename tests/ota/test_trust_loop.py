@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import msgspec
+
 from ota.bundle.manifest import parse_manifest
 from ota.trust.assignment import sign_payload, verify_payload
 from ota.trust.content_http import Fetched, fetch
@@ -22,12 +23,16 @@ def test_a_release_goes_from_the_signer_to_the_device(fleet, serve, make_client,
     path = "stable/yard/1/manifest.json"
     digest = hashlib.sha256(manifest).hexdigest()
     word = Assignment(
-        device="yard-1", seq=1, issued_s=fleet.now_s, expires_s=fleet.now_s + 60,
+        device="yard-1",
+        seq=1,
+        issued_s=fleet.now_s,
+        expires_s=fleet.now_s + 60,
         bundle=AssignedBundle(path=path, sha256=digest, length_bytes=len(manifest), channel="stable", release="yard@1"),
-    )  # fmt: skip
+    )
     signed = sign_payload(word, fleet.repository.assignment_signer())
     heard = msgspec.json.decode(verify_payload(signed, client.assignment_keys()), type=Assignment)
-    assert heard == word and heard.bundle is not None
+    assert heard == word
+    assert heard.bundle is not None
 
     data = client.manifest(heard.bundle.path, heard.bundle.sha256, heard.bundle.length_bytes)
     assert data == manifest
@@ -35,9 +40,12 @@ def test_a_release_goes_from_the_signer_to_the_device(fleet, serve, make_client,
     for file in parsed.variants[1].files:
         entry = parsed.files[file]
         got = fetch(
-            pool, f"{server.url}/targets/files/{entry.sha256}", tmp_path / "in" / file,
-            length_bytes=entry.length_bytes, sha256=entry.sha256,
-        )  # fmt: skip
+            pool,
+            f"{server.url}/targets/files/{entry.sha256}",
+            tmp_path / "in" / file,
+            length_bytes=entry.length_bytes,
+            sha256=entry.sha256,
+        )
         assert isinstance(got, Fetched), got
     assert (tmp_path / "in" / "model-b.tflite").read_bytes() == b"model-b.tflite of yard@1 " * 900
     assert client.versions() == {"root": 1, "timestamp": 2, "snapshot": 2, "targets": 1, "stable": 1}
@@ -61,5 +69,6 @@ def test_a_path_that_nobody_signed_is_a_mismatch(fleet, serve, make_client):
     client = make_client(serve(fleet.tuf), fleet)
     for path in ("stable/yard/9/manifest.json", "other/yard/1/manifest.json"):
         refused = client.find(path)
-        assert isinstance(refused, Refusal) and refused.code == "mismatch"
+        assert isinstance(refused, Refusal)
+        assert refused.code == "mismatch"
     assert client.manifest("stable/yard/1/manifest.json", "0" * 64, 5).code == "mismatch"

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ota.bundle.manifest import FileEntry, Manifest, Variant
 from ota.bundle.variants import hardware_problem, resolve
 from ota.wire.enrolment import Accelerator, BoardFacts
@@ -18,14 +19,27 @@ def variant(name, accelerator="cpu", runtimes=("litert",), **more):
 
 def manifest(*variants, hardware=("*",)):
     return Manifest(
-        name="yard", version="1", channel="stable", counter=1, created_s=1, hardware=list(hardware), variants=list(variants),
+        name="yard",
+        version="1",
+        channel="stable",
+        counter=1,
+        created_s=1,
+        hardware=list(hardware),
+        variants=list(variants),
         files={"m": ENTRY, "c": ENTRY},
-    )  # fmt: skip
+    )
 
 
 def board(**facts):
-    present = {"profile": "rpi-4", "board_model": "Raspberry Pi 4", "machine": "aarch64", "memory_bytes": 2048 * MIB,
-               "runtimes": {"litert": "2.1"}, "python": "3.11", "agent_version": "1"}  # fmt: skip
+    present = {
+        "profile": "rpi-4",
+        "board_model": "Raspberry Pi 4",
+        "machine": "aarch64",
+        "memory_bytes": 2048 * MIB,
+        "runtimes": {"litert": "2.1"},
+        "python": "3.11",
+        "agent_version": "1",
+    }
     return BoardFacts(**{**present, **facts})
 
 
@@ -51,7 +65,9 @@ def test_a_board_without_accelerator_is_told_what_was_passed_over():
 
 def test_an_impossible_board_hears_every_reason():
     found = resolve(
-        manifest(variant("edgetpu", "edgetpu"), variant("cpu-int8", min_memory_bytes=128 * MIB), variant("arm", machines=["aarch64"])),
+        manifest(
+            variant("edgetpu", "edgetpu"), variant("cpu-int8", min_memory_bytes=128 * MIB), variant("arm", machines=["aarch64"])
+        ),
         board(memory_bytes=64 * MIB, machine="riscv64"),
     )
     assert found.variant is None
@@ -72,7 +88,8 @@ def test_an_impossible_board_hears_every_reason():
 )
 def test_each_constraint(change, facts, problem):
     found = resolve(manifest(msgspec.structs.replace(variant("only"), **change)), board(**facts))
-    assert found.variant is None and found.reason == f"no variant fits: only: {problem}"
+    assert found.variant is None
+    assert found.reason == f"no variant fits: only: {problem}"
 
 
 def test_hardware():
@@ -87,7 +104,8 @@ boards = st.builds(
     memory_bytes=st.integers(0, 4096 * MIB),
     runtimes=st.dictionaries(st.sampled_from(["litert", "tflite-runtime"]), st.just("1"), max_size=2),
     accelerators=st.lists(
-        st.builds(Accelerator, kind=st.sampled_from(["edgetpu-usb", "edgetpu-pci"]), present=st.booleans(), usable=st.booleans()), max_size=2
+        st.builds(Accelerator, kind=st.sampled_from(["edgetpu-usb", "edgetpu-pci"]), present=st.booleans(), usable=st.booleans()),
+        max_size=2,
     ),
 )
 variants = st.builds(
@@ -103,7 +121,7 @@ variants = st.builds(
 @given(boards, st.lists(variants, min_size=1, max_size=4, unique_by=lambda one: one.id))
 @settings(max_examples=120, deadline=None)
 def test_the_first_that_fits_alone_is_the_one_that_is_chosen(facts, listed):
-    """Preference is the manifest's order and nothing else; a chosen variant fits when it is the only one, an unchosen earlier one does not."""
+    """Preference is the manifest's order and nothing else: what is chosen fits alone, an earlier one does not."""
     found = resolve(manifest(*listed), facts)
     alone = [one for one in listed if resolve(manifest(one), facts).variant is not None]
     assert found.variant == (alone[0] if alone else None)
