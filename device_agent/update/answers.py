@@ -34,7 +34,7 @@ class Answers:
         return judged
 
     def news(self, refusal: Refusal, answer: StateAnswer) -> tuple[Assignment | None, str] | None:
-        """What a report of this refusal names (assignment as it was said, digest of its payload); None when it was told already."""
+        """What a report of this refusal names (assignment as it was said, digest of its payload); None when told already."""
         if refusal.code in ("download", "disk"):
             return None  # an outage between us and the metadata, not an answer that was wrong
         signed = answer.assignment or answer.state

@@ -1,14 +1,18 @@
 """A deployment as the report that the server gets of it: one for every change of state. Pure."""
 
+import logging
 import math
 
 from device_agent.update.deployment import Deployment
 from device_agent.update.installed import Installed
+from device_agent.update.ports import Reports
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import Assignment
 from ota.wire.deployments import DeploymentReport
 
 MAX_DETAIL_CHARS = 4000
+
+log = logging.getLogger("rookery.update")
 
 
 def report_of(deployment: Deployment, running: Installed | None, now_s: float) -> DeploymentReport:
@@ -53,3 +57,11 @@ def report_of_refused_answer(
         running_sha256=None if running is None else running.sha256,
         running="" if running is None else running.release,
     )
+
+
+def deliver(reports: Reports, report: DeploymentReport) -> None:
+    """Hand a report to the spool; a spool that cannot keep it holds up no update, for the state itself is on the disk."""
+    try:
+        reports.put(report)
+    except OSError as error:
+        log.error("the report %s(%s) of %s is lost: %s", report.state, report.reason, report.target, error)

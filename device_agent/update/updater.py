@@ -17,7 +17,7 @@ from device_agent.update.health import HealthWindow
 from device_agent.update.installed import Installed
 from device_agent.update.machine import age, begin, overdue, step
 from device_agent.update.ports import Actions, Clock, Memory, Reports, Trust
-from device_agent.update.reports import report_of, report_of_refused_answer
+from device_agent.update.reports import deliver, report_of, report_of_refused_answer
 from device_agent.update.states import STATES
 from device_agent.update.status import Status
 from device_agent.update.trial import TrialWatch
@@ -110,7 +110,7 @@ class Updater:
             log.warning("the server's answer was refused (%s): %s", judged.code, judged.detail)
             news = self._answers.news(judged, answer)
             if news is not None:
-                self._reports.put(report_of_refused_answer(judged, *news, self._running, self._clock.now_s()))
+                deliver(self._reports, report_of_refused_answer(judged, *news, self._running, self._clock.now_s()))
             return judged
         if judged.assignment is None or judged.payload is None:
             return judged
@@ -251,7 +251,7 @@ class Updater:
         try:
             for action in actions:
                 if action == "report":
-                    self._reports.put(report_of(deployment, self._running, self._clock.now_s()))
+                    deliver(self._reports, report_of(deployment, self._running, self._clock.now_s()))
                     continue
                 answer = self._actions.perform(action, deployment, self._state.floor, self._should_stop) or answer
                 if action in ("switch", "roll_back"):
