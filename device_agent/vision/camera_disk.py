@@ -14,6 +14,8 @@ from device_agent.vision.types import CameraError, Frame, Pacing, Picture
 DEFAULT_FPS = 10.0
 """For sources that do not say: folders of pictures, and films whose header holds no rate."""
 MAX_FPS = 240.0
+WHOLE_SHARE = 0.8
+"""A film that ends before this share of its declared frames was cut short; the rest is rounding and estimates of containers."""
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
@@ -106,8 +108,7 @@ class FilmCamera(_DiskCamera):
                 yield decoded
         finally:
             capture.release()
-        # Containers round their frame count; half a second is more than rounding.
-        if count + max(1, round(self.fps / 2)) < self.declared_frames:
+        if count < WHOLE_SHARE * self.declared_frames:
             raise CameraError("broken_frame", f"the film {self.path} breaks off after frame {count} of {self.declared_frames}: "
                               "the file is damaged or was cut short; copy it again")
 

@@ -16,7 +16,7 @@ import numpy as np
 from device_agent.vision.backoff import Backoff
 from device_agent.vision.types import CameraError, Frame, Picture
 
-MAX_SILENCE_S = 60.0
+MAX_SILENCE_S = 20.0
 """A stream that cannot be had for so long ends the source: whoever supervises decides what to do."""
 
 

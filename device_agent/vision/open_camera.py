@@ -5,7 +5,7 @@ from pathlib import Path
 
 from device_agent.vision.camera import NO_FRAME_TIMEOUT_S, CameraSource, LatestWins
 from device_agent.vision.camera_disk import MAX_FPS, FilmCamera, PicturesCamera, Playing
-from device_agent.vision.camera_opencv import StreamCamera, StreamSettings
+from device_agent.vision.camera_opencv import MAX_SILENCE_S, StreamCamera, StreamSettings
 from device_agent.vision.camera_picamera2 import SensorCamera, SensorSettings
 from device_agent.vision.camera_rendered import DEFAULT_FPS, Drawing, RenderedCamera
 from device_agent.vision.types import CameraError, Pacing
@@ -31,7 +31,7 @@ def open_camera(settings: CameraSettings) -> CameraSource:
         raise CameraError("bad_source", f"camera {settings.name}: fps must be above 0, at most {MAX_FPS:g}")
     kind, _, rest = settings.source.partition(":")
     source: CameraSource
-    live = settings.pacing == "live"
+    live, timeout_s = settings.pacing == "live", settings.no_frame_timeout_s
     if kind == "film" and rest:
         source = FilmCamera(settings.name, Path(rest), Playing(settings.pacing, settings.fps, settings.loop))
     elif kind == "pictures" and rest:
@@ -40,11 +40,12 @@ def open_camera(settings: CameraSettings) -> CameraSource:
         source = _rendered(settings, rest)
     elif kind == "opencv" and rest:
         source, live = StreamCamera(settings.name, rest, StreamSettings(fps=settings.fps)), True
+        timeout_s = max(timeout_s, 2 * MAX_SILENCE_S)  # the stream first tries to get its frames back by itself
     elif settings.source == "picamera2":
         source, live = SensorCamera(settings.name, SensorSettings(fps=settings.fps or SensorSettings().fps)), True
     else:
         raise CameraError("bad_source", f"camera {settings.name}: {settings.source!r} is no source; write one of {FORMS}")
-    return LatestWins(source, no_frame_timeout_s=settings.no_frame_timeout_s) if live else source
+    return LatestWins(source, no_frame_timeout_s=timeout_s) if live else source
 
 
 def _rendered(settings: CameraSettings, rest: str) -> RenderedCamera:
