@@ -1,7 +1,7 @@
 """What the server demands of signed metadata before it publishes it: pure, so that each refusal can be tested without a store."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
 from typing import Any
@@ -83,7 +83,7 @@ def check_channel(
 ) -> Metadata[Targets]:
     """Channel metadata signed by enough of its own keys, one version up, inside its paths; ChainError otherwise.
 
-    ``before``: the published version (None: nothing yet) and its metadata (None when our own file of it is damaged).
+    ``before``: the published version (None: nothing yet) and its metadata (None when our file of it no longer verifies).
     """
     version, previous = before
     delegations = targets.delegations
@@ -107,9 +107,17 @@ def check_channel(
 
 
 def new_targets_of(
-    channel: Metadata[Targets], previous: Metadata[Targets] | None, name: str, given: Sequence[bytes]
+    channel: Metadata[Targets],
+    previous: Metadata[Targets] | None,
+    name: str,
+    given: Sequence[bytes],
+    stored: Callable[[str, str], bytes | None],
 ) -> list[NewTarget]:
-    """The targets that ``channel`` adds, each with its bytes out of ``given``; ChainError when one is missing or malformed."""
+    """The targets that ``channel`` adds, each with its bytes; ChainError when one is missing or malformed.
+
+    Bytes come out of ``given`` or, by (path, sha256), out of ``stored``: after our own file of the channel was damaged every
+    target looks new, and the releaser has only the newest at hand.
+    """
     by_digest = {sha256_of(data).hexdigest(): data for data in given}
     known = previous.signed.targets if previous is not None else {}
     found = []
@@ -117,8 +125,8 @@ def new_targets_of(
         if path in known:
             continue
         digest = target_digest(target)
-        data = by_digest.get(digest)
-        if data is None or len(data) != target.length:
+        data = by_digest.get(digest) or stored(path, digest)
+        if data is None or len(data) != target.length or sha256_of(data).hexdigest() != digest:
             raise ChainError(Refusal("hash", f"{path}: its bytes (sha256 {digest[:12]}…) were not sent along"))
         found.append(_new_target(name, path, digest, data))
     return found

@@ -107,7 +107,7 @@ class Repository:
                 now_s = self._clock()
                 before = (state.channel_versions.get(name), previous)
                 channel = check_channel(name, metadata, state.targets.signed, before, now_s)
-                added = new_targets_of(channel, previous, name, manifests)
+                added = new_targets_of(channel, previous, name, manifests, self._stored_target)
                 self._demand_content(added)
                 for target in added:
                     path = self._targets / hashed_path(target.published.path, target.published.sha256)
@@ -152,13 +152,12 @@ class Repository:
 
     def channel_metadata(self, name: str) -> bytes | None:
         """The published metadata of a channel, for the offline signer; None when nothing was published on it."""
-        version = self.status().channels.get(name)
-        return self._store.read(name, version) if version else None
+        return self._read(name, self.status().channels.get(name))
 
     def metadata_bytes(self, role: str) -> bytes | None:
         """The published bytes of root, targets or a channel; None when there are none."""
-        version = self.status().versions.get(role)
-        return self._store.read(role, version) if version else None
+        status = self.status()
+        return self._read(role, status.versions.get(role) or status.channels.get(role))
 
     def status(self) -> RepositoryStatus:
         """Versions, expiries and problems, as the store is now."""
@@ -182,6 +181,12 @@ class Repository:
             expires_s={role: metadata.signed.expires.timestamp() for role, metadata in pieces.items()},
             problems=problems,
         )
+
+    def _read(self, role: str, version: int | None) -> bytes | None:
+        try:
+            return self._store.read(role, version) if version else None
+        except ChainError:
+            return None
 
     def _first(self, root: bytes | None, targets: bytes | None) -> None:
         if root is None or targets is None:
@@ -217,6 +222,12 @@ class Repository:
             self._bump(state, {"targets": new_top.signed.version}, now_s)
         if new_root is not None and root is not None and not root_first:
             self._store.write("root", new_root.signed.version, root)
+
+    def _stored_target(self, path: str, sha256: str) -> bytes | None:
+        try:
+            return (self._targets / hashed_path(path, sha256)).read_bytes()
+        except OSError:
+            return None
 
     def _demand_content(self, added: Sequence[NewTarget]) -> None:
         for target in added:

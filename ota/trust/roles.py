@@ -105,6 +105,23 @@ def new_channel(expires_s: float) -> Metadata[Targets]:
     return Metadata(Targets(version=1, expires=_instant(expires_s)))
 
 
+def present_channel(data: bytes | None, targets: Metadata[Targets], channel: str, expires_s: float) -> Metadata[Targets]:
+    """The channel to add to: what the server published, believed only when enough of the channel's own keys have signed it.
+
+    None (nothing published yet) gives a new draft. Raises TrustError otherwise: a releaser who signs on top of what a captured
+    server hands out would sign the attacker's releases along with his own.
+    """
+    if data is None:
+        return new_channel(expires_s)
+    metadata = parse_metadata(data, channel)
+    if not isinstance(metadata.signed, Targets):
+        raise TrustError(f"{channel}: the server handed out {metadata.signed.type} metadata in its place")
+    status = signature_status(metadata, targets, channel)
+    if not status.complete:
+        raise TrustError(f"{channel}: what the server handed out is not signed by the channel's keys ({status}); do not build on it")
+    return metadata
+
+
 def add_release(
     channel_metadata: Metadata[Targets], path: str, manifest: bytes, expires_s: float | None = None
 ) -> Metadata[Targets]:

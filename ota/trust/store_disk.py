@@ -15,14 +15,14 @@ _ROOT = re.compile(r"(\d+)\.root\.json")
 
 @dataclass(slots=True)
 class StoredState:
-    """The published state: what ``timestamp.json`` leads to. ``problems`` name channels whose keys have changed since."""
+    """The published state: what ``timestamp.json`` leads to. ``problems`` name channels that no longer verify."""
 
     root: Metadata[Root]
     timestamp: Metadata[Timestamp]
     snapshot: Metadata[Snapshot]
     targets: Metadata[Targets]
     channels: dict[str, Metadata[Targets]] = field(default_factory=dict)
-    """Readable ones only: see ``channel_versions`` for all."""
+    """Those whose signatures hold; see ``channel_versions`` for all."""
     channel_versions: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -72,8 +72,8 @@ class MetadataStore:
             version = state.channel_versions[name] = meta[f"{name}.json"].version
             try:
                 channel: Metadata[Targets] = load_role(Targets, self.read(name, version), name)
-                state.channels[name] = channel
                 check_signed(targets.signed, name, channel)
+                state.channels[name] = channel
             except ChainError as error:
                 state.problems.append(f"channel {name} must be signed again or was damaged: {error.refusal.detail}")
         return state

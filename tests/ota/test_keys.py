@@ -171,3 +171,15 @@ def test_a_signature_by_one_key_counts_once(fleet):
     assert roles.signature_status(fleet.targets, fleet.root).signed == status.signed
     with pytest.raises(TrustError):
         roles.signature_status(fleet.targets, fleet.root, "nobody")
+
+
+def test_a_releaser_does_not_build_on_what_a_captured_server_hands_out(fleet):
+    """The server slips a release of its own into the channel file that the releaser fetches, hoping to have it signed along."""
+    fleet.publish("1")
+    good = fleet.repository.channel_metadata("stable")
+    assert roles.present_channel(good, fleet.targets, "stable", 2e9).signed.version == 1
+    assert roles.present_channel(None, fleet.targets, "stable", 2e9).signed.targets == {}
+    slipped = roles.add_release(roles.parse_metadata(good, "stable"), "stable/yard/6/manifest.json", fleet.release("6", counter=6))
+    for data in (slipped.to_bytes(), good.replace(b"yard/1/", b"yard/7/"), fleet.root.to_bytes(), b"{}"):
+        with pytest.raises(TrustError):
+            roles.present_channel(data, fleet.targets, "stable", 2e9)

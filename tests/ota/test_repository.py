@@ -243,6 +243,24 @@ def test_a_damaged_channel_file_does_not_stop_the_others(fleet):
     assert code(upload(fleet, fresh, [manifest])) == "sequence"  # version 1 again: damage must not reset the count
 
 
+def test_a_damaged_channel_file_is_healed_by_the_next_version(fleet, serve, make_client):
+    """A digit of a hash flipped on the server's disk: what is signed next does not inherit it, and devices recover."""
+    manifest = fleet.publish("1")
+    good = fleet.channel()
+    path = fleet.tuf / "metadata" / "1.stable.json"
+    digest = hashlib.sha256(manifest).hexdigest()
+    path.write_bytes(path.read_bytes().replace(digest.encode(), (digest[:-1] + ("0" if digest[-1] != "0" else "1")).encode()))
+    client = make_client(serve(fleet.tuf), fleet)
+    assert client.refresh() is None
+    assert code(client.find("stable/yard/1/manifest.json")) == "signature"
+    second = fleet.release("2", counter=2)
+    following = roles.add_release(good, "stable/yard/2/manifest.json", second)
+    roles.sign(following, fleet.signers["stable-1"])
+    assert {one.path for one in upload(fleet, following, [second])} == {f"stable/yard/{n}/manifest.json" for n in (1, 2)}
+    assert client.refresh() is None
+    assert client.manifest("stable/yard/1/manifest.json", digest) == manifest
+
+
 def test_wrong_content_is_not_stored(fleet):
     assert code(fleet.repository.put_content("ab" * 32, io.BytesIO(b"other"))) == "hash"
     assert code(fleet.repository.put_content("../../etc/passwd", io.BytesIO(b"x"))) == "format"
