@@ -11,7 +11,7 @@ from fleet_server.accounts.service import end_grant
 from fleet_server.accounts.sign_in import sign_in
 from fleet_server.context import context
 from fleet_server.dashboard import views, words
-from fleet_server.errors import RookeryError
+from fleet_server.errors import ServerError
 from fleet_server.http_access import current_operator, find_operator, open_to_all, origin, require
 
 STATIC = Path(__file__).parent / "static"
@@ -69,7 +69,7 @@ def post_login() -> BaseResponse | tuple[str, int]:
             here.database, name=form.get("name", ""), password=form.get("password", ""), kind="session", token_name="browser",
             ttl_s=here.settings.session_ttl_s, now_s=here.clock(), origin=origin(),
         )  # fmt: skip
-    except RookeryError as error:
+    except ServerError as error:
         return render_template("login.html", following=following, problem=str(error)), 401
     session.clear()
     response = make_response(redirect(following, 303))
@@ -93,7 +93,7 @@ def post_setup(token: str) -> BaseResponse | tuple[str, int]:
     if not problem:
         try:
             accounts.complete_setup(token, name, password)
-        except RookeryError as error:
+        except ServerError as error:
             problem = str(error)
     if problem:
         return render_template("setup.html", token=token, problem=problem, name=name), 400
