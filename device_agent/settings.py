@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -209,7 +209,13 @@ def _listed(name: str, value: Any, base: Path, faults: list[str]) -> tuple[Any, 
         return ()
     kind = LISTS[name][1]
     made = [section(kind, entry, f"{name}[{number}]", base, faults) for number, entry in enumerate(value, start=1)]
-    return tuple(entry for entry in made if entry is not None)
+    return tuple(_based(entry, base) for entry in made if entry is not None)
+
+
+def _based(entry: Any, base: Path) -> Any:
+    """A camera's film or folder of pictures is meant from the file's own folder on, like every other path."""
+    kind, _, rest = getattr(entry, "source", "").partition(":")
+    return replace(entry, source=f"{kind}:{base / rest}") if kind in ("film", "pictures") and rest else entry
 
 
 def _cross_checks(values: Mapping[str, Any]) -> list[str]:

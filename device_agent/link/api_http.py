@@ -59,6 +59,10 @@ class DeviceApi:
         """The server as a person would write it."""
         return f"https://{self._host}:{self._port}"
 
+    def url(self, path: str) -> str:
+        """The whole URL of one of the wire's paths."""
+        return f"{self.where}{self._prefix}{path}"
+
     def use(self, context: ssl.SSLContext) -> None:
         """Speak with another certificate from now on; running calls end on the old connection."""
         with self._lock:

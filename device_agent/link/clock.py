@@ -8,10 +8,11 @@ KEEP_EVERY_S = 3600.0
 
 
 class TrustedClock:
-    """Time as max(system clock, floor). ``keep`` writes the floor down; ``floor_s`` is what was read at start.
+    """Time as the later of the system clock and the floor, which runs on with the steady clock from the moment it was known.
 
-    ``latest_s`` bounds the floor: it is never raised beyond the earliest expiry of trusted metadata, so that one wrong 2099 from
-    a server does not end a device for good.
+    ``floor_s`` is what was read at start (or the build time); ``keep`` writes a new floor down; ``steady`` is never set.
+    ``latest_s`` bounds the floor: it is never raised beyond the earliest expiry of trusted metadata, so that one wrong 2099
+    from a server does not end a device for good.
     """
 
     def __init__(
@@ -19,29 +20,38 @@ class TrustedClock:
         floor_s: float,
         *,
         now: Callable[[], float],
+        steady: Callable[[], float],
         keep: Callable[[float], None],
         latest_s: Callable[[], float] | None = None,
     ) -> None:
         self._floor_s, self._kept_s = floor_s, floor_s
-        self._now, self._keep, self._latest_s = now, keep, latest_s
+        self._now, self._steady, self._keep, self._latest_s = now, steady, keep, latest_s
+        self._known_at_s = steady()
         self._lock = threading.Lock()
 
     def now_s(self) -> float:
         """Seconds since 1970, never before the floor."""
-        return max(self._now(), self._floor_s)
+        return max(self._now(), self._floor())
+
+    def steady_s(self) -> float:
+        """Seconds of the clock that is never set."""
+        return self._steady()
 
     def behind(self) -> bool:
         """Whether the system clock is before the floor: certificates cannot be judged by it."""
-        return self._now() < self._floor_s
+        return self._now() < self._floor()
 
     def verified(self, server_s: float) -> None:
         """A verified time from the server: the floor rises to it."""
         with self._lock:
             bound = self._latest_s() if self._latest_s else float("inf")
             floor_s = min(server_s, bound)
-            if floor_s <= self._floor_s:
+            if floor_s <= self._floor():
                 return
-            self._floor_s = floor_s
+            self._floor_s, self._known_at_s = floor_s, self._steady()
             if floor_s - self._kept_s >= KEEP_EVERY_S:
                 self._kept_s = floor_s
                 self._keep(floor_s)
+
+    def _floor(self) -> float:
+        return self._floor_s + self._steady() - self._known_at_s

@@ -1,0 +1,138 @@
+"""``rookery-agent``: run, detect, simulate, doctor. Arguments and exit codes; every error is words, never a stack trace.
+
+Exit codes: 0 ended on purpose · 2 settings or usage · 3 claim or identity · 4 the server refuses · 5 board, camera or model ·
+70 a fault of ours (the log has the details) · 75 an outage.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from device_agent.errors import AgentError, BoardError, SettingsError
+
+SUMMARY = "runs on the board: sees, decides what is worth sending, and keeps itself up to date"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    try:
+        return int(options.call(options))
+    except AgentError as error:
+        print(f"rookery-agent: {error.said()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; so that Python does not complain again at its end:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last line of defence: words for the user, the trace only where it was asked for
+        logging.getLogger(__name__).debug("fault", exc_info=True)
+        print(f"rookery-agent: a fault of the agent itself: {type(error).__name__}: {error}", file=sys.stderr)
+        if os.environ.get("ROOKERY_TRACE"):
+            raise
+        return 70
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    top = argparse.ArgumentParser(prog="rookery-agent", description=SUMMARY)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | detect | simulate | doctor")
+
+    run = verbs.add_parser("run", help="run the agent, or a model on a film without any server")
+    run.add_argument("--config", type=Path, help="agent.toml: run as a device of a fleet")
+    run.add_argument("--source", help="a film, a folder of pictures, rendered:SEED, opencv:DEVICE: without any server")
+    _model_options(run, required=False)
+    run.add_argument("--zone", type=Path, help="zones as JSON")
+    run.add_argument("--events", type=Path, help="write one line of JSON for each event")
+    run.add_argument("--fps", type=float, help="frames a second, where the source does not say")
+    run.add_argument("--frames", type=int, help="stop after so many")
+    run.set_defaults(call=_run)
+
+    detect = verbs.add_parser("detect", help="boxes of one picture or a folder")
+    detect.add_argument("pictures", type=Path)
+    _model_options(detect, required=True)
+    detect.add_argument("--out", type=Path, help="write the boxes as JSON")
+    detect.set_defaults(call=_detect)
+
+    simulate = verbs.add_parser("simulate", help="many virtual devices against a real server")
+    simulate.add_argument("--server", required=True, help="https://host:port of the device door")
+    simulate.add_argument("--ca", type=Path, required=True, help="PEM of the pinned authority")
+    simulate.add_argument("--claims", type=Path, required=True, help="one claim a line, as many as devices")
+    simulate.add_argument("--devices", type=int, default=50)
+    simulate.add_argument("--root", type=Path, help="TUF root: these devices verify releases as real ones do")
+    simulate.add_argument("--folder", type=Path, help="where identities are kept, so that a second run is the same fleet")
+    simulate.add_argument("--seed", type=int, default=1)
+    simulate.add_argument("--duration", type=float, help="seconds; without it until Ctrl-C")
+    simulate.add_argument("--pace", type=float, default=10.0, help="seconds between polls and heartbeats of a device")
+    simulate.set_defaults(call=_simulate)
+
+    doctor = verbs.add_parser("doctor", help="look at this board and say what to do")
+    doctor.add_argument("--config", type=Path, required=True)
+    doctor.set_defaults(call=_doctor)
+    return top
+
+
+def _model_options(verb: argparse.ArgumentParser, *, required: bool) -> None:
+    verb.add_argument("--model", type=Path, required=required, help="the .tflite file")
+    verb.add_argument("--labels", type=Path, help="labels, one a line")
+    verb.add_argument("--card", type=Path, help="the model card; without it one is inferred")
+    verb.add_argument("--threads", type=int, default=2)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if (options.config is None) == (options.source is None):
+        raise SettingsError("rookery-agent run", ["give either --config FILE (a device of a fleet) or --source FILM (no server)"])
+    if options.source is not None:
+        return _run_loose(options)
+    from device_agent.assemble import assembled
+    from device_agent.own_folder_disk import read_settings
+    from device_agent.supervise import stop_on_signals
+
+    with assembled(read_settings(options.config)) as (supervisor, stop):
+        restore = stop_on_signals(stop)
+        try:
+            supervisor.run()
+        finally:
+            restore()
+    return 0
+
+
+def _run_loose(options: argparse.Namespace) -> int:
+    from device_agent.loose_disk import run_loose
+
+    if options.model is None:
+        raise SettingsError("rookery-agent run", ["--source needs --model FILE.tflite"])
+    return run_loose(options)
+
+
+def _detect(options: argparse.Namespace) -> int:
+    from device_agent.loose_disk import detect_loose
+
+    return detect_loose(options)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from device_agent.simulated.fleet_process import simulate
+
+    return simulate(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from device_agent.doctor_linux import examine
+
+    findings = examine(options.config)
+    for finding in findings:
+        print(finding.line())
+    bad = sum(not finding.ok for finding in findings)
+    if bad:
+        raise BoardError(f"{bad} of {len(findings)} checks need attention", "do what the lines marked with ✗ say")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

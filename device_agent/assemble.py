@@ -1,0 +1,296 @@
+"""The only file that chooses concrete classes for this board: settings in, a supervisor with all its duties out."""
+
+import functools
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+
+from device_agent.adapters_disk import ClaimFile, DetectorSwitch, FoundBoard, SpoolReports, UpdateSeat
+from device_agent.detector_start import start_detector
+from device_agent.duties.beating import Beating
+from device_agent.duties.keeping_logs import KeepingLogs, LogLevels, LogSender
+from device_agent.duties.linking import AfterLink, Linking
+from device_agent.duties.polling import Polling
+from device_agent.duties.seeing import Seeing, Sinks
+from device_agent.duties.sending import Sending
+from device_agent.duties.turn import Bell, Duty, Stop
+from device_agent.duties.updating import Updating, Watching
+from device_agent.duties.wire_events import EventTranslator, SeenBy
+from device_agent.factory_disk import install_factory
+from device_agent.facts_linux import read_facts
+from device_agent.link.api_http import DeviceApi
+from device_agent.link.clock import TrustedClock
+from device_agent.link.clock_disk import read_floor, write_floor
+from device_agent.link.identity_x509 import IdentityStore
+from device_agent.link.pool_http import counted_manager
+from device_agent.link.socket_bytes_linux import ByteCount
+from device_agent.link.tls_x509 import context
+from device_agent.logs.debug_session import DebugSessions, Effective
+from device_agent.logs.handler import RingHandler, set_level
+from device_agent.logs.ring_disk import LogRing
+from device_agent.logs.sessions_disk import read_sessions, write_sessions
+from device_agent.own_folder_disk import open_folder, read_policy
+from device_agent.self_report_linux import SelfReport
+from device_agent.server_side_http import ServerSide
+from device_agent.settings import CameraSection, Settings
+from device_agent.spool.spool_disk import Outbox
+from device_agent.spool.upload_http import Sender
+from device_agent.supervise import Notifier, Supervisor
+from device_agent.telemetry.window import Window
+from device_agent.update.actions_disk import Bench, Performer
+from device_agent.update.content_pool_http import PoolContent
+from device_agent.update.health import TrialLimits
+from device_agent.update.history_disk import HistoryFile
+from device_agent.update.installed import Installed
+from device_agent.update.policy import Policy
+from device_agent.update.selftest_process import run_selftest
+from device_agent.update.state_disk import StateFile
+from device_agent.update.trial import TrialWatch
+from device_agent.update.updater import Updater
+from device_agent.vision.detector import Detector
+from device_agent.vision.open_camera import CameraSettings, open_camera
+from device_agent.vision.pipeline import Pipeline, PipelineSettings
+from device_agent.vision.zones import Zone
+from ota.slots.slots_disk import Slots
+from ota.trust.client_http import TrustClient
+from ota.wire import topics
+from ota.wire.assignments import Assignment
+from ota.wire.enrolment import BoardFacts
+
+BUILD_S = 1_790_000_000.0
+"""September 2026: this code is not older, so no clock that is earlier is right."""
+EVENT_GATHER_S = 0.5
+"""After an event the sender waits this long for others: fewer requests, fewer bytes."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What everything else stands on."""
+
+    settings: Settings
+    data: Path
+    stop: Stop
+    boot_id: str
+    clock: TrustedClock
+    count: ByteCount
+    facts: BoardFacts
+    policy: Policy
+    outbox: Outbox
+    ring: LogRing
+    levels: LogLevels
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """Cameras, pipelines, the detector that they share, and the release that it started with."""
+
+    detector: Detector
+    installed: Installed
+    slots: Slots
+    pipelines: list[Pipeline]
+    cameras: list[CameraSection]
+    window: Window
+
+
+@contextmanager
+def assembled(settings: Settings) -> Iterator[tuple[Supervisor, Stop]]:
+    """The whole agent, ready to run; everything that was opened is closed at the end, whatever happens."""
+    with ExitStack() as stack:
+        base = _base(settings, stack)
+        eyes = _eyes(base, stack)
+        duties = _duties(base, eyes, stack)
+        yield Supervisor(duties, base.stop, notifier=Notifier.from_environment()), base.stop
+
+
+def _base(settings: Settings, stack: ExitStack) -> Base:
+    data = settings.agent.data_dir
+    open_folder(data, stack)
+    floor_file = data / "state" / "clock"
+    clock = TrustedClock(
+        read_floor(floor_file, BUILD_S),
+        now=time.time,
+        steady=time.monotonic,
+        keep=functools.partial(write_floor, floor_file),
+    )
+    ring = LogRing(data / "logs", settings.logs.ring_bytes)
+    handler = RingHandler(ring, clock.now_s, clock.steady_s, settings.logs.max_lines_per_s)
+    logging.getLogger().addHandler(handler)
+    stack.callback(ring.flush)
+    stack.callback(logging.getLogger().removeHandler, handler)
+    policy = read_policy(settings.policy)
+    levels = _levels(settings, policy, clock, handler)
+    outbox = Outbox(
+        data / "spool",
+        max_bytes=settings.spool.max_bytes,
+        min_free_bytes=settings.spool.min_free_bytes,
+        now=clock.now_s,
+    )
+    facts = read_facts(settings.agent.board_root)
+    log.info("board: %s (%s), %d MiB", facts.board_model, facts.profile, facts.memory_bytes // 2**20)
+    boot_id = secrets.token_hex(8)
+    return Base(settings, data, Stop(), boot_id, clock, ByteCount(), facts, policy, outbox, ring, levels)
+
+
+def _levels(settings: Settings, policy: Policy, clock: TrustedClock, handler: RingHandler) -> LogLevels:
+    sessions_file = settings.agent.data_dir / "state" / "debug-sessions.json"
+
+    def apply(effective: Effective) -> None:
+        set_level(effective.level)
+        handler.follow(effective)
+
+    levels = LogLevels(
+        DebugSessions(settings.agent.log_level),
+        apply,
+        functools.partial(write_sessions, sessions_file),
+        now_s=clock.now_s,
+        steady_s=clock.steady_s,
+    )
+    if policy.debug_sessions:
+        levels.adopt(read_sessions(sessions_file))
+    return levels
+
+
+def _eyes(base: Base, stack: ExitStack) -> Eyes:
+    settings = base.settings
+    slots = Slots(base.data / "slots")
+    install_factory(slots, settings.factory.bundle, settings.factory.root, base.facts, base.data / "downloads")
+    detector, installed = start_detector(slots, base.facts, settings.detector)
+    stack.callback(detector.close)
+    log.info("running %s, variant %s (%s)", installed.release, installed.variant, installed.variant_reason)
+    pipelines = []
+    for camera in settings.cameras:
+        zones = tuple(
+            Zone(zone.name, tuple(zone.polygon), frozenset(zone.classes), zone.dwell_s)
+            for zone in settings.zones
+            if zone.camera == camera.name
+        )
+        pipelines.append(Pipeline(PipelineSettings(camera.name, zones=zones), detector, lambda: uuid.uuid4().hex))
+    window = Window(base.boot_id, base.clock.steady_s())
+    return Eyes(detector, installed, slots, pipelines, list(settings.cameras), window)
+
+
+def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
+    settings, stop = base.settings, base.stop
+    bells = {name: Bell(stop) for name in ("poll", "send", "logs", "beat", "update")}
+    base.outbox.changed = bells["send"].ring
+    api = DeviceApi(settings.server.url, context(settings.server.ca_file), base.count, timeout_s=settings.server.timeout_s)
+    stack.callback(api.close)
+    trust = _trust(base, api, stack)
+    seat = UpdateSeat(lambda device: _updater(device, base, eyes, trust, api, bells["beat"]), eyes.installed)
+    stop.on_set(seat.stop)
+    side = ServerSide(api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill)
+    side.keys = trust.assignment_keys
+    stack.callback(side.close)
+    store = IdentityStore(base.data / "identity")
+    linking = Linking(
+        store, api, ClaimFile(settings.server.claim_file), lambda: base.facts,
+        use=side.use, confirm=side.confirm, learn_time=side.learn_time, now_s=base.clock.now_s,
+    )  # fmt: skip
+    polling = Polling(
+        api.state, seat, bells["poll"], new_nonce=lambda: secrets.token_hex(16),
+        accepted=lambda accepted: base.clock.verified(accepted.state.now_s),
+        assigned=functools.partial(_assigned, base, bells["update"]), poll_s=settings.server.poll_s,
+    )  # fmt: skip
+    watching, seeing = _watchers(base, eyes, seat, polling)
+    report = SelfReport(
+        settings.agent.board_root, base.data, base.facts, base.clock, base.count, base.outbox, base.levels, eyes.window,
+        eyes.detector, eyes.slots, seat, seeing, trust.versions, side.broker_connected,
+    )  # fmt: skip
+    sender = Sender(base.outbox, api, boot_id=base.boot_id, standing=report.standing)
+    log_sender = LogSender(base.ring, api, boot_id=base.boot_id, upload_level=settings.logs.upload_level)
+    beating = Beating(
+        report.heartbeat, lambda: side.broker, api.send_heartbeat, bells["beat"],
+        every_s=settings.telemetry.heartbeat_s, https_every_s=settings.telemetry.https_heartbeat_s,
+    )  # fmt: skip
+    after = (
+        polling, Updating(seat, bells["update"]), beating,
+        Sending("outbox", sender.step, bells["send"], gather_s=EVENT_GATHER_S),
+        Sending("log upload", log_sender.step, bells["logs"]),
+    )  # fmt: skip
+    always: list[Duty] = [*seeing, watching, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking]
+    return always + [AfterLink(duty, linking.linked) for duty in after]
+
+
+def _watchers(base: Base, eyes: Eyes, seat: UpdateSeat, polling: Polling) -> tuple[Watching, list[Seeing]]:
+    seeing: list[Seeing] = []
+    watching = Watching(
+        seat, lambda: [pipeline.counts() for pipeline in eyes.pipelines],
+        dropped=lambda: sum(one.totals().dropped.get("late", 0) for one in seeing),
+        crashes=lambda: eyes.detector.restarts, link=lambda: polling.reached, steady_s=base.clock.steady_s,
+    )  # fmt: skip
+
+    def timings(timings_ms: dict[str, float]) -> None:
+        eyes.window.stage(timings_ms)
+        watching.invoke(timings_ms)
+
+    for camera, pipeline in zip(eyes.cameras, eyes.pipelines, strict=True):
+        translator = EventTranslator()
+
+        def keep(update: object, translator: EventTranslator = translator) -> None:
+            running = seat.running
+            event, crops = translator.translate(update, SeenBy(running.sha256, running.release))  # type: ignore[arg-type]
+            base.outbox.add_event(event, crops)
+
+        source = CameraSettings(camera.name, camera.source, camera.pacing, camera.loop, camera.fps)
+        seeing.append(Seeing(camera.name, functools.partial(open_camera, source), pipeline, Sinks(keep, timings)))
+    return watching, seeing
+
+
+def _assigned(base: Base, update_bell: Bell, assignment: Assignment) -> None:
+    """A new assignment was believed: debug sessions as far as the board's policy allows them, and the update looks at once."""
+    base.levels.adopt(assignment.debug if base.policy.debug_sessions else [])
+    update_bell.ring()
+
+
+def _trust(base: Base, api: DeviceApi, stack: ExitStack) -> TrustClient:
+    timeout = urllib3.Timeout(base.settings.server.timeout_s)
+    pool = counted_manager(context(base.settings.server.ca_file), base.count, timeout)
+    stack.callback(pool.clear)
+    return TrustClient(
+        base.data / "tuf",
+        metadata_url=api.url(topics.METADATA),
+        targets_url=api.url(topics.BUNDLES),
+        pool=pool,
+        bootstrap_root=base.settings.factory.root.read_bytes(),
+        reference_time=base.clock.now_s,
+    )
+
+
+def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, api: DeviceApi, beat: Bell) -> Updater:
+    timeout = urllib3.Timeout(base.settings.server.timeout_s)
+    pool = counted_manager(context(base.settings.server.ca_file), base.count, timeout)
+    trial = base.settings.trial
+    performer = Performer(
+        Bench(
+            trust=trust,
+            content=PoolContent(pool, api.url(topics.BUNDLES)),
+            slots=eyes.slots,
+            models=DetectorSwitch(eyes.detector, base.settings.detector.threads),
+            board=FoundBoard(base.facts, base.settings.agent.board_root),
+            policy=base.policy,
+            clock=base.clock,
+            selftest=functools.partial(run_selftest, should_stop=base.stop.is_set),
+            folder=base.data / "downloads",
+            inhibit=base.data / "update-inhibit",
+        )
+    )
+    limits = TrialLimits(
+        trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes
+    )
+    return Updater(
+        device,
+        memory=StateFile(base.data / "state"),
+        actions=performer,
+        trust=trust,
+        clock=base.clock,
+        reports=SpoolReports(base.outbox, beat.ring),
+        watch=TrialWatch(HistoryFile(base.data / "history"), limits),
+    )

@@ -1,0 +1,144 @@
+"""The way to an identity, and its renewal: enrol, tell the others, renew at two thirds. Pure apart from what is handed in."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from device_agent.duties.turn import Duty, Stop
+from device_agent.errors import AgentError, OwnerError, ServerError
+from device_agent.link.enrol import EnrolDoor, ask_renewal, enrol_once
+from device_agent.link.identity_x509 import Identity, IdentityStore
+from device_agent.spool.retry import BackOff, after_error
+from ota.wire.enrolment import BoardFacts
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 600.0
+"""How often a certificate's age is looked at."""
+
+
+class Claim(Protocol):
+    """The one-time token of this board."""
+
+    def read(self) -> str:
+        """The token; raises ClaimRefusedError where there is none."""
+        ...
+
+    def remove(self) -> None:
+        """It was used."""
+        ...
+
+
+class Linking:
+    """A duty. ``use`` switches the link to an identity; ``confirm`` makes one call that demands it (raises the link's errors)."""
+
+    def __init__(
+        self,
+        store: IdentityStore,
+        door: EnrolDoor,
+        claim: Claim,
+        facts: Callable[[], BoardFacts],
+        *,
+        use: Callable[[Identity], None],
+        confirm: Callable[[], None],
+        learn_time: Callable[[], None],
+        now_s: Callable[[], float],
+    ) -> None:
+        self.name = "link"
+        self.silence_s = 4 * LOOK_EVERY_S
+        self.linked = threading.Event()
+        self.note = "not enrolled yet"
+        """For people: what the way to the server waits for."""
+        self._store, self._door, self._claim, self._facts = store, door, claim, facts
+        self._use, self._confirm, self._learn_time, self._now_s = use, confirm, learn_time, now_s
+
+    def run(self, stop: Stop, progress: Callable[[], None]) -> None:
+        """Enrol if need be, then keep the certificate young. Raises OwnerError when only a person can help."""
+        identity = self._store.load()
+        if identity is not None:
+            try:
+                self._learn_time()
+            except AgentError as error:
+                log.warning("the time is not known yet: %s", error.message)
+        if identity is None:
+            identity = self._enrol(stop, progress)
+            if identity is None:
+                return
+        self._claim.remove()
+        self._use(identity)
+        self.note = f"enrolled as {identity.device}"
+        self.linked.set()
+        while not stop.is_set():
+            try:
+                identity = self._renew(identity)
+            except OwnerError:
+                raise
+            except AgentError as error:
+                log.warning("renewal of the certificate: %s", error.message)
+            progress()
+            stop.wait(LOOK_EVERY_S)
+
+    def _enrol(self, stop: Stop, progress: Callable[[], None]) -> Identity | None:
+        token, facts = self._claim.read(), self._facts()
+        back_off = BackOff(cap_s=60.0)
+        told = ""
+        while not stop.is_set():
+            try:
+                self._learn_time()
+                step = enrol_once(self._door, self._store, token, facts)
+            except OwnerError:
+                raise
+            except AgentError as error:
+                back_off = after_error(back_off, error, random.random())
+                if isinstance(error, ServerError):
+                    # Before enrolment nothing is lost by asking soon: someone stands beside the board and waits.
+                    back_off = BackOff(cap_s=60.0, previous_s=min(back_off.wait_s, 10.0))
+                self.note, wait_s = error.message, back_off.wait_s
+            else:
+                if step.identity is not None:
+                    log.info("enrolled as %s", step.identity.device)
+                    return step.identity
+                self.note, wait_s = "waits for an operator to accept this board", step.retry_after_s
+            if self.note != told:
+                told = self.note
+                log.warning("enrolment: %s (board %s, serial %s)", told, facts.board_model, facts.serial or "unknown")
+            progress()
+            stop.wait(wait_s)
+        return None
+
+    def _renew(self, identity: Identity) -> Identity:
+        fresh = self._store.pending()
+        if fresh is None:
+            if not identity.renewal_due(self._now_s()):
+                return identity
+            fresh = ask_renewal(self._door, self._store, self._facts().serial)
+        self._use(fresh)
+        try:
+            self._confirm()
+        except AgentError:
+            # It did not work: the old one is still good, and is what we go on with.
+            self._use(identity)
+            raise
+        adopted = self._store.adopt()
+        self._use(adopted)
+        log.info("certificate renewed")
+        return adopted
+
+
+class AfterLink:
+    """A duty that waits until the board is enrolled, then does another."""
+
+    def __init__(self, duty: Duty, linked: threading.Event) -> None:
+        self.name, self.silence_s = duty.name, duty.silence_s
+        self._duty, self._linked = duty, linked
+
+    def run(self, stop: Stop, progress: Callable[[], None]) -> None:
+        """Wait, then run."""
+        stop.on_set(self._linked.set)
+        while not self._linked.wait(5.0):
+            progress()
+        if not stop.is_set():
+            self._duty.run(stop, progress)
+
+

@@ -1,0 +1,64 @@
+"""``run --source`` and ``detect``: a model on a film or on pictures, without any server."""
+
+import argparse
+import json
+import sys
+
+from device_agent.errors import BoardError, SettingsError
+from device_agent.vision.loose_run_disk import ModelChoice, RunRequest, detect_pictures, run_film
+from device_agent.vision.types import CameraError, EventUpdate
+from device_agent.vision.zones import ZoneError
+from models.card import CardError
+from models.inference.errors import ModelError
+
+
+class SourceError(BoardError):
+    """The film, picture or model cannot be used."""
+
+
+def run_loose(options: argparse.Namespace) -> int:
+    """Run a model on a source, one line for each event as it happens; returns 130 after Ctrl-C."""
+    request = RunRequest(
+        options.source, _choice(options), zone=options.zone, events=options.events, fps=options.fps, max_frames=options.frames
+    )
+    try:
+        summary = run_film(request, _say)
+    except (CameraError, ModelError) as error:
+        raise SourceError(error.message) from None
+    except (CardError, ZoneError) as error:
+        raise SettingsError("rookery-agent run", list(getattr(error, "faults", (str(error),)))) from None
+    visits = ", ".join(f"{count} {label}" for label, count in sorted(summary.visits.items())) or "none"
+    fps = summary.frames / summary.duration_s if summary.duration_s else 0.0
+    sys.stdout.write(
+        f"{summary.frames} frames in {summary.duration_s:.1f} s ({fps:.1f} a second), {summary.looked} looked at, "
+        f"{summary.gated_frames} with motion; visits: {visits}; {summary.runtime} on {summary.accelerator}\n"
+    )
+    return 130 if summary.interrupted else 0
+
+
+def detect_loose(options: argparse.Namespace) -> int:
+    """Boxes of pictures: to the file of ``--out``, else to standard output."""
+    try:
+        boxes = detect_pictures(options.pictures, _choice(options), options.out)
+    except (CameraError, ModelError) as error:
+        raise SourceError(error.message) from None
+    except CardError as error:
+        raise SettingsError("rookery-agent detect", list(getattr(error, "faults", (str(error),)))) from None
+    if options.out is None:
+        sys.stdout.write(json.dumps(boxes, indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{len(boxes)} boxes in {options.out}\n")
+    return 0
+
+
+def _choice(options: argparse.Namespace) -> ModelChoice:
+    return ModelChoice(options.model, options.labels, options.card, options.threads)
+
+
+def _say(update: EventUpdate) -> None:
+    event = update.event
+    if update.kind == "start":
+        sys.stdout.write(f"{event.start_s:8.1f} s  {event.label} in {event.zone or event.rule} (track {event.track})\n")
+    elif update.kind == "end":
+        stay_s = event.end_s - event.start_s
+        sys.stdout.write(f"{event.end_s:8.1f} s  {event.label} left after {stay_s:.1f} s, best score {event.score:.2f}\n")

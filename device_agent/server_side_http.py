@@ -1,0 +1,98 @@
+"""The link as a whole: one identity for HTTPS and broker, switched together; and the time for a board that has none."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from device_agent.errors import ServerNonsenseError
+from device_agent.link.api_http import DeviceApi
+from device_agent.link.broker_mqtt import Broker
+from device_agent.link.clock import TrustedClock
+from device_agent.link.identity_x509 import Identity
+from device_agent.link.socket_bytes_linux import ByteCount
+from device_agent.link.tls_x509 import context
+from ota.trust.assignment import verify_payload
+from ota.trust.errors import TrustError
+from ota.trust.key_types import Key
+from ota.wire.assignments import StateRequest
+from ota.wire.codec import MessageError, decode
+from ota.wire.enrolment import TimeAnswer, TimeRequest
+
+log = logging.getLogger(__name__)
+
+
+class ServerSide:
+    """``woken`` is called when the broker wakes this device, ``device_known`` with the id whenever an identity is used."""
+
+    def __init__(
+        self,
+        api: DeviceApi,
+        ca_file: Path,
+        clock: TrustedClock,
+        count: ByteCount,
+        *,
+        woken: Callable[[], None],
+        device_known: Callable[[str], None],
+    ) -> None:
+        self.broker: Broker | None = None
+        self.keys: Callable[[], Mapping[str, Key]] = dict
+        """Assignment keys that the offline-signed metadata names, as far as they are known."""
+        self._api, self._ca_file, self._clock, self._count = api, ca_file, clock, count
+        self._woken, self._device_known = woken, device_known
+        self._used: Identity | None = None
+
+    def use(self, identity: Identity) -> None:
+        """Speak as this device from now on."""
+        if identity == self._used:
+            return
+        self._used = identity
+        tls = context(self._ca_file, identity, check_dates=not self._clock.behind())
+        self._api.use(tls)
+        self._device_known(identity.device)
+        self._leave_broker()
+        if identity.broker is not None:
+            host, port = identity.broker
+            self.broker = Broker(host, port, identity.device, tls, self._count, self._woken)
+            self.broker.start()
+
+    def confirm(self) -> None:
+        """One call that only a good certificate passes; raises the link's errors."""
+        self._api.state(StateRequest(nonce=secrets.token_hex(16), seq=0))
+
+    def learn_time(self) -> None:
+        """Where the system clock is before what is known to be past: ask for the time, over TLS judged without dates.
+
+        The answer must echo our nonce and, as soon as the assignment keys are known, carry their signature; before that the
+        pinned chain alone vouches for it. Used for nothing else. Raises the link's errors.
+        """
+        if not self._clock.behind():
+            return
+        nonce = secrets.token_hex(16)
+        asking = DeviceApi(self._api.where, context(self._ca_file, check_dates=False), self._count, timeout_s=10.0)
+        try:
+            signed = asking.time(TimeRequest(nonce=nonce))
+        finally:
+            asking.close()
+        keys = self.keys()
+        try:
+            answer = decode(TimeAnswer, (verify_payload(signed, keys) if keys else signed.payload).encode())
+        except (TrustError, MessageError) as error:
+            raise ServerNonsenseError(f"the server's time is not believed: {error}") from None
+        if answer.nonce != nonce:
+            raise ServerNonsenseError("the server's time does not echo our nonce: it is an old answer")
+        self._clock.verified(answer.now_s)
+        log.warning("the system clock is behind; the server's time is used")
+
+    def broker_connected(self) -> bool:
+        """Whether the broker can be used now."""
+        return self.broker is not None and self.broker.connected
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._leave_broker()
+
+    def _leave_broker(self) -> None:
+        if self.broker is not None:
+            self.broker.stop()
+            self.broker = None
