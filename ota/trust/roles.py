@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 
-from ota.bundle.errors import BundleError
 from ota.bundle.manifest import RESERVED_CHANNELS, parse_manifest, target_path
 from ota.bundle.tuf_types import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 from ota.trust.errors import TrustError
@@ -118,7 +117,7 @@ def present_channel(data: bytes | None, targets: Metadata[Targets], channel: str
         raise TrustError(f"{channel}: the server handed out {metadata.signed.type} metadata in its place")
     status = signature_status(metadata, targets, channel)
     if not status.complete:
-        raise TrustError(f"{channel}: what the server handed out is not signed by the channel's keys ({status}); do not build on it")
+        raise TrustError(f"{channel}: what the server handed out is not signed by the channel's keys ({status}): not built upon")
     return metadata
 
 
@@ -199,7 +198,7 @@ def parse_metadata(data: bytes, role: str) -> Metadata[Any]:
     """Metadata from bytes, unverified; raises TrustError when it is not metadata."""
     try:
         return Metadata.from_bytes(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BundleError) as error:
+    except (RepositoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrustError(f"{role}: not TUF metadata ({error})") from None
 
 

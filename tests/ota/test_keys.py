@@ -179,7 +179,8 @@ def test_a_releaser_does_not_build_on_what_a_captured_server_hands_out(fleet):
     good = fleet.repository.channel_metadata("stable")
     assert roles.present_channel(good, fleet.targets, "stable", 2e9).signed.version == 1
     assert roles.present_channel(None, fleet.targets, "stable", 2e9).signed.targets == {}
-    slipped = roles.add_release(roles.parse_metadata(good, "stable"), "stable/yard/6/manifest.json", fleet.release("6", counter=6))
+    evil = fleet.release("6", counter=6)
+    slipped = roles.add_release(roles.parse_metadata(good, "stable"), "stable/yard/6/manifest.json", evil)
     for data in (slipped.to_bytes(), good.replace(b"yard/1/", b"yard/7/"), fleet.root.to_bytes(), b"{}"):
         with pytest.raises(TrustError):
             roles.present_channel(data, fleet.targets, "stable", 2e9)
