@@ -28,7 +28,8 @@ def _authority(folder: Path) -> Authority:
     return Authority(folder)
 
 
-def _issuer() -> service.Issuer:
+def issuer_here() -> service.Issuer:
+    """This server's certificate authority, read once per process; the dashboard accepts boards with it too."""
     settings = context().settings
     return service.Issuer(_authority(settings.pki_dir), settings.certificate_days)
 
@@ -44,7 +45,7 @@ def _broker() -> BrokerAddress | None:
 def post_enrol() -> Response:
     """A claim and a certificate request; accepted (200) or pending (202)."""
     request = read_message(EnrolRequest)
-    here, issuer = context(), _issuer()
+    here, issuer = context(), issuer_here()
     with here.database.write() as session:
         outcome = service.enrol(session, request, issuer, origin=origin(), now_s=here.clock())
     if outcome.status == "pending":
@@ -64,7 +65,7 @@ def post_renew() -> Response:
     """A new certificate over the connection that the present one authenticates."""
     who = device_identity()
     request = read_message(RenewRequest)
-    here, issuer = context(), _issuer()
+    here, issuer = context(), issuer_here()
     with here.database.write() as session:
         pem = service.renew(session, who.device_id, request.csr_pem, issuer, now_s=here.clock())
     return answer(_accepted(who.device_id, pem, issuer))
@@ -143,7 +144,7 @@ def list_enrolments() -> Response:
 @require("operator")
 def post_accept(path: EnrolmentPath) -> Response:
     """Let a pending board in."""
-    here, issuer = context(), _issuer()
+    here, issuer = context(), issuer_here()
     with here.database.write() as session:
         device_id = service.accept(
             session, path.enrolment, issuer, who=current_operator().name, origin=origin(), now_s=here.clock()
