@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,8 +49,9 @@ class Hostile:
 class StaticServer:
     """Files of one folder over HTTP/1.1 with Range, on a free port, in threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
         self.folder = folder
+        self.connections = 0
         self.requests: list[tuple[str, str]] = []
         self.misdeeds: list[Hostile] = []
         self.over = threading.Event()
@@ -57,6 +59,10 @@ class StaticServer:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                outer.connections += 1
+                super().setup()
 
             def do_GET(self) -> None:
                 outer.answer(self)
@@ -71,7 +77,9 @@ class StaticServer:
                 pass  # clients of these tests hang up on purpose
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
@@ -277,11 +285,11 @@ def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Path], StaticServer]]:
+def serve() -> Iterator[Callable[..., StaticServer]]:
     servers: list[StaticServer] = []
 
-    def start(folder: Path) -> StaticServer:
-        servers.append(StaticServer(folder))
+    def start(folder: Path, tls: ssl.SSLContext | None = None) -> StaticServer:
+        servers.append(StaticServer(folder, tls))
         return servers[-1]
 
     yield start

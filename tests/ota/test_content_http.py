@@ -1,8 +1,17 @@
 """Fetching one file from a server that is cut, drips, lies about ranges, is overloaded, or serves something else."""
 
+import datetime
 import hashlib
+import ipaddress
+import ssl
 
 import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from ota.trust.content_http import Fetched, Limits, fetch
 from ota.trust.refusal import Refusal
@@ -233,3 +242,52 @@ def test_nothing_listens(place):
     server, _destination, bring = place
     server.close()
     assert bring().code == "download"
+
+
+@pytest.fixture
+def tls(tmp_path):
+    """A server's TLS context and a pool that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    pool = urllib3.PoolManager(ca_certs=str(tmp_path / "cert.pem"))
+    yield context, pool
+    pool.clear()
+
+
+def test_over_tls_on_one_connection_and_within_its_time(tmp_path, serve, tls):
+    """As a device does it: several files over one TLS connection, and a drip inside TLS still ends at the total time."""
+    context, pool = tls
+    (tmp_path / "www").mkdir()
+    server = serve(tmp_path / "www", context)
+    for number in range(3):
+        (tmp_path / "www" / f"file-{number}").write_bytes(DATA)
+        url, into = f"{server.url}/file-{number}", tmp_path / "in" / f"{number}"
+        got = fetch(pool, url, into, length_bytes=len(DATA), sha256=SHA256, limits=QUICK)
+        assert isinstance(got, Fetched), got
+    assert server.connections == 1
+    server.misbehave(drip_s=0.02)
+    refused = fetch(
+        pool,
+        f"{server.url}/file-0",
+        tmp_path / "in" / "slow",
+        length_bytes=len(DATA),
+        sha256=SHA256,
+        limits=Limits(total_s=0.6, gap_s=5.0),
+    )
+    assert isinstance(refused, Refusal)
+    assert refused.code == "download"
+    other = urllib3.PoolManager()  # does not know the server's certificate
+    refused = fetch(
+        other, f"{server.url}/file-0", tmp_path / "in" / "x", length_bytes=len(DATA), sha256=SHA256, limits=Limits(attempts=1)
+    )
+    assert isinstance(refused, Refusal)
+    assert "certificate" in refused.detail.lower()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import stat
+import threading
 
 import pytest
 
@@ -309,3 +310,37 @@ def test_a_crash_at_any_file_leaves_a_whole_state(fleet, serve, make_client, mon
             "timestamp.json",
         ]
     assert client.manifest("stable/yard/2/manifest.json", hashlib.sha256(manifest).hexdigest()) == manifest
+
+
+def test_two_uploads_and_the_worker_at_the_same_moment(fleet, serve, make_client):
+    """Two releasers push to two channels while the worker signs a timestamp, each in a process of its own: nothing is lost."""
+    uploads = []
+    for channel in ("stable", "beta"):
+        manifest = fleet.release("1", channel=channel)
+        uploads.append((channel, fleet.signed_channel(manifest, "1", channel=channel).to_bytes(), [manifest]))
+    outcomes = []
+    start = threading.Barrier(3)
+
+    def another():  # a lock per open file: three objects stand for three processes
+        return Repository(fleet.tuf, fleet.folder / "server" / "keys", lambda: fleet.now_s)
+
+    def publish(upload_of):
+        start.wait()
+        outcomes.append(another().publish_channel(*upload_of))
+
+    def refresh():
+        start.wait()
+        outcomes.append(another().refresh_timestamp(force=True))
+
+    threads = [threading.Thread(target=publish, args=(one,)) for one in uploads] + [threading.Thread(target=refresh)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not any(isinstance(one, Refusal) for one in outcomes)
+    assert fleet.repository.status().channels == {"stable": 1, "beta": 1}
+    assert fleet.repository.status().versions["timestamp"] == 4
+    client = make_client(serve(fleet.tuf), fleet)
+    assert client.refresh() is None
+    for channel in ("stable", "beta"):
+        assert not isinstance(client.find(f"{channel}/yard/1/manifest.json"), Refusal)

@@ -72,3 +72,14 @@ def test_a_path_that_nobody_signed_is_a_mismatch(fleet, serve, make_client):
         assert isinstance(refused, Refusal)
         assert refused.code == "mismatch"
     assert client.manifest("stable/yard/1/manifest.json", "0" * 64, 5).code == "mismatch"
+
+
+def test_when_nothing_changed_two_small_files_are_asked_for(fleet, serve, make_client):
+    """The next root (there is none) and the timestamp, over the connection that is open already."""
+    server = serve(fleet.tuf)
+    client = make_client(server, fleet)
+    assert client.refresh() is None
+    server.requests.clear()
+    assert client.refresh() is None
+    assert [path for path, _ in server.requests] == ["/metadata/2.root.json", "/metadata/timestamp.json"]
+    assert server.connections == 1
