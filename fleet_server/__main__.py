@@ -1,6 +1,7 @@
-"""``rookery-server``: run, worker, migrate, setup-link, check. Exit codes: 0 well, 1 failed, 2 change something first."""
+"""``rookery-server``: run, worker, migrate, setup-link, token, check. Exit codes: 0 well, 1 failed, 2 change something first."""
 
 import argparse
+import getpass
 import logging
 import os
 import signal
@@ -8,8 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_context
+from fleet_server.audit import service as audit
 from fleet_server.check import check
 from fleet_server.database import Database
 from fleet_server.doors_gunicorn import DOORS, serve
@@ -18,6 +22,7 @@ from fleet_server.ingest import worker
 from fleet_server.migrate import migrate
 from fleet_server.settings import Settings, apply, from_environment
 from fleet_server.supervise import new_setup_link, run
+from ota.bundle.durable_disk import write_whole
 from ota.trust.errors import TrustError
 
 _FLAGS = {
@@ -69,6 +74,8 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
         if parsed.verb == "migrate":
             print(f"the database is at revision {migrate(database)}")
             return 0
+        if parsed.verb == "token":
+            return _make_token(parsed, database)
         link = new_setup_link(settings, database, time.time())
         if link is None:
             raise OperatorError("the first admin exists already", "sign in, or let an admin add you")
@@ -76,6 +83,19 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         database.dispose()
+
+
+def _make_token(parsed: argparse.Namespace, database: Database) -> int:
+    now_s = time.time()
+    with database.write() as session:
+        grant = accounts.machine_grant(session, name=parsed.name, role=parsed.role, ttl_s=parsed.hours * 3600, now_s=now_s)
+        audit.record(
+            session, who="server", what="token.local", target=parsed.name, now_s=now_s,
+            after={"role": parsed.role, "expires_s": grant.expires_s, "user": getpass.getuser()},
+        )  # fmt: skip
+        write_whole(Path(parsed.out), grant.token.encode() + b"\n", 0o600)  # before the commit: what cannot be kept is not made
+    print(f"a token for {parsed.name} ({parsed.role}) is in {parsed.out}")
+    return 0
 
 
 def _work(settings: Settings) -> int:
@@ -107,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "worker": "only the worker: ingest, rollouts, alerts, verification",
         "migrate": "bring the database to this version",
         "setup-link": "print a new one-time link for the first admin",
+        "token": "make an API token for a machine, here on the server",
         "check": "look whether everything that a server needs is there",
     }
     for verb, text in texts.items():
@@ -114,6 +135,11 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--data", metavar="DIR", help="the server's data folder (or ROOKERY_DATA_DIR)")
         for flag, meaning in _FLAGS.items():
             made.add_argument(f"--{flag}", help=meaning, metavar="N" if "port" in flag else "TEXT")
+        if verb == "token":
+            made.add_argument("--name", required=True, help="the machine's own name")
+            made.add_argument("--role", required=True, help="viewer, operator, releaser, security or admin")
+            made.add_argument("--hours", type=float, default=24.0, help="until it ends (24)")
+            made.add_argument("--out", required=True, metavar="FILE", help="where the token goes (0600)")
     for door in DOORS:  # the supervisor starts them; no help line
         made = verbs.add_parser(door)
         made.add_argument("--fd", type=int, required=True)

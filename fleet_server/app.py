@@ -97,6 +97,7 @@ def create_operator_app(context: Context) -> Flask:
 def load_tables() -> None:
     """Import every folder's tables, so that the metadata is complete."""
     _modules("tables")
+    importlib.import_module("fleet_server.lease")
 
 
 def _apis() -> list[ModuleType]:

@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 READY_S = 60.0
 """From start until every door must answer."""
+BROKER_READY_S = 10.0
 TICK_S = 0.25
+NO_BROKER = "none: devices use HTTPS alone, and hear of news only when they ask"
 
 
 def run(settings: Settings, *, say: Any = print) -> int:
@@ -182,7 +184,7 @@ def _keep_up(
         now_s = time.monotonic()
         for child in children:
             child.tend(now_s)
-        if not ready and _answers(settings):
+        if not ready and _answers(settings) and _broker_settled(settings, children[-1], now_s - began_s):
             ready = True
             _announce(settings, setup_link, say)
         if not ready and (now_s - began_s > READY_S or any(child.starts > 3 for child in children[:2])):
@@ -196,6 +198,21 @@ def _keep_up(
         stop.wait(TICK_S)
 
 
+def _broker_settled(settings: Settings, broker: Child, waited_s: float) -> bool:
+    # Devices do without it, so a broker that dies again and again holds nobody up.
+    if settings.broker == "none" or waited_s > BROKER_READY_S or broker.starts > 2:
+        return True
+    return _broker_answers(settings)
+
+
+def _broker_answers(settings: Settings) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", settings.broker_inside_port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def _announce(settings: Settings, setup_link: str | None, say: Any) -> None:
     broker = {"host": settings.public_host, "port": settings.broker_port} if settings.broker != "none" else None
     running = {
@@ -205,7 +222,8 @@ def _announce(settings: Settings, setup_link: str | None, say: Any) -> None:
     write_whole(settings.data_dir / "run.json", json.dumps(running, indent=1).encode() + b"\n")
     say(f"operator door  {settings.operator_url}")
     say(f"device door    {settings.device_url}")
-    say("broker         " + (f"{settings.public_host}:{settings.broker_port}" if broker else "none: devices use HTTPS alone"))
+    note = "" if broker is None or _broker_answers(settings) else f" (does not answer: see {settings.data_dir / 'logs'})"
+    say(f"broker         {settings.public_host}:{settings.broker_port}{note}" if broker else f"broker         {NO_BROKER}")
     if setup_link is not None:
         say(f"set the first password here (works once): {setup_link}")
     sys.stdout.flush()

@@ -62,8 +62,8 @@ def _hash(secret: str) -> str:
 
 
 def is_set_up(session: Session) -> bool:
-    """True once there is an operator."""
-    return session.scalar(select(func.count()).select_from(OperatorRow)) != 0
+    """True once there is a person who can sign in; machines with a token made on the server do not count."""
+    return session.scalar(select(func.count()).select_from(OperatorRow).where(OperatorRow.password_hash != "")) != 0
 
 
 def new_setup_link(session: Session, *, ttl_s: float, now_s: float) -> SetupLink:
@@ -115,7 +115,7 @@ def candidate(session: Session, name: str, now_s: float) -> Candidate:
     row = session.scalar(select(OperatorRow).where(OperatorRow.name == name, OperatorRow.disabled.is_(False)))
     failures = session.get(SignInFailureRow, _hash(name))
     locked_for_s = max(0.0, failures.locked_until_s - now_s) if failures else 0.0
-    return Candidate(name, row.password_hash if row else None, locked_for_s)
+    return Candidate(name, (row.password_hash or None) if row else None, locked_for_s)
 
 
 def password_fits(found: Candidate, password: str) -> bool:
@@ -152,6 +152,24 @@ def open_grant(session: Session, *, name: str, kind: str, token_name: str, ttl_s
         )
     )  # fmt: skip
     return Grant(token, now_s + ttl_s, Operator(row.name, row.role, SCOPES[row.role], kind, token_id))
+
+
+def machine_grant(session: Session, *, name: str, role: str, ttl_s: float, now_s: float) -> Grant:
+    """A token for a machine without a password, as someone on the server's own machine may make it.
+
+    ConflictError when a person has the name; a machine that exists gets the new role.
+    """
+    row = session.scalar(select(OperatorRow).where(OperatorRow.name == name))
+    if row is None:
+        add_operator(session, name=name, password_hash="", role=role, now_s=now_s)
+    elif row.password_hash:
+        raise ConflictError(f"{name!r} is a person; give the machine a name of its own")
+    elif role not in SCOPES:
+        raise InvalidError(f"role {role!r} is not one of {', '.join(SCOPES)}")
+    else:
+        row.role = role
+        session.flush()
+    return open_grant(session, name=name, kind="token", token_name="local", ttl_s=ttl_s, now_s=now_s)
 
 
 def who(session: Session, *, token: str, kind: str, now_s: float) -> Operator | None:

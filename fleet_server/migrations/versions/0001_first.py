@@ -244,6 +244,13 @@ def upgrade() -> None:
     with op.batch_alter_table('experiment', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_experiment_state'), ['state'], unique=False)
 
+    op.create_table('lease',
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('owner', sa.String(), nullable=False),
+    sa.Column('until_s', sa.Float(precision=53), nullable=False),
+    sa.Column('fence', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_lease'))
+    )
     op.create_table('log_line',
     sa.Column('device_id', sa.String(), nullable=False),
     sa.Column('sequence', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -272,6 +279,13 @@ def upgrade() -> None:
     sa.Column('disabled', sa.Boolean(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_operator')),
     sa.UniqueConstraint('name', name=op.f('uq_operator_name'))
+    )
+    op.create_table('part_status',
+    sa.Column('part', sa.String(), nullable=False),
+    sa.Column('ok', sa.Boolean(), nullable=False),
+    sa.Column('note', sa.String(), nullable=False),
+    sa.Column('at_s', sa.Float(precision=53), nullable=False),
+    sa.PrimaryKeyConstraint('part', name=op.f('pk_part_status'))
     )
     op.create_table('release',
     sa.Column('release', sa.String(), nullable=False),
@@ -565,12 +579,14 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_release_channel'))
 
     op.drop_table('release')
+    op.drop_table('part_status')
     op.drop_table('operator')
     op.drop_table('log_mark')
     with op.batch_alter_table('log_line', schema=None) as batch_op:
         batch_op.drop_index('ix_log_line_device_at')
 
     op.drop_table('log_line')
+    op.drop_table('lease')
     with op.batch_alter_table('experiment', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_experiment_state'))
 

@@ -87,7 +87,8 @@ def test_reports_say_what_runs_and_why_this_variant(database: Database) -> None:
     device = _add(database, 1, msgspec.structs.replace(FACTS, accelerators=[coral]))
     why = "accelerator missing, CPU variant because libedgetpu.so.1 is not installed"
     with database.write() as session:
-        service.record_report(session, device, _report(1, "committed", SHA_2, SHA_2, variant="cpu-int8", variant_reason=why), NOW_S)
+        report = _report(1, "committed", SHA_2, SHA_2, variant="cpu-int8", variant_reason=why)
+        service.record_report(session, device, report, NOW_S)
     with database.write() as session:
         service.record_heartbeat(session, device, _beat(2, SHA_2), NOW_S + 1)
     with database.read() as session:
