@@ -6,6 +6,7 @@ clock (a board has none: the caller's floored time), and durability (rollback fl
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import threading
@@ -39,6 +40,8 @@ from ota.trust.roles import ASSIGNMENT_KEYS, assignment_keys
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 """Largest manifest or acceptance set that is read into memory."""
+
+MAX_ERROR_PIECES = 4
 
 T = TypeVar("T")
 
@@ -247,6 +250,9 @@ class PoolFetcher(FetcherInterface):
             response = get(self._pool, url, {}, self.deadline_s, self._gap_s)
             with body(response, self.deadline_s) as pieces:
                 if response.status != 200:
+                    # Every refresh hears one 404, for the next root: its few bytes are read, so that the connection stays.
+                    for _ in itertools.islice(pieces, MAX_ERROR_PIECES):
+                        pass
                     raise DownloadHTTPError(f"{url}: the server answered {response.status}", response.status)
                 expected, received = response.headers.get("Content-Length", ""), 0
                 for piece in pieces:
