@@ -18,7 +18,6 @@ from device_agent.update.policy import Policy
 from device_agent.update.ports import Board, Clock, Content, ModelSwitch, Trust
 from device_agent.update.selftest import Proof, SelftestRequest, SelftestResult, allowance, prove
 from models.golden import parse_acceptance
-from models.golden_json import GoldenError
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import Manifest, parse_manifest
 from ota.bundle.variants import resolve
@@ -147,7 +146,7 @@ class Performer:
             return data
         try:
             parse_acceptance(data)
-        except GoldenError as error:
+        except ValueError as error:
             return Refusal("format", str(error))
         return data
 
@@ -184,7 +183,7 @@ class Performer:
         try:
             for image in self._downloads.acceptance_pictures(manifest):
                 pictures[image] = str(self._downloads.file(image))
-        except (OSError, GoldenError) as error:
+        except (OSError, ValueError) as error:
             return _failed(Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}"))
         facts = self._bench.board.facts()
         parity = golden.parity if golden.parity in variant.files else None

@@ -22,7 +22,6 @@ from device_agent.durable_disk import write_whole
 from device_agent.update.selftest import SelftestRequest, SelftestResult
 from models.card import CardError, load_card
 from models.golden import ACCEPTANCE_THRESHOLD, LabelledBoxes, check_acceptance, check_parity, parse_acceptance, parse_parity
-from models.golden_json import GoldenError
 from models.inference.errors import ModelError
 from models.inference.runtime_tflite import TfliteModel
 from models.inference.types import Picture
@@ -76,7 +75,7 @@ def examine(request: SelftestRequest) -> SelftestResult:
         return SelftestResult(code=failure.code, detail=failure.detail, figures={**figures, **failure.figures})
     except ModelError as error:
         return SelftestResult(code="model", detail=f"{error.reason}: {error.message}", figures=figures)
-    except (CardError, GoldenError) as error:
+    except (CardError, ValueError) as error:
         return SelftestResult(code="format", detail=str(error), figures=figures)
     except (OSError, UnicodeDecodeError) as error:
         return SelftestResult(code="hash", detail=f"a file of the release cannot be read: {error}", figures=figures)

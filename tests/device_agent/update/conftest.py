@@ -1,6 +1,7 @@
 """A board for the tests of updates: real slots, state, history and files; the server, the model and time are held in the hand."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +33,21 @@ FACTS = BoardFacts(
     runtimes={"litert": "2.1"}, python="3.11", agent_version="0.1.0",
 )  # fmt: skip
 PICTURE = b"one labelled picture"
-ACCEPTANCE = (
-    '{"v":1,"name":"yard-day-and-night","min_ap50":0.7,"images":[{"file":"a.jpg","sha256":"%s",'
-    '"objects":[{"label":"person","bbox":[1,2,3,4]}]}]}' % hashlib.sha256(PICTURE).hexdigest()
+ACCEPTANCE = json.dumps(
+    {
+        "v": 1,
+        "name": "yard-day-and-night",
+        "min_ap50": 0.7,
+        "images": [
+            {
+                "file": "a.jpg",
+                "sha256": hashlib.sha256(PICTURE).hexdigest(),
+                "objects": [{"label": "person", "bbox": [1, 2, 3, 4]}],
+            }
+        ],
+    }
 ).encode()
+ACCEPTANCE_SHA256 = hashlib.sha256(ACCEPTANCE).hexdigest()
 
 
 class PowerCut(BaseException):
@@ -101,7 +113,7 @@ class HandTrust:
     def manifest(self, path: str, expected_sha256: str, expected_length: int | None = None) -> bytes | Refusal:
         return self.hands.documents[path]
 
-    def assignment_keys(self):  # noqa: ANN201
+    def assignment_keys(self):
         return self.keys
 
 
@@ -162,7 +174,7 @@ class CuttingState(StateFile):
         super().__init__(folder)
         self.hands = hands
 
-    def save(self, state) -> None:  # noqa: ANN001
+    def save(self, state) -> None:
         name = "none" if state.deployment is None else state.deployment.state
         self.hands.at(f"before-save-{name}")
         super().save(state)
@@ -177,7 +189,7 @@ class CuttingSlots(Slots):
         super().switch(sha256)
         self.hands.at("after-switch")
 
-    def roll_back(self, from_sha256: str | None = None):  # noqa: ANN201
+    def roll_back(self, from_sha256: str | None = None):
         self.hands.at("before-roll-back")
         info = super().roll_back(from_sha256)
         self.hands.at("after-roll-back")
@@ -231,7 +243,7 @@ class World:
         )  # fmt: skip
         return self.updater
 
-    def publish(self, version: str, *, counter: int = 2, min_counter: int = 0, channel: str = "stable", **how) -> AssignedBundle:  # noqa: ANN003
+    def publish(self, version: str, *, counter: int = 2, min_counter: int = 0, channel: str = "stable", **how) -> AssignedBundle:
         contents = {path: f"{path} of {version}".encode() for path in ("model.tflite", "card.toml", "parity.json")}
         extra = f"tpu of {version}".encode()
         everything = {**contents, "tpu.tflite": extra}
@@ -250,7 +262,7 @@ class World:
         manifest = Manifest(
             name="yard", version=version, channel=channel, counter=counter, min_counter=min_counter, created_s=1,
             hardware=how.get("hardware", ["*"]), variants=how.get("variants", variants), files=entries,
-            golden=Golden(parity="parity.json", acceptance=AcceptanceSet(path=acceptance, sha256=hashlib.sha256(ACCEPTANCE).hexdigest())),
+            golden=Golden(parity="parity.json", acceptance=AcceptanceSet(path=acceptance, sha256=ACCEPTANCE_SHA256)),
             budget=how.get("budget", Budget()),
         )  # fmt: skip
         data = encode_manifest(manifest)
@@ -259,7 +271,7 @@ class World:
         sha256 = hashlib.sha256(data).hexdigest()
         return AssignedBundle(path=path, sha256=sha256, length_bytes=len(data), channel=channel, release=f"yard@{version}")
 
-    def answer(self, bundle: AssignedBundle | None, *, seq: int | None = None, nonce: str = NONCE, device: str = DEVICE, **how) -> StateAnswer:  # noqa: ANN003
+    def answer(self, bundle: AssignedBundle | None, *, seq: int | None = None, nonce: str = NONCE, device: str = DEVICE, **how) -> StateAnswer:
         """A signed answer with an assignment; ``seq`` rises by itself."""
         if seq is None:
             self.seq += 1
@@ -270,9 +282,10 @@ class World:
         return StateAnswer(state=self.state(seq, digest, nonce, device), assignment=signed)
 
     def state(self, seq: int, digest: str, nonce: str = NONCE, device: str = DEVICE) -> Signed:
-        return sign_payload(State(device=device, nonce=nonce, now_s=self.hands.now_s, seq=seq, digest=digest, poll_s=5.0), self.signer)
+        state = State(device=device, nonce=nonce, now_s=self.hands.now_s, seq=seq, digest=digest, poll_s=5.0)
+        return sign_payload(state, self.signer)
 
-    def assign(self, bundle: AssignedBundle | None, **how):  # noqa: ANN003, ANN201
+    def assign(self, bundle: AssignedBundle | None, **how):
         return self.updater.poll_answer(self.answer(bundle, **how), NONCE)
 
     def see(self, seconds: float = 10.0, **light: tuple[float, float]) -> None:

@@ -69,7 +69,8 @@ def test_a_release_that_fails_its_golden_samples_never_runs(world) -> None:
     """`boxes` finds the right things in the wrong places: acceptance on the board itself refuses it."""
     from device_agent.update.selftest import SelftestResult
 
-    world.hands.selftest = SelftestResult(code="acceptance", detail="AP50 0.03 stays below 0.70", figures={"acceptance_ap50": 0.03})
+    figures = {"acceptance_ap50": 0.03}
+    world.hands.selftest = SelftestResult(code="acceptance", detail="AP50 0.03 stays below 0.70", figures=figures)
     world.assign(world.publish("4"))
     world.ticks()
     last = world.hands.reports[-1]
@@ -312,7 +313,8 @@ def test_an_old_assignment_and_one_with_the_same_number_but_other_content_are_re
     first, second = world.publish("2"), world.publish("3", counter=3)
     old = world.answer(first)
     world.assign(second)
-    replayed = StateAnswer(state=world.state(1, hashlib.sha256(old.assignment.payload.encode()).hexdigest()), assignment=old.assignment)
+    digest = hashlib.sha256(old.assignment.payload.encode()).hexdigest()
+    replayed = StateAnswer(state=world.state(1, digest), assignment=old.assignment)
     judged = world.updater.poll_answer(replayed, "n" * 32)
     assert isinstance(judged, Refusal)
     assert judged.code == "sequence"
