@@ -178,7 +178,7 @@ def evidence_of_loss(seen: Seen, rate: float) -> float:
 def lower_bound(seen: Seen) -> float:
     """A rate that the true share exceeds with 99 % (Wilson), frames counted as independent looks."""
     looks = seen.gated / FRAMES_PER_LOOK
-    if looks <= 0:
+    if looks < 1e-6:
         return 0.0
     z2 = LOWER_BOUND_Z**2
     centre = seen.rate + z2 / (2 * looks)

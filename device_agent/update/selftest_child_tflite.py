@@ -20,7 +20,7 @@ import numpy as np
 
 from device_agent.durable_disk import write_whole
 from device_agent.update.selftest import SelftestRequest, SelftestResult
-from models.card import CardError, load_card
+from models.card import load_card
 from models.golden import ACCEPTANCE_THRESHOLD, LabelledBoxes, check_acceptance, check_parity, parse_acceptance, parse_parity
 from models.inference.errors import ModelError
 from models.inference.runtime_tflite import TfliteModel
@@ -75,9 +75,9 @@ def examine(request: SelftestRequest) -> SelftestResult:
         return SelftestResult(code=failure.code, detail=failure.detail, figures={**figures, **failure.figures})
     except ModelError as error:
         return SelftestResult(code="model", detail=f"{error.reason}: {error.message}", figures=figures)
-    except (CardError, ValueError) as error:
+    except ValueError as error:  # a card or golden samples that cannot be used
         return SelftestResult(code="format", detail=str(error), figures=figures)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         return SelftestResult(code="hash", detail=f"a file of the release cannot be read: {error}", figures=figures)
     except MemoryError:
         return SelftestResult(code="budget", detail="the model needs more memory than this board has", figures=figures)

@@ -271,7 +271,9 @@ class World:
         sha256 = hashlib.sha256(data).hexdigest()
         return AssignedBundle(path=path, sha256=sha256, length_bytes=len(data), channel=channel, release=f"yard@{version}")
 
-    def answer(self, bundle: AssignedBundle | None, *, seq: int | None = None, nonce: str = NONCE, device: str = DEVICE, **how) -> StateAnswer:
+    def answer(
+        self, bundle: AssignedBundle | None, *, seq: int | None = None, nonce: str = NONCE, device: str = DEVICE, **how
+    ) -> StateAnswer:
         """A signed answer with an assignment; ``seq`` rises by itself."""
         if seq is None:
             self.seq += 1
