@@ -20,7 +20,7 @@ from models.rendered.yard import Picture
 
 COLOURS = {"person": (80, 200, 255), "cart": (120, 255, 120), "animal": (255, 160, 120)}
 TILE_PX = (272, 204)
-GREY_STEP = 15
+GREY_STEP = 17
 """Noise does not compress: grey levels are rounded to this, which nobody sees at this size."""
 
 
