@@ -54,6 +54,7 @@ def post_events() -> Response:
     here = context()
     with here.database.write() as session:
         stored = service.store_events(session, who.device_id, batch, now_s=here.clock())
+        inventory.record_seen(session, who.device_id, here.clock())
     return answer(stored)
 
 

@@ -50,8 +50,10 @@ def post_logs() -> Response:
     """A batch of lines; the answer is given after the commit."""
     who = device_identity()
     batch = read_message(LogBatch)
-    with context().database.write() as session:
+    here = context()
+    with here.database.write() as session:
         stored = service.store_lines(session, who.device_id, batch)
+        inventory.record_seen(session, who.device_id, here.clock())
     return answer(stored)
 
 
