@@ -1,7 +1,6 @@
 """The server and the boards of the demo, as processes."""
 
 import json
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,18 +48,13 @@ def write_agent(
     folder: Path,
     *,
     server: Mapping[str, Any],
-    claim: str,
     bundle: Path,
     root: Path,
     film: Path,
     trial: str = "",
 ) -> Path:
-    """Lay one board and write its agent.toml, claim and policy; returns the configuration file."""
+    """Lay one board and write its agent.toml and policy beside its claim; returns the configuration file."""
     lay(board, folder / "root")
-    claim_file = folder / "claim"
-    descriptor = os.open(claim_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(claim + "\n")
     (folder / "policy.toml").write_text('channels = ["stable"]\n')
     config = folder / "agent.toml"
     config.write_text(f"""policy = "policy.toml"

@@ -14,6 +14,7 @@ from fleet_server.http_access import current_operator, origin, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.releases import service
 from fleet_server.releases.published_disk import published_channels, tuf_folder
+from ota.bundle.archive import CHUNK_BYTES
 from ota.bundle.manifest import MAX_FILE_BYTES
 from ota.trust.keys import key_to_dict
 from ota.trust.refusal import Refusal
@@ -113,6 +114,9 @@ def put_content(path: ContentPath) -> Response:
     if isinstance(outcome, Refusal):
         service.refuse(outcome)
         raise InvalidError(str(outcome))
+    # Bytes that were there already were not read: without reading them the connection would end under the client's hands.
+    while request.stream.read(CHUNK_BYTES):
+        pass
     return reply({"sha256": outcome.sha256, "length_bytes": outcome.length_bytes}, 201 if outcome.new else 200)
 
 
