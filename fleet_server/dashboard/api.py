@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request, send_from_directory, session, url_for
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
+from fleet_server import http_errors
 from fleet_server.accounts import api as accounts
 from fleet_server.accounts.access import drop_session_cookie, set_session_cookie
-from fleet_server.accounts.service import end_grant
+from fleet_server.accounts.service import MIN_PASSWORD, end_grant, is_set_up
 from fleet_server.accounts.sign_in import sign_in
 from fleet_server.context import context
-from fleet_server.dashboard import views, words
-from fleet_server.errors import ServerError
+from fleet_server.dashboard import words
+from fleet_server.dashboard.actions import add_actions
+from fleet_server.dashboard.views import add_pages
+from fleet_server.errors import ServerError, TooManyError
 from fleet_server.http_access import current_operator, find_operator, open_to_all, origin, require
 
 STATIC = Path(__file__).parent / "static"
@@ -19,9 +23,10 @@ THEMES = ("light", "dark")
 YEAR_S = 365 * 86_400
 
 operator = Blueprint("dashboard", __name__, template_folder="templates")
-views.add_pages(operator)
+add_pages(operator)
+add_actions(operator)
 
-for name in ("sign", "tone", "instant", "amount", "number"):
+for name in ("sign", "tone", "say", "instant", "amount", "number", "meaning", "duration"):
     operator.add_app_template_filter(getattr(words, name), name)
 operator.add_app_template_global(words.share, "share")
 
@@ -35,8 +40,9 @@ def ago(at_s: float | None) -> str:
 @operator.context_processor
 def frame() -> dict[str, object]:
     """What the frame of every page needs."""
-    theme = request.cookies.get("theme", "")
-    return {"theme": theme if theme in THEMES else "", "who": find_operator(), "now_s": context().clock()}
+    theme, who = request.cookies.get("theme", ""), find_operator()
+    may_act = who is not None and "operator" in who.scopes
+    return {"theme": theme if theme in THEMES else "", "who": who, "may_act": may_act, "now_s": context().clock()}
 
 
 @operator.get("/static/<path:name>")
@@ -54,50 +60,61 @@ def static(name: str) -> Response:
 @operator.get("/login")
 @open_to_all
 def login() -> str:
-    """The form to sign in."""
-    return render_template("login.html", following=request.args.get("next", "/"), problem="")
+    """The form to sign in; where nobody can yet, it says how the first administrator is made."""
+    with context().database.read() as db:
+        ready = is_set_up(db)
+    return render_template("login.html", following=safe_path(request.args.get("next", "/")), problem="", name="", ready=ready)
 
 
 @operator.post("/login")
 @open_to_all
 def post_login() -> BaseResponse | tuple[str, int]:
     """Sign in, then go where the person wanted to go; only within this site."""
-    here, form = context(), request.form
-    following = safe_path(form.get("next", "/"))
+    name, following = request.form.get("name", ""), safe_path(request.form.get("next", "/"))
     try:
-        grant = sign_in(
-            here.database, name=form.get("name", ""), password=form.get("password", ""), kind="session", token_name="browser",
-            ttl_s=here.settings.session_ttl_s, now_s=here.clock(), origin=origin(),
-        )  # fmt: skip
+        return _signed_in(name, request.form.get("password", ""), following)
     except ServerError as error:
-        return render_template("login.html", following=following, problem=str(error)), 401
-    session.clear()
+        status = 429 if isinstance(error, TooManyError) else 401
+        return render_template("login.html", following=following, problem=words.sentence(error), name=name, ready=True), status
+
+
+def _signed_in(name: str, password: str, following: str) -> BaseResponse:
+    here = context()
+    grant = sign_in(
+        here.database, name=name, password=password, kind="session", token_name="browser", ttl_s=here.settings.session_ttl_s,
+        now_s=here.clock(), origin=origin(),
+    )  # fmt: skip
+    session.clear()  # a CSRF token from before the sign-in must not live on
     response = make_response(redirect(following, 303))
     set_session_cookie(response, grant.token)
     return response
 
 
-@operator.get("/setup/<token>")
+@operator.get("/setup")
 @open_to_all
-def setup(token: str) -> str:
+def setup() -> str:
     """The form that sets the first password; the link works once."""
-    return render_template("setup.html", token=token, problem="", name="")
+    with context().database.read() as db:
+        done = is_set_up(db)
+    return render_template(
+        "setup.html", token=request.args.get("token", ""), problem="", name="admin", done=done, shortest=MIN_PASSWORD
+    )
 
 
-@operator.post("/setup/<token>")
+@operator.post("/setup")
 @open_to_all
-def post_setup(token: str) -> BaseResponse | tuple[str, int]:
-    """Make the first admin, then ask them to sign in."""
-    name, password = request.form.get("name", ""), request.form.get("password", "")
-    problem = "the two passwords differ" if password != request.form.get("again", "") else ""
+def post_setup() -> BaseResponse | tuple[str, int]:
+    """Make the first admin and sign them in."""
+    token, name, password = (request.form.get(key, "") for key in ("token", "name", "password"))
+    problem = "The two passwords differ." if password != request.form.get("again", "") else ""
     if not problem:
         try:
             accounts.complete_setup(token, name, password)
+            return _signed_in(name, password, "/")
         except ServerError as error:
-            problem = str(error)
-    if problem:
-        return render_template("setup.html", token=token, problem=problem, name=name), 400
-    return redirect(url_for("dashboard.login"), 303)
+            problem = words.sentence(error)
+    page = render_template("setup.html", token=token, problem=problem, name=name, done=False, shortest=MIN_PASSWORD)
+    return page, 400
 
 
 @operator.post("/logout")
@@ -130,3 +147,27 @@ def safe_path(path: str) -> str:
     if not path.startswith("/") or path.startswith("//") or "\\" in path or any(ord(letter) < 32 for letter in path):
         return "/"
     return path
+
+
+@operator.app_errorhandler(ServerError)
+def on_server_error(error: ServerError) -> BaseResponse | tuple[str, int]:
+    """A refusal as a page for people; programs get the problem document."""
+    answer = http_errors.from_server_error(error)
+    if not _is_person():
+        return answer
+    return render_template("problem.html", status=answer.status_code, detail=error.detail, hint=error.hint), answer.status_code
+
+
+@operator.app_errorhandler(HTTPException)
+def on_http_error(error: HTTPException) -> BaseResponse | tuple[str, int]:
+    """An unknown page, a form that is too old: said as a page."""
+    answer = http_errors.from_http_exception(error)
+    if answer.status_code < 400 or not _is_person():
+        return answer
+    page = render_template("problem.html", status=answer.status_code, detail=error.description or error.name, hint="")
+    return page, answer.status_code
+
+
+def _is_person() -> bool:
+    accepted = request.accept_mimetypes
+    return not request.path.startswith("/api/") and accepted["text/html"] > accepted["application/json"]

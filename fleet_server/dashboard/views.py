@@ -1,17 +1,21 @@
-"""The pages: each gathers values from services and hands them to one template."""
+"""The pages: each gathers values from services and hands them to one template. They change nothing: that is in ``actions``."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response
+from flask import Blueprint, render_template, request
+from sqlalchemy.orm import Session
 
 from fleet_server.alerts import service as alerts
 from fleet_server.context import context
+from fleet_server.dashboard.columns import series
 from fleet_server.detections import listing as detections
 from fleet_server.enrolment import service as enrolment
+from fleet_server.errors import NotFoundError
 from fleet_server.experiments import service as experiments
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import require
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import Device
 from fleet_server.logs import service as logs
 from fleet_server.overview import service as overview
 from fleet_server.releases import service as releases
@@ -23,89 +27,71 @@ DEVICES_PER_PAGE = 100
 EVENTS_PER_PAGE = 48
 LINES = 300
 BEATS = 120
+NAMES_OFFERED = 200
+"""Names that a field proposes while one types; a fleet has more than a list can show."""
 
 
 def add_pages(blueprint: Blueprint) -> None:
-    """Register every page and every form's action."""
-    pages = {
+    """Register every page."""
+    pages: dict[str, Callable[..., str]] = {
         "/": home, "/devices": devices, "/devices/<device_id>": device, "/releases": release_list, "/rollouts": rollout_list,
         "/rollouts/<rollout_id>": rollout, "/detections": detection_list, "/detections/<event_id>": detection,
         "/logs": log_lines, "/experiments": experiment_list, "/alerts": alert_list,
     }  # fmt: skip
     for path, view in pages.items():
         blueprint.add_url_rule(path, view.__name__, view, methods=["GET"])
-    actions = {
-        "/rollouts/<rollout_id>/<action>": rollout_action, "/devices/<device_id>/debug": begin_debug,
-        "/enrolments/<enrolment_id>/<action>": enrolment_action, "/alerts/<alert_id>/acknowledge": acknowledge,
-    }  # fmt: skip
-    for path, view in actions.items():
-        blueprint.add_url_rule(path, view.__name__, view, methods=["POST"])
 
 
 @require("viewer")
 def home() -> str:
     """The overview: what needs a person first, then the fleet at a glance."""
     here = context()
-    now_s = here.clock()
+    settings, now_s = here.settings, here.clock()
     with here.database.read() as db:
-        shown = overview.overview(db, here.settings, now_s)
-        waiting = enrolment.enrolments(db, limit=20)
-    pending = [one for one in waiting if one.state == "pending"]
-    return render_template("overview.html", shown=shown, pending=pending, topics="devices rollouts alerts events enrolments")
+        shown = overview.overview(db, now_s=now_s, within_s=settings.online_within_s)
+        waiting = [one for one in enrolment.enrolments(db, limit=20) if one.state == "pending"]
+    open_alerts = [one for one in shown.alerts if one.acknowledged_s is None]
+    return render_template(
+        "overview.html", shown=shown, alerts=open_alerts, pending=waiting, settings=settings,
+        topics="devices rollouts alerts detections enrolments overview",
+    )  # fmt: skip
 
 
 @require("viewer")
 def devices() -> str:
-    """All devices; the filter stands in the address and survives every action."""
+    """All devices; the filter stands in the address, so that it survives reload and can be shared."""
     here = context()
-    query, state, group = (request.args.get(key) or None for key in ("q", "state", "group"))
+    text, state, group, after = (request.args.get(key, "") for key in ("q", "state", "group", "cursor"))
     with here.database.read() as db:
-        found, following = _page(db, query, state, group, request.args.get("cursor"))
+        found = inventory.find(
+            db, here.clock(), text=text, state=state or None, group=group or None, after_name=after, limit=DEVICES_PER_PAGE,
+            within_s=here.settings.online_within_s,
+        )  # fmt: skip
         counts = inventory.counts(db, here.clock(), here.settings.online_within_s)
-    chosen = {"q": query or "", "state": state or "", "group": group or ""}
-    return render_template("devices.html", devices=found, counts=counts, chosen=chosen, following=following, topics="devices")
-
-
-def _page(db: Any, query: str | None, state: str | None, group: str | None, cursor: str | None) -> tuple[Any, str | None]:
-    here = context()
-    found = inventory.find(
-        db, query=query, state=state, group=group, cursor=cursor, limit=DEVICES_PER_PAGE, now_s=here.clock(),
-        within_s=here.settings.online_within_s,
-    )  # fmt: skip
-    return found
+        groups = sorted({one.group for one in inventory.presences(db, None, here.clock()).values()})
+    following = found[-1].name if len(found) == DEVICES_PER_PAGE else None
+    chosen = {"q": text, "state": state, "group": group}
+    return render_template(
+        "devices.html", devices=found, counts=counts, groups=groups, chosen=chosen, following=following, topics="devices"
+    )
 
 
 @require("viewer")
 def device(device_id: str) -> str:
     """One device: what it is, what it runs and why, how it has been."""
     here = context()
-    now_s = here.clock()
+    now_s, within_s = here.clock(), here.settings.online_within_s
     with here.database.read() as db:
-        found = inventory.get(db, device_id, now_s, here.settings.online_within_s)
-        reason = explain.explain(db, found.id, now_s, here.settings.online_within_s)
+        found = inventory.get(db, device_id, now_s, within_s)
+        reason = explain.explain(db, found.id, now_s=now_s, within_s=within_s)
         said = reports.reports(db, found.id, limit=30)
         beats = telemetry.heartbeats(db, found.id, limit=BEATS)
         events = detections.detections(db, device=found.id, limit=8)
         sessions = logs.sessions(db, found.id, now_s)
     return render_template(
-        "device.html", device=found, why=reason, reports=said, series=series(beats), events=events, sessions=sessions,
-        topics="devices rollouts events",
+        "device.html", device=found, why=reason, reports=said, events=events, topics="devices rollouts detections",
+        series=series([(beat.received_s, beat.heartbeat) for beat in beats]), sessions=[one for one in sessions if one.active],
     )  # fmt: skip
-
-
-def series(beats: Any) -> dict[str, list[float | None]]:
-    """Heartbeats as columns, oldest first: what the charts and their tables show."""
-    columns: dict[str, list[float | None]] = {"at_s": [], "temperature_c": [], "fps": [], "detection_percent": []}
-    for entry in reversed(beats):
-        beat = entry.heartbeat
-        cameras = beat.get("cameras") or []
-        gated = sum(camera.get("gated_frames", 0) for camera in cameras)
-        seen = sum(camera.get("frames_with_detection", 0) for camera in cameras)
-        columns["at_s"].append(float(beat["at_s"]))
-        columns["temperature_c"].append((beat.get("host") or {}).get("cpu_temp_c"))
-        columns["fps"].append(sum(camera.get("processed_fps", 0.0) for camera in cameras))
-        columns["detection_percent"].append(100 * seen / gated if gated else None)
-    return columns
 
 
 @require("viewer")
@@ -139,15 +125,24 @@ def rollout(rollout_id: str) -> str:
 def detection_list() -> str:
     """Events with their crops and verdicts."""
     here = context()
-    device_name, label, verdict = (request.args.get(key) or None for key in ("device", "label", "verdict"))
-    before = request.args.get("before_s", type=float)
+    named, label, verdict = (request.args.get(key, "").strip() for key in ("device", "label", "verdict"))
+    before_s = request.args.get("before_s", type=float)
     with here.database.read() as db:
-        only = inventory.get(db, device_name, here.clock()).id if device_name else None
-        found = detections.detections(db, device=only, label=label, verdict=verdict, before_s=before, limit=EVENTS_PER_PAGE)
-        names = {one.id: one.name for one in inventory.presences(db, None, here.clock()).values()}
-    chosen = {"device": device_name or "", "label": label or "", "verdict": verdict or ""}
+        only, problem = _device_named(db, named)
+        found: list[dict[str, Any]] = []
+        if not problem:
+            found = detections.detections(
+                db, device=only.id if only else None, label=label or None, verdict=verdict or None, before_s=before_s,
+                limit=EVENTS_PER_PAGE,
+            )  # fmt: skip
+        seen = inventory.presences(db, {event["device"] for event in found}, here.clock())
+        offered = _names(db)
+    chosen = {"device": only.name if only else named, "label": label, "verdict": verdict}
     older = found[-1]["started_at_s"] if len(found) == EVENTS_PER_PAGE else None
-    return render_template("detections.html", events=found, names=names, chosen=chosen, older=older, topics="events")
+    return render_template(
+        "detections.html", events=found, names={one.id: one.name for one in seen.values()}, offered=offered, chosen=chosen,
+        older=older, problem=problem, topics="detections",
+    )  # fmt: skip
 
 
 @require("viewer")
@@ -155,83 +150,53 @@ def detection(event_id: str) -> str:
     """One event: why it was raised, and what the second look said."""
     here = context()
     with here.database.read() as db:
-        found = detections.detection(db, event_id)
+        found = detections.detection(db, event_id, request.args.get("device") or None)
         name = inventory.get(db, found["device"], here.clock()).name
-    return render_template("detection.html", event=found, name=name, topics="events")
+    return render_template("detection.html", event=found, name=name, topics="detections")
 
 
 @require("viewer")
 def log_lines() -> str:
-    """Log lines of one device."""
+    """Log lines of one device, the newest first."""
     here = context()
-    level, chosen = request.args.get("level") or None, request.args.get("device") or ""
+    level, named = request.args.get("level") or None, request.args.get("device", "").strip()
     with here.database.read() as db:
-        names = sorted(inventory.presences(db, None, here.clock()).values(), key=lambda one: one.name)
-        only = inventory.get(db, chosen, here.clock()) if chosen else None
-        lines = logs.lines(db, only.id, level=level, limit=LINES) if only else []
-        sessions = logs.sessions(db, only.id, here.clock()) if only else []
+        only, problem = _device_named(db, named)
+        lines = logs.lines(db, only.id, level=level, limit=LINES)[::-1] if only else []
+        sessions = logs.sessions(db, only.id, here.clock())[:5] if only else []
+        offered = _names(db)
     return render_template(
-        "logs.html", names=names, device=only, lines=lines, sessions=sessions, level=level or "", topics="logs devices"
-    )
+        "logs.html", offered=offered, device=only, named=named, problem=problem, lines=lines, sessions=sessions,
+        level=level or "", topics="logs devices",
+    )  # fmt: skip
 
 
 @require("viewer")
 def experiment_list() -> str:
     """Experiments with figures per arm."""
-    here = context()
-    with here.database.read() as db:
-        found = [experiments.experiment(db, one.id, here.clock()) for one in experiments.experiments(db)]
-    return render_template("experiments.html", experiments=found, topics="events devices")
+    with context().database.read() as db:
+        found = experiments.experiments(db)
+    return render_template("experiments.html", experiments=found, topics="experiments detections devices")
 
 
 @require("viewer")
 def alert_list() -> str:
     """Alerts, open ones first."""
     with context().database.read() as db:
-        found = alerts.alerts(db, open_only=False)
+        found = sorted(alerts.alerts(db), key=lambda one: (one.resolved_s is not None, -one.opened_s))
     return render_template("alerts.html", alerts=found, topics="alerts")
 
 
-@require("operator")
-def rollout_action(rollout_id: str, action: str) -> Response:
-    """Pause, resume or abort."""
-    here, who = context(), current_operator().name
-    verbs = {"pause": rollouts.pause_now, "resume": rollouts.resume, "abort": rollouts.abort}
-    if action in verbs:
-        with here.database.write() as db:
-            verbs[action](db, rollout_id, who=who, now_s=here.clock(), origin=origin())
-    return redirect(url_for("dashboard.rollout", rollout_id=rollout_id), 303)
-
-
-@require("operator")
-def begin_debug(device_id: str) -> Response:
-    """Raise a device's log level for a while."""
-    here, form = context(), request.form
-    with here.database.write() as db:
-        found = inventory.get(db, device_id, here.clock())
-        logs.create_session(
-            db, found.id, log_level=form.get("log_level", "debug"), duration_s=form.get("duration_s", 60.0, type=float),
-            reason=form.get("reason", ""), who=current_operator().name, now_s=here.clock(), origin=origin(),
-        )  # fmt: skip
-    return redirect(url_for("dashboard.log_lines", device=found.name, level="debug"), 303)
-
-
-@require("operator")
-def enrolment_action(enrolment_id: str, action: str) -> Response:
-    """Accept or reject a board that asks."""
-    here, who = context(), current_operator().name
-    if action == "accept":
-        enrolment.accept_request(here, enrolment_id, who=who, origin=origin())
-    elif action == "reject":
-        with here.database.write() as db:
-            enrolment.reject(db, enrolment_id, reason="rejected on the dashboard", who=who, origin=origin(), now_s=here.clock())
-    return redirect(url_for("dashboard.home"), 303)
-
-
-@require("operator")
-def acknowledge(alert_id: str) -> Response:
-    """Say that somebody is on it."""
+def _device_named(db: Session, named: str) -> tuple[Device | None, str]:
+    """The device of that id or name, or what is wrong with it; neither where nothing was asked for."""
+    if not named:
+        return None, ""
     here = context()
-    with here.database.write() as db:
-        alerts.acknowledge(db, alert_id, who=current_operator().name, now_s=here.clock(), origin=origin())
-    return redirect(url_for("dashboard.alert_list"), 303)
+    try:
+        return inventory.get(db, named, here.clock(), here.settings.online_within_s), ""
+    except NotFoundError as error:
+        return None, error.detail
+
+
+def _names(db: Session) -> Sequence[str]:
+    return sorted(one.name for one in inventory.presences(db, None, context().clock()).values())[:NAMES_OFFERED]

@@ -2,13 +2,17 @@
 
 from datetime import UTC, datetime
 
-SIGNS = {
-    "online": "●", "ok": "●", "committed": "●", "finished": "●", "done": "●", "agree": "●",
-    "running": "◐", "open": "◐", "trial": "◐", "selftest": "◐", "downloading": "◐", "verifying": "◐", "staging": "◐", "offered": "◐",
-    "pending": "○", "waiting": "○", "offline": "○", "pending_offline": "○", "unverified": "○", "superseded": "○", "cancelled": "○",
-    "idle": "○", "aborted": "■",
-    "paused": "▲", "held": "▲", "refused": "▲", "rolled_back": "▲", "lost": "▲", "revoked": "■", "disagree": "▲", "failed": "▲",
-}  # fmt: skip
+from fleet_server.errors import ServerError
+from ota.wire.deployments import REASONS
+
+_BY_SIGN = {
+    "●": "online ok committed finished done agree",
+    "◐": "running open trial selftest downloading verifying staging offered",
+    "○": "pending waiting offline pending_offline unverified superseded cancelled idle ended unreadable",
+    "▲": "paused held refused rolled_back lost disagree failed rejected missing",
+    "■": "revoked aborted",
+}
+SIGNS = {word: sign for sign, words in _BY_SIGN.items() for word in words.split()}
 """State is sign, word and colour: colour alone tells nobody who cannot see it."""
 TONES = {"●": "good", "◐": "busy", "○": "calm", "▲": "bad", "■": "over"}
 
@@ -21,6 +25,30 @@ def sign(state: str) -> str:
 def tone(state: str) -> str:
     """The colour class of a state."""
     return TONES[sign(state)]
+
+
+def say(word: str) -> str:
+    """A machine's word as people write it: ``rolled_back`` is ``rolled back``."""
+    return word.replace("_", " ")
+
+
+def meaning(reason: str) -> str:
+    """What a reason code of a refusal or a roll-back means; empty for one that is not known here."""
+    return REASONS.get(reason, "")
+
+
+def sentence(error: ServerError) -> str:
+    """What was wrong and what to do about it, as a person reads it."""
+    parts = [part[:1].upper() + part[1:] for part in (error.detail, error.hint) if part]
+    return ". ".join(parts) + "."
+
+
+def duration(seconds: float) -> str:
+    """``30 min`` for a span of time."""
+    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size_s or seconds == size_s:
+            return f"{seconds / size_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def ago(at_s: float | None, now_s: float) -> str:

@@ -1,36 +1,56 @@
-// Keeps the page fresh: one event stream per tab says what changed; only a page that shows it is fetched anew and morphed,
-// so that focus, scroll and open details stay. Without the stream (too many tabs) it asks every 15 s instead.
+// Keeps the page fresh. One event stream per tab says what changed; only a page that shows it is fetched anew and morphed, so that
+// focus, scroll and open details stay. Time passes without any change too (a device falls silent), so it looks every 30 s anyway.
 (() => {
-  const live = document.getElementById("live");
   const button = document.getElementById("pause");
   const word = document.getElementById("fresh");
-  if (!live || !window.EventSource) return;
-  const topics = new Set((live.dataset.topics || "").split(" "));
-  let paused = false, due = false, busy = false, timer = 0;
+  if (!document.getElementById("live") || !button || !window.EventSource) return;
+  const EVERY_MS = 30000, WITHOUT_STREAM_MS = 15000, AT_MOST_MS = 2000;
+  const topics = new Set((document.getElementById("live").dataset.topics || "").split(" "));
+  let paused = false, due = false, busy = false, timer = 0, last = 0, opened = false;
 
-  const typing = () => live.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+  function typing() {
+    const on = document.activeElement;
+    return on && document.getElementById("live").contains(on) && on.matches("input, select, textarea");
+  }
   async function refresh() {
     if (paused || busy || document.hidden || typing()) { due = true; return; }
-    busy = true; due = false;
+    busy = true;
+    due = false;
+    const open = [...document.querySelectorAll("#live details[open][id]")].map((one) => one.id);
     try {
       await htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerMorph" });
-      word.textContent = "as of " + new Date().toLocaleTimeString("en-GB");
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      word.textContent = "as of " + new Date().toISOString().slice(0, 19).replace("T", " ") + " UTC";
     } catch (error) {
-      word.textContent = "the server does not answer";
+      word.textContent = "the server does not answer; this may be old";
     }
+    last = Date.now();
     busy = false;
+    if (due) soon();
   }
-  const soon = () => { clearTimeout(timer); timer = setTimeout(refresh, 250); };
-  function poll() { setInterval(refresh, 15000); }
+  function soon() {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, Math.max(200, last + AT_MOST_MS - Date.now()));
+  }
 
   const stream = new EventSource("/api/v1/live");
   stream.addEventListener("change", (event) => {
     const changed = JSON.parse(event.data).topics || [];
     if (changed.some((topic) => topics.has(topic))) soon();
   });
-  let failures = 0;
-  stream.onerror = () => { failures += 1; if (failures === 5) { stream.close(); poll(); } };
-  stream.onopen = () => { failures = 0; };
+  stream.onopen = () => {
+    document.documentElement.dataset.live = "yes"; // also what a test waits for
+    if (opened) soon(); // it was away: something may have been missed
+    opened = true;
+  };
+  stream.onerror = () => { delete document.documentElement.dataset.live; };
+  setInterval(() => {
+    const every = stream.readyState === EventSource.OPEN ? EVERY_MS : WITHOUT_STREAM_MS;
+    if (Date.now() - last >= every) refresh();
+  }, 5000);
+  last = Date.now();
+  addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && due) soon(); });
   document.addEventListener("focusout", () => { if (due) soon(); });
   button.hidden = false;
@@ -38,6 +58,6 @@
     paused = !paused;
     button.setAttribute("aria-pressed", String(paused));
     button.textContent = paused ? "Resume live updates" : "Pause live updates";
-    if (!paused) refresh();
+    if (!paused) soon();
   });
 })();
