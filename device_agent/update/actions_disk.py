@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from device_agent.update.assignment_rule import judge_manifest, judge_target
 from device_agent.update.conditions import Moment, blocked
@@ -17,7 +18,7 @@ from device_agent.update.installed import Installed, runnable
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Board, Clock, Content, ModelSwitch, Trust
 from device_agent.update.selftest import Proof, SelftestRequest, SelftestResult, allowance, prove
-from models.golden import parse_acceptance
+from models.golden import GoldenError, parse_acceptance
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import Manifest, parse_manifest
 from ota.bundle.variants import resolve
@@ -29,7 +30,14 @@ MAX_INHIBIT_CHARS = 200
 
 log = logging.getLogger("rookery.update")
 
-Selftest = Callable[[SelftestRequest], SelftestResult | Refusal]
+
+class Selftest(Protocol):
+    """Proves a model in a process of its own; ``selftest_process.run_selftest`` fits."""
+
+    def __call__(self, request: SelftestRequest, *, should_stop: Callable[[], bool]) -> SelftestResult | Refusal:
+        """What the child found; ends early, with anything, once ``should_stop`` says so."""
+        ...
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,7 @@ class Performer:
             return data
         try:
             parse_acceptance(data)
-        except ValueError as error:
+        except GoldenError as error:
             return Refusal("format", str(error))
         return data
 
@@ -171,7 +179,7 @@ class Performer:
             return _failed(Refusal(error.code, error.detail))
         return Event(kind="staged")
 
-    def _selftest(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
+    def _selftest(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         found = self._downloads.manifest(deployment)
         place = self._bench.slots.slot(deployment.bundle.sha256)
         if isinstance(found, Refusal) or place is None:
@@ -183,7 +191,7 @@ class Performer:
         try:
             for image in self._downloads.acceptance_pictures(manifest):
                 pictures[image] = str(self._downloads.file(image))
-        except (OSError, ValueError) as error:
+        except (OSError, GoldenError) as error:
             return _failed(Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}"))
         facts = self._bench.board.facts()
         parity = golden.parity if golden.parity in variant.files else None
@@ -196,7 +204,10 @@ class Performer:
             acceptance=None if acceptance is None else str(acceptance),
             pictures=pictures,
         )
-        proof: Proof = prove(self._bench.selftest(request), manifest.budget, allowance(facts))
+        outcome = self._bench.selftest(request, should_stop=should_stop)
+        if should_stop():
+            return None  # the agent ends, or another release is wanted: that says nothing about this one
+        proof: Proof = prove(outcome, manifest.budget, allowance(facts))
         kind = "failed" if proof.code else "proved"
         return Event(kind=kind, reason=proof.code, detail=proof.detail, figures=proof.figures)
 

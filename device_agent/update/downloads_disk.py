@@ -12,7 +12,7 @@ from pathlib import Path
 from device_agent.durable_disk import write_whole
 from device_agent.update.deployment import Deployment
 from device_agent.update.ports import Content
-from models.golden import parse_acceptance
+from models.golden import GoldenError, parse_acceptance
 from ota.bundle.manifest import Manifest, Variant, parse_manifest
 from ota.trust.refusal import Refusal
 
@@ -88,7 +88,7 @@ class Downloads:
             wanted[manifest.files[path].sha256] = manifest.files[path].length_bytes
         try:
             pictures = self.acceptance_pictures(manifest)
-        except (OSError, ValueError) as error:
+        except (OSError, GoldenError) as error:
             return Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}")
         for sha256 in pictures:
             wanted.setdefault(sha256, None)
@@ -124,7 +124,7 @@ class Downloads:
         return Refusal("disk", f"{_mib(needed)} MiB are needed to install {manifest.release}, {_mib(free)} MiB are free")
 
     def acceptance_pictures(self, manifest: Manifest) -> list[str]:
-        """sha256 of every picture of the channel's acceptance set; raises OSError or ValueError when it cannot be read again."""
+        """sha256 of every picture of the channel's acceptance set; raises OSError or GoldenError when it cannot be read again."""
         if manifest.golden.acceptance is None:
             return []
         data = self.document(manifest.golden.acceptance.sha256).read_bytes()

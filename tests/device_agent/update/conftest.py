@@ -71,6 +71,7 @@ class Hands:
     selftest: SelftestResult | Refusal = field(default_factory=lambda: SelftestResult(
         figures={"parity_pairs": 12.0, "acceptance_ap50": 0.9}, latency_ms=20.0, parity_reference="float32", acceptance="yard"))
     asked: SelftestRequest | None = None
+    during_selftest: Callable[[], None] = lambda: None
     facts_now: BoardFacts = FACTS
     temperature: float | None = 50.0
 
@@ -161,8 +162,9 @@ class HandBoard:
         self.hands.at(f"report-{report.state}")
         self.hands.reports.append(report)
 
-    def selftest(self, request: SelftestRequest) -> SelftestResult | Refusal:
+    def selftest(self, request: SelftestRequest, *, should_stop: Callable[[], bool]) -> SelftestResult | Refusal:
         self.hands.at("selftest")
+        self.hands.during_selftest()
         self.hands.asked = request
         return self.hands.selftest
 

@@ -281,6 +281,33 @@ def test_no_room_on_the_disk_is_waited_for_and_then_refused(world, monkeypatch) 
     assert "MiB are free" in last.detail
 
 
+def test_an_agent_that_is_stopped_during_a_self_test_blames_nobody_and_goes_on_later(world) -> None:
+    """Somebody restarts the service at the wrong moment: the child is ended, the release is not refused for it."""
+    world.hands.during_selftest = lambda: world.updater.stop()
+    world.hands.selftest, honest = Refusal("model", "was stopped"), world.hands.selftest
+    world.assign(world.publish("2"))
+    world.ticks()
+    assert world.states()[-1] == "selftest"
+    world.hands.during_selftest, world.hands.selftest = (lambda: None), honest
+    world.restart()
+    world.ticks()
+    assert world.updater.status.state == "trial"
+
+
+def test_a_newer_assignment_ends_a_self_test(world) -> None:
+    third = world.publish("3", counter=3)
+
+    def arrives() -> None:
+        world.hands.during_selftest = lambda: None
+        world.assign(third)
+
+    world.hands.during_selftest = arrives
+    world.assign(world.publish("2"))
+    world.ticks()
+    assert "superseded" in world.states()
+    assert world.runs() == "yard@3"
+
+
 # -- answers that are not believed ----------------------------------------------------------------------------------------
 
 
