@@ -180,10 +180,10 @@ class Updater:
         deployment = self._active()
         if deployment is None:
             return None
+        interrupted, self._interrupted = self._interrupted, False
         if deployment.state == "idle":
             return Event(kind="assigned")
-        if self._interrupted:
-            self._interrupted = False
+        if interrupted:
             return Event(kind="interrupted")
         if STATES[deployment.state].ended:
             due = self._end_retry_s is None or self._clock.steady_s() >= self._end_retry_s
