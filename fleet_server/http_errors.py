@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, request
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from werkzeug.exceptions import HTTPException
 
 from fleet_server import errors
@@ -84,6 +84,11 @@ def from_database_error(error: OperationalError) -> Response:
     return problem(503, "Not available at the moment", "the database does not answer", headers={"Retry-After": "5"})
 
 
+def from_data_error(_error: DataError | OverflowError) -> Response:
+    """A value from outside that no column can hold: NUL in a text, a number beyond 64 bits."""
+    return problem(400, "The request is not valid", "a value in it cannot be stored: NUL in a text, or a number beyond 64 bits")
+
+
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
     return problem(500, "The server failed", "an unexpected error; it stands in the server's log")
@@ -96,4 +101,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(ValidationError, from_validation_error)
     app.register_error_handler(HTTPException, from_http_exception)
     app.register_error_handler(OperationalError, from_database_error)
+    app.register_error_handler(DataError, from_data_error)
+    app.register_error_handler(OverflowError, from_data_error)
     app.register_error_handler(Exception, _unexpected)

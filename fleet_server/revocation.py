@@ -24,6 +24,9 @@ class Revocations:
         self._settings = settings
         self._written: list[tuple[str, float]] | None = None
         self._written_s = 0.0
+        self._devices: set[str] = set()
+        self.newly_revoked: list[str] = []
+        """Devices that the last refresh found for the first time: their connections are still open."""
 
     def refresh(self, database: Database, now_s: float) -> bool:
         """Rewrite list and ACL if they are not what the database says; True when mosquitto should read them again."""
@@ -40,5 +43,6 @@ class Revocations:
         write_whole(self._settings.pki_dir / "crl.pem", crl)
         if self._settings.broker != "none":
             broker_mosquitto.write_acl(self._settings, devices)
-        self._written, self._written_s = revoked, now_s
+        self.newly_revoked = sorted(set(devices) - self._devices)
+        self._written, self._written_s, self._devices = revoked, now_s, set(devices)
         return True

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from fleet_server import broker_mosquitto, revocation
+from fleet_server import broker_mosquitto, broker_takeover_mqtt, revocation
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_secrets
 from fleet_server.database import Database
@@ -191,10 +191,9 @@ def _keep_up(
             raise UnavailableError("the server did not come up", f"see {settings.data_dir / 'logs'}")
         if now_s >= next_status_s:
             next_status_s = now_s + settings.revocation_poll_s
-            if revocations.refresh(database, time.time()):
-                for child in children:
-                    if child.name == "mosquitto":
-                        child.send(signal.SIGHUP)
+            if revocations.refresh(database, time.time()) and settings.broker != "none":
+                children[-1].send(signal.SIGHUP)
+                broker_takeover_mqtt.close_sessions(settings, revocations.newly_revoked)
         stop.wait(TICK_S)
 
 

@@ -1,5 +1,6 @@
 """Operators, the first admin, sessions and tokens. Secrets are kept as sha256 (tokens are random) or argon2 (passwords)."""
 
+import functools
 import hashlib
 import re
 import secrets
@@ -21,7 +22,6 @@ FREE_FAILURES = 5
 FAILURES_FORGOTTEN_S = 3600.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _hasher = PasswordHasher()
-_DUMMY_HASH = _hasher.hash(secrets.token_hex(16))  # so that an unknown name costs the same time as a known one
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,12 @@ class Candidate:
     name: str
     password_hash: str | None
     locked_for_s: float
+
+
+@functools.cache
+def _dummy_hash() -> str:
+    # Checked for an unknown name, so that it costs the same time as a known one.
+    return _hasher.hash(secrets.token_hex(16))
 
 
 def _hash(secret: str) -> str:
@@ -121,7 +127,7 @@ def candidate(session: Session, name: str, now_s: float) -> Candidate:
 def password_fits(found: Candidate, password: str) -> bool:
     """The slow check; as slow for a name that does not exist. Call it outside a transaction."""
     try:
-        matches = _hasher.verify(found.password_hash or _DUMMY_HASH, password[: MAX_PASSWORD + 1])
+        matches = _hasher.verify(found.password_hash or _dummy_hash(), password[: MAX_PASSWORD + 1])
         return matches and found.password_hash is not None
     except (VerificationError, InvalidHashError):
         return False

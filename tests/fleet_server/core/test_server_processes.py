@@ -315,14 +315,35 @@ def test_dead_children_come_back(tmp_path: Path) -> None:
         _end(running)
 
 
-def test_without_a_broker_the_server_runs(tmp_path: Path) -> None:
-    """mosquitto is not wanted: devices are told of none."""
-    running = _start(tmp_path / "data", "--broker", "none")
+def test_over_postgresql_and_without_a_broker_it_serves_too(tmp_path: Path, postgres_database_url: str) -> None:
+    """PostgreSQL, its URL given by the environment because it may hold a password; no broker wanted: what that costs is said."""
+    os.environ["ROOKERY_DATABASE_URL"] = postgres_database_url
+    try:
+        running = _start(tmp_path / "data", "--broker", "none")
+    finally:
+        del os.environ["ROOKERY_DATABASE_URL"]
     try:
         assert running.facts["broker"] is None
         assert any("HTTPS alone" in line for line in running.said)
+        token = (running.data / "setup-link").read_text().strip().rsplit("token=", 1)[1]
+        body = {"token": token, "name": "ada", "password": "correct horse battery"}
+        assert httpx.post(running.facts["operator_url"] + "/api/v1/setup", json=body, timeout=30).status_code == 201
+        assert not (running.data / "database.sqlite3").exists()
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running.pids()]
+        assert not any(b"rookery-pg" in command for command in commands)
     finally:
         _end(running)
+
+
+def test_a_database_that_does_not_answer_is_said(tmp_path: Path) -> None:
+    """PostgreSQL is down: exit 2 with one line, nothing left running, no stack trace."""
+    url = f"postgresql://nobody:s3cret@/none?host={tmp_path}"
+    process = _spawn(tmp_path / "data", "--operator-port", "0", "--device-port", "0", "--database", url)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 2
+    assert "the database" in text
+    assert "s3cret" not in text
+    assert "Traceback" not in text
 
 
 @dataclass
@@ -416,8 +437,8 @@ def test_a_revoked_device_is_out_of_the_broker(running: Running, new_board: Any,
                     return True
 
         _until(lambda: not connects())
-        if not camera.gone.is_set():
-            camera.client.publish(f"fleet/v1/{device_id}/up/log", b"after", 1)
+        assert camera.gone.wait(40)  # its open connection was taken over and closed
+        camera.client.publish(f"fleet/v1/{device_id}/up/log", b"after", 1)  # it may try to come back
         server.client.publish(f"fleet/v1/{device_id}/up/log", b"end", 1).wait_for_publish(20)
         _until(lambda: server.heard[-1][1] == b"end")
         assert [payload for _topic, payload in server.heard] == [b"before", b"end"]
