@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_argument("--root", type=Path, help="TUF root: these devices verify releases as real ones do")
     simulate.add_argument("--folder", type=Path, help="where identities are kept, so that a second run is the same fleet")
     simulate.add_argument("--seed", type=int, default=1)
+    simulate.add_argument("--channel", action="append", help="channels that these boards allow, default stable")
+    simulate.add_argument("--failing", type=float, default=0.0, help="share of boards on which a new release fails")
     simulate.add_argument("--duration", type=float, help="seconds; without it until Ctrl-C")
     simulate.add_argument("--pace", type=float, default=10.0, help="seconds between polls and heartbeats of a device")
     simulate.set_defaults(call=_simulate)
@@ -117,7 +119,7 @@ def _detect(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from device_agent.simulated.fleet_process import simulate
+    from device_agent.simulated.fleet_http import simulate
 
     return simulate(options)
 

@@ -277,7 +277,7 @@ def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, api: Devic
             board=FoundBoard(base.facts, base.settings.agent.board_root),
             policy=base.policy,
             clock=base.clock,
-            selftest=functools.partial(run_selftest, should_stop=base.stop.is_set),
+            selftest=run_selftest,
             folder=base.data / "downloads",
             inhibit=base.data / "update-inhibit",
         )

@@ -1,8 +1,11 @@
 """What a loop is to the supervisor: it runs until it is told to stop, says that it makes progress, and can be woken. Pure."""
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Stop:
@@ -23,7 +26,11 @@ class Stop:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except (RuntimeError, OSError) as error:
+                # A camera that was just being opened, say: the others must hear of the end all the same.
+                log.debug("while stopping: %s", error)
 
     def on_set(self, callback: Callable[[], None]) -> None:
         """Call this when told to stop; at once where that has happened already."""

@@ -21,8 +21,8 @@ FACTS = BoardFacts(
 
 def make_event(number: int, *, score: float = 0.9, revision: int = 0) -> Event:
     return Event(
-        sequence=0, id=f"ev{number}", revision=revision, camera="yard", track=number, label="walker", rule="gate", rule_kind="zone",
-        started_at_s=1000.0 + number, start_frame=0, end_frame=10, score=score, threshold=0.5, box=(1, 2, 3, 4),
+        sequence=0, id=f"ev{number}", revision=revision, camera="yard", track=number, label="walker", rule="gate",
+        rule_kind="zone", started_at_s=1000.0 + number, start_frame=0, end_frame=10, score=score, threshold=0.5, box=(1, 2, 3, 4),
         frame_width_px=320, frame_height_px=240, bundle_sha256="0" * 64, release="yard@1",
     )  # fmt: skip
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from device_agent.errors import ClaimRefusedError, IdentityBrokenError, ServerNonsenseError, ServerRefusedError, UntrustedServerError
+from device_agent.errors import (
+    ClaimRefusedError,
+    IdentityBrokenError,
+    ServerNonsenseError,
+    ServerRefusedError,
+    UntrustedServerError,
+)
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.enrol import ask_renewal, enrol_once
 from device_agent.link.identity_x509 import Identity, IdentityStore
@@ -75,7 +81,7 @@ def test_a_pending_claim_is_asked_again_with_the_same_key(door: DeviceDoor, tmp_
 
 
 def test_an_answer_that_was_lost_costs_nothing(door: DeviceDoor, tmp_path: Path) -> None:
-    """The server accepted, the power failed before the answer was written: the same key gets the same identity, claim used or not."""
+    """The server accepted, the power failed before the answer was written: the same key gets the same identity."""
     token = door.claim()
     store = IdentityStore(tmp_path / "id")
     csr = store.request(FACTS.serial)

@@ -22,8 +22,8 @@ MIB = 1024 * 1024
 
 def event(number: int, *, score: float = 0.9, revision: int = 0) -> Event:
     return Event(
-        sequence=0, id=f"ev{number}", revision=revision, camera="yard", track=number, label="walker", rule="gate", rule_kind="zone",
-        started_at_s=1000.0 + number, start_frame=0, end_frame=10, score=score, threshold=0.5, box=(1, 2, 3, 4),
+        sequence=0, id=f"ev{number}", revision=revision, camera="yard", track=number, label="walker", rule="gate",
+        rule_kind="zone", started_at_s=1000.0 + number, start_frame=0, end_frame=10, score=score, threshold=0.5, box=(1, 2, 3, 4),
         frame_width_px=320, frame_height_px=240, bundle_sha256="0" * 64, release="yard@1",
     )  # fmt: skip
 
@@ -200,7 +200,7 @@ print("end", flush=True)
 
 @pytest.mark.parametrize("at", [*range(1, 34, 4), 36, 39, 44])
 def test_kill_9_at_any_call_loses_nothing_that_was_acknowledged(tmp_path: Path, at: int) -> None:
-    """The agent is killed at the n-th file operation; afterwards every number that was handed to the caller is there, or stored."""
+    """The agent is killed at the n-th file operation; every number that was handed to the caller is there, or stored."""
     code = KILLED.format(root=str(Path(__file__).parents[3]), here=str(Path(__file__).parent), at=at, folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
