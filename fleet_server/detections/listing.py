@@ -23,7 +23,7 @@ class VerdictEntry:
 
 @dataclass(frozen=True, slots=True)
 class CropEntry:
-    """One crop; ``url`` works only when ``state`` is delivered."""
+    """One crop; ``url`` is empty while ``state`` is missing: only what the store has can be fetched."""
 
     kind: str
     key: str
@@ -115,6 +115,5 @@ def _crop_entry(crop: CropRow) -> CropEntry:
     if crop.verdict != "unverified":
         agrees = None if crop.verdict == "unreadable" else crop.verdict == "agree"
         verdict = VerdictEntry(crop.verdict_label or crop.verdict, crop.verdict_score, agrees, crop.verifier)
-    return CropEntry(
-        crop.kind, crop.key, f"/api/v1/crops/{crop.key}", crop.state, crop.score, crop.at_s, crop.box, crop.length_bytes, verdict
-    )
+    url = f"/api/v1/crops/{crop.key}" if crop.state == "delivered" else ""
+    return CropEntry(crop.kind, crop.key, url, crop.state, crop.score, crop.at_s, crop.box, crop.length_bytes, verdict)

@@ -27,11 +27,7 @@ def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -
         if not one.online and not one.revoked and one.last_seen_s is not None and now_s - one.last_seen_s > after_s:
             text = f"{one.name} is silent: not heard for {after_s:.0f} s or longer"
             found.append(Condition("device_silent", one.id, text))
-    found += [
-        Condition("rollout_paused", str(rollout.id), f"rollout of {rollout.release}: {rollout.reason}")
-        for rollout in rollouts.rollouts(session, open_only=True)
-        if rollout.state in ("paused", "held")
-    ]
+    found += stopped_rollouts(session)
     disk = disk_condition(data_dir)
     if disk is not None:
         found.append(disk)
@@ -47,6 +43,15 @@ def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -
     if trust is not None and not trust.ok:
         found.append(Condition("trust", "repository", trust.note))
     return found
+
+
+def stopped_rollouts(session: Session) -> list[Condition]:
+    """Rollouts that wait for a person."""
+    return [
+        Condition("rollout_paused", str(rollout.id), f"rollout of {rollout.release}: {rollout.reason}")
+        for rollout in rollouts.rollouts(session, open_only=True)
+        if rollout.state in ("paused", "held")
+    ]
 
 
 def disk_condition(data_dir: Path) -> Condition | None:

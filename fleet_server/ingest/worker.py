@@ -17,7 +17,7 @@ from fleet_server.context import Context
 from fleet_server.errors import ServerError
 from fleet_server.ingest import service
 from fleet_server.ingest.broker_mqtt import BrokerLink
-from fleet_server.ingest.conditions_disk import gather
+from fleet_server.ingest.conditions_disk import gather, stopped_rollouts
 from fleet_server.ingest.verifying import Verifying
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import service as logs
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 DRAIN_S = 0.25
 """How long a batch is collected: measured, one commit for 250 to 500 ms of heartbeats keeps PostgreSQL at ease."""
 PAUSE_AFTER_FAILURE_S = 2.0
+VERIFY_ROUNDS = 20
+"""Batches of crops in one tick: a long queue must not keep the worker from ending when it is asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Worker:
         self._owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._verifying = Verifying(context, self._owner)
         self.link = self._make_link()
+        self._noted: dict[str, tuple[bool, str]] = {}
 
     def ticks(self) -> list[Tick]:
         """Every job with its period."""
@@ -146,7 +149,9 @@ class Worker:
         if is_open:
             timing = Timing(settings.online_within_s, max(settings.lost_after_s, 5 * settings.heartbeat_s))
             with here.database.write() as session:
-                rollouts.tick(session, now_s, fence, timing)
+                if rollouts.tick(session, now_s, fence, timing):
+                    # In the same transaction: a pause that the next rollout supersedes a second later was told all the same.
+                    alerts.reconcile(session, stopped_rollouts(session), now_s, kinds=["rollout_paused"])
         self.wake()
 
     def wake(self) -> None:
@@ -178,8 +183,9 @@ class Worker:
     def tick_verification(self, _fence: int) -> None:
         """Find crops that came, and look at them a second time."""
         self._verifying.find_crops()
-        while self._verifying.verify_some() > 0:
-            pass
+        for _ in range(VERIFY_ROUNDS):
+            if self._verifying.verify_some() == 0:
+                break
 
     def tick_housekeeping(self, _fence: int) -> None:
         """Fresh timestamp, the release cache, old rows."""
@@ -212,11 +218,15 @@ class Worker:
                 inventory.forget_presence(session)
 
     def _note(self, part: str, ok: bool, note: str) -> bool:
+        if self._noted.get(part) == (ok, note):
+            return False
         with self._context.database.read() as session:
-            if not is_news(session, part, ok, note):
-                return False
-        with self._context.database.write() as session:
-            return note_part(session, part, ok=ok, note=note, now_s=self._context.clock())
+            news = is_news(session, part, ok, note)
+        if news:
+            with self._context.database.write() as session:
+                note_part(session, part, ok=ok, note=note, now_s=self._context.clock())
+        self._noted[part] = (ok, note)
+        return news
 
     def _let_go(self, name: str) -> None:
         try:

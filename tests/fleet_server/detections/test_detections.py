@@ -22,8 +22,8 @@ JPEG = b"\xff\xd8\xff\xe0 a picture, nearly"
 
 def crop(device: str, event: str, data: bytes = JPEG, kind: str = "first", key: str | None = None) -> CropRef:
     digest = hashlib.sha256(data).hexdigest()
-    return CropRef(kind=kind, key=key or f"{device}/crop/{event}/{digest}", sha256=digest, length_bytes=len(data), score=0.9, at_s=NOW_S,
-                   box=(1, 2, 3, 4))  # fmt: skip
+    key = key or f"{device}/crop/{event}/{digest}"
+    return CropRef(kind=kind, key=key, sha256=digest, length_bytes=len(data), score=0.9, at_s=NOW_S, box=(1, 2, 3, 4))
 
 
 def event(sequence: int, identifier: str | None = None, **more: Any) -> Event:
@@ -133,7 +133,8 @@ def test_crops_are_served_as_pictures_and_as_nothing_else(
     body = codec.encode(EventBatch(boot_id="b", events=[event(1, crops=[good]), event(2, crops=[page])]))
     assert device_door.client.post(EVENTS, data=body, content_type="application/json").status_code == 200
     client = sign_in("viewer")
-    url = client.get("/api/v1/detections/e1").json["crops"][0]["url"]
+    url = f"/api/v1/crops/{good.key}"
+    assert client.get("/api/v1/detections/e1").json["crops"][0]["url"] == ""
     assert client.get(url).status_code == 404, "nobody has looked yet whether it is there"
     with server.database.write() as session:
         found = service.look_up(server.blobs, service.crops_to_check(session, now_s=clock()))

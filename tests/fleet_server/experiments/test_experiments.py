@@ -39,7 +39,9 @@ def fleet(database: Database) -> dict[str, str]:
     with database.write() as session:
         releases.take_over(session, [ListedChannel("stable", 1, listed)], NOW_S)
         for name in IDS:
-            inventory.record_enrolled(session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=NOW_S, now_s=NOW_S)
+            inventory.record_enrolled(
+                session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=NOW_S, now_s=NOW_S
+            )
     return found
 
 
@@ -66,7 +68,9 @@ def test_every_device_has_a_side_and_each_side_its_figures(database: Database, f
         for device, one in meant.items():
             version = "2" if one.arm == "b" else "1"
             assert one.release == f"yard@{version}"
-            telemetry.store_heartbeats(session, [(device, beat(version, fleet[f"yard@{version}"], 100, 30 if version == "2" else 10), NOW_S + 1)])
+            telemetry.store_heartbeats(
+                session, [(device, beat(version, fleet[f"yard@{version}"], 100, 30 if version == "2" else 10), NOW_S + 1)]
+            )
     with database.read() as session:
         a, b = service.experiment(session, made.id).arms
     assert (a.rate, b.rate) == (0.1, 0.3)
@@ -87,7 +91,8 @@ def test_a_device_that_a_rollout_took_over_no_longer_counts(database: Database, 
 def test_what_makes_no_comparison_is_refused(database: Database, fleet: dict[str, str]) -> None:
     create(database)
     for more, kind in (
-        ({"name": "night"}, ConflictError), ({"name": "x", "share_b": 1.0}, InvalidError), ({"name": "x", "b": "yard@1"}, InvalidError),
+        ({"name": "night"}, ConflictError), ({"name": "x", "share_b": 1.0}, InvalidError),
+        ({"name": "x", "b": "yard@1"}, InvalidError),
         ({"name": "x", "b": "yard@9"}, NotFoundError), ({"name": "x", "devices": IDS[:1]}, InvalidError),
     ):  # fmt: skip
         with pytest.raises(kind):

@@ -183,7 +183,11 @@ def test_without_a_broker_it_ticks_all_the_same(here: Context, running: threadin
 
 
 def test_a_batch_that_comes_twice_changes_nothing(here: Context, enrolled: Any) -> None:
-    received = [(topics.up(enrolled.device_id, "heartbeat"), beat(1)), (topics.up(enrolled.device_id, "online"), b"offline"), ("x", b"")]
+    received = [
+        (topics.up(enrolled.device_id, "heartbeat"), beat(1)),
+        (topics.up(enrolled.device_id, "online"), b"offline"),
+        ("x", b""),
+    ]
     for _ in range(2):
         with here.database.write() as session:
             service.store(session, received, 1_790_000_000.0)
@@ -204,5 +208,3 @@ def test_one_job_has_one_owner_and_the_number_rises_when_it_changes(database: Da
     with database.write() as session:
         lease.let_go(session, "rollouts", "two")
     assert acquire("one", 17.0) == 3
-
-

@@ -105,5 +105,10 @@ def test_the_doors(device_door: Any, enrolled: Any, server: Context, sign_in: Ca
     assert made.status_code == 201
     assert client.get(f"{base}/debug-sessions").json["items"][0]["active"] is True
     assert client.delete(f"{base}/debug-sessions/{made.json['id']}").status_code == 204
-    assert client.post("/api/v1/devices/nobody/debug-sessions", json={"log_level": "debug", "duration_s": 30, "reason": "x"}).status_code == 404
+    assert (
+        client.post(
+            "/api/v1/devices/nobody/debug-sessions", json={"log_level": "debug", "duration_s": 30, "reason": "x"}
+        ).status_code
+        == 404
+    )
     assert sign_in("viewer").post(f"{base}/debug-sessions", json={}).status_code in {400, 403}

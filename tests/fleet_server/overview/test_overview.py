@@ -15,7 +15,13 @@ def test_an_empty_fleet_and_one_device(sign_in: Callable[[str], FlaskClient], se
     client = sign_in("viewer")
     found = client.get("/api/v1/overview").json
     assert found["devices"] == {"total": 0, "online": 0, "offline": 0, "pending": 0}
-    assert (found["events_24h"], found["bytes_sent"], found["rollouts"], found["alerts"], found["releases_running"]) == (0, 0, [], [], [])
+    assert (found["events_24h"], found["bytes_sent"], found["rollouts"], found["alerts"], found["releases_running"]) == (
+        0,
+        0,
+        [],
+        [],
+        [],
+    )
     assert found["broker"]["connected"] is False
     enrol_device()
     assert client.get("/api/v1/overview").json["devices"] == {"total": 1, "online": 0, "offline": 0, "pending": 1}
@@ -45,5 +51,3 @@ def test_only_so_many_listen_at_once_and_who_leaves_makes_room() -> None:
 def test_nobody_listens_without_signing_in(sign_in: Callable[[str], FlaskClient]) -> None:
     assert sign_in("").get("/api/v1/live").status_code == 401
     assert sign_in("").get("/api/v1/overview").status_code == 401
-
-

@@ -1,4 +1,4 @@
-"""Releases through the real repository and both doors: what is signed is published, what is not is refused, and it can be seen."""
+"""Releases through the real repository and both doors: what is signed is published, what is not is refused."""
 
 import hashlib
 import json

@@ -13,7 +13,8 @@ from ota.bundle.manifest import FileEntry, Manifest, Variant, encode_manifest, t
 from ota.wire.enrolment import BoardFacts
 
 FACTS = BoardFacts(
-    profile="rpi-4", board_model="Raspberry Pi 4", machine="aarch64", memory_bytes=2**31, runtimes={"litert": "2.1"}, python="3.11",
+    profile="rpi-4", board_model="Raspberry Pi 4", machine="aarch64", memory_bytes=2**31,
+    runtimes={"litert": "2.1"}, python="3.11",
     agent_version="0.1",
 )  # fmt: skip
 
@@ -26,7 +27,8 @@ def enrol() -> Callable[..., list[str]]:
         ids = [f"{prefix}-{number:03}" for number in range(count)]
         for device_id in ids:
             inventory.record_enrolled(
-                session, device_id=device_id, name=f"{device_id}-name", group="yard", facts=FACTS, serial="1f", not_after_s=now_s + 1e6,
+                session, device_id=device_id, name=f"{device_id}-name", group="yard", facts=FACTS, serial="1f",
+                not_after_s=now_s + 1e6,
                 now_s=now_s,
             )  # fmt: skip
             inventory.record_seen(session, device_id, now_s)
@@ -39,9 +41,10 @@ def enrol() -> Callable[..., list[str]]:
 def manifest(version: str, counter: int, **changes: object) -> Manifest:
     digest = hashlib.sha256(version.encode()).hexdigest()
     values: dict[str, object] = {
-        "name": "yard", "version": version, "channel": "stable", "counter": counter, "created_s": 1_700_000_000, "hardware": ["*"],
-        "variants": [Variant(id="cpu", accelerator="cpu", runtimes=["litert"], model="m.tflite", card="c.toml", files=["m.tflite", "c.toml"])],
-        "files": {"m.tflite": FileEntry(sha256=digest, length_bytes=10), "c.toml": FileEntry(sha256="0" * 64, length_bytes=3)},
+        "name": "yard", "version": version, "channel": "stable", "counter": counter, "created_s": 1_700_000_000,
+        "hardware": ["*"],
+        "variants": [Variant(id="cpu", accelerator="cpu", runtimes=["litert"], model="m", card="c", files=["m", "c"])],
+        "files": {"m": FileEntry(sha256=digest, length_bytes=10), "c": FileEntry(sha256="0" * 64, length_bytes=3)},
     }  # fmt: skip
     return Manifest(**(values | changes))  # type: ignore[arg-type]
 

@@ -23,7 +23,9 @@ Make = Callable[..., Any]
 
 
 def report(sequence: int, target: str, sha256: str, state: str, **more: Any) -> DeploymentReport:
-    return DeploymentReport(sequence=sequence, at_s=NOW_S + sequence, assignment_seq=1, target_sha256=sha256, target=target, state=state, **more)
+    return DeploymentReport(
+        sequence=sequence, at_s=NOW_S + sequence, assignment_seq=1, target_sha256=sha256, target=target, state=state, **more
+    )
 
 
 def batch(*said: DeploymentReport, counter: int = 1, boot_id: str = "b1") -> ReportBatch:

@@ -63,7 +63,9 @@ def test_a_release_a_setting_and_a_debug_session_each_raise_the_number(
     state, assignment, digest = poll(2, digest)
     assert (state.seq, assignment.configuration) == (3, {"fps": 5})
     with server.database.write() as session:
-        logs.create_session(session, enrolled.device_id, log_level="debug", duration_s=60, reason="look", who="ann", now_s=clock())
+        logs.create_session(
+            session, enrolled.device_id, log_level="debug", duration_s=60, reason="look", who="ann", now_s=clock()
+        )
     state, assignment, digest = poll(3, digest)
     assert (state.seq, assignment.debug[0].log_level) == (4, "debug")
     assert state.poll_s == server.settings.fast_poll_s
@@ -86,7 +88,7 @@ def test_an_assignment_is_signed_anew_long_before_it_expires(poll: Any, server: 
 def test_after_a_restore_the_server_signs_above_what_its_devices_have_seen(poll: Any) -> None:
     """The database is of yesterday: the device holds number 40 and would refuse 2."""
     poll()
-    state, assignment, digest = poll(40, "a" * 64)
+    state, assignment, _digest = poll(40, "a" * 64)
     assert (state.seq, assignment.seq) == (41, 41)
     state, _, _ = poll(41, "b" * 64)
     assert state.seq == 42, "the same number with another content is never said"
@@ -126,7 +128,9 @@ def test_polls_count_as_being_heard_and_do_not_write_each_time(poll: Any, server
         assert inventory.get(session, enrolled.device_id, clock()).last_seen_s == clock()
 
 
-@pytest.mark.parametrize(("body", "said"), [(b"{", "not JSON"), (b'{"v":2}', "version 2"), (b'{"v":1,"nonce":"n","seq":0}', "$.nonce")])
+@pytest.mark.parametrize(
+    ("body", "said"), [(b"{", "not JSON"), (b'{"v":2}', "version 2"), (b'{"v":1,"nonce":"n","seq":0}', "$.nonce")]
+)
 def test_a_broken_poll_names_the_field(device_door: Any, enrolled: Any, body: bytes, said: str) -> None:
     device_door.certificate = enrolled.der
     answer = device_door.client.post(STATE, data=body, content_type="application/json")
@@ -137,5 +141,3 @@ def test_a_broken_poll_names_the_field(device_door: Any, enrolled: Any, body: by
 def test_nobody_polls_without_a_certificate(device_door: Any) -> None:
     body = codec.encode(StateRequest(nonce=NONCE, seq=0))
     assert device_door.client.post(STATE, data=body, content_type="application/json").status_code == 401
-
-

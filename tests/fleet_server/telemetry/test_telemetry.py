@@ -22,7 +22,14 @@ FACTS = BoardFacts(profile="rpi-4", board_model="Pi", machine="aarch64", memory_
 
 def beat(sequence: int, boot_id: str = "b1", **more: Any) -> Heartbeat:
     cameras = [CameraHealth(camera="yard", frames=100, gated_frames=20, frames_with_detection=5, detections=7)]
-    values: dict[str, Any] = {"at_s": NOW_S, "uptime_s": 1.0, "window_s": 30.0, "state": "idle", "running": RUNNING, "cameras": cameras}
+    values: dict[str, Any] = {
+        "at_s": NOW_S,
+        "uptime_s": 1.0,
+        "window_s": 30.0,
+        "state": "idle",
+        "running": RUNNING,
+        "cameras": cameras,
+    }
     return Heartbeat(sequence=sequence, boot_id=boot_id, **(values | more))
 
 
@@ -30,7 +37,9 @@ def beat(sequence: int, boot_id: str = "b1", **more: Any) -> Heartbeat:
 def fleet(database: Database) -> Database:
     with database.write() as session:
         for name in ("cam-1", "cam-2"):
-            inventory.record_enrolled(session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=NOW_S, now_s=NOW_S)
+            inventory.record_enrolled(
+                session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=NOW_S, now_s=NOW_S
+            )
     return database
 
 
