@@ -56,7 +56,6 @@
   button.hidden = false;
   button.addEventListener("click", () => {
     paused = !paused;
-    button.setAttribute("aria-pressed", String(paused));
     button.textContent = paused ? "Resume live updates" : "Pause live updates";
     if (!paused) soon();
   });
