@@ -5,6 +5,7 @@ Without options it goes on until Ctrl-C; with ``--once`` it ends by itself and e
 
 import argparse
 import fcntl
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,9 @@ from types import FrameType
 from processes import DemoError, Processes
 from story import BREAKS, Options, Story, write_result
 
-HOME = Path(__file__).resolve().parents[2] / ".demo"
+ROOT = Path(__file__).resolve().parents[2]
+HOME = Path(os.environ.get("ROOKERY_DEMO_HOME") or ROOT / ".demo")
+"""Everything that the demo writes; tests give one of their own."""
 OK, UNTRUE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -25,7 +28,7 @@ class StopDemoError(Exception):
 def main() -> int:
     """Parse arguments, keep others out, tell the story, end every process."""
     options = arguments()
-    HOME.mkdir(exist_ok=True)
+    HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,6 +115,19 @@ def own_material(options: argparse.Namespace, chosen: Options) -> None:
         chosen.card = HOME / "own-card.toml"
         chosen.card.write_text(text)
         print(text)
+    check_film(chosen.film)
+
+
+def check_film(film: Path) -> None:
+    """Raise DemoError for a file that is no film, before anything is started for it."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(film))
+    try:
+        if not capture.isOpened() or not capture.read()[0]:
+            raise DemoError(f"{film} is not a film that can be read here; a common one is H.264 in .mp4")
+    finally:
+        capture.release()
 
 
 def tell_once(story: Story, options: argparse.Namespace, begin: float) -> int:
@@ -158,5 +174,5 @@ def tell_to_a_person(story: Story) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HOME.parent))
+    sys.path.insert(0, str(ROOT))
     sys.exit(main())

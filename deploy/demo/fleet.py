@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from boards import BOARDS, DemoBoard, lay
-from processes import DemoError, Processes, last_line
+from processes import DemoError, Processes
 
 START_DEADLINE_S = 60.0
 OPERATOR_PORT = 8080
@@ -35,10 +35,7 @@ def start_server(
     command = [str(binary), "run", "--data", str(data), "--operator-port", str(port), "--device-port", "0", "--broker", broker]
     processes.start("server", command, environment)
     run_file = data / "run.json"
-    try:
-        processes.wait_until("the start of the fleet server", run_file.exists, START_DEADLINE_S)
-    except DemoError as error:
-        raise DemoError(f"{error}; last words: {last_line(processes.log_file('server'))}") from None
+    processes.wait_until("the start of the fleet server", run_file.exists, START_DEADLINE_S)
     found: dict[str, Any] = json.loads(run_file.read_text())
     return found
 
@@ -86,6 +83,8 @@ upload_level = "info"
 
 [trial]
 deadline_s = 120
+# Three boards, a server and its command line share this machine's cores: frames per second say little here.
+min_fps_ratio = 0.3
 {trial}
 
 [[camera]]

@@ -41,7 +41,7 @@ class Processes:
         """Raise DemoError when a process has ended that should be running."""
         for name, process in self._running:
             if process.poll() is not None:
-                raise DemoError(f"{name} ended with status {process.returncode}: {last_line(self.log_file(name))}")
+                raise DemoError(f"{name} ended with status {process.returncode}: {last_words(self.log_file(name))}")
 
     def wait_until(self, what: str, ready: Callable[[], bool], deadline_s: float) -> None:
         """Wait for a condition while all processes live; raises DemoError naming what did not happen."""
@@ -69,10 +69,15 @@ class Processes:
         self._running.clear()
 
 
-def last_line(path: Path) -> str:
-    """The last line that says something."""
+def last_words(path: Path) -> str:
+    """The last thing that was said: a line, with the indented ones that belong to it."""
     try:
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line.rstrip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
-    return lines[-1] if lines else "it said nothing"
+    words: list[str] = []
+    while lines:
+        words.insert(0, lines[-1].strip())
+        if not lines.pop().startswith((" ", "\t")):
+            break
+    return "; ".join(words) or "it said nothing"

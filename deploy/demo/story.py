@@ -160,10 +160,10 @@ class Story:
                 material.draw_film(film, seed=41 + number)
             folder = self.work / "boards" / board.name
             folder.mkdir(parents=True)
-            self._cli.run("claim", "create", "--name", board.name, "--group", "demo", "--serial", board.serial, "--out", str(folder / "claim"))
-            config = fleet.write_agent(
-                board, folder, server=server, bundle=factory, root=self.work / "offline" / "trust" / "root.json", film=film, trial=trial
-            )
+            bound = ["--name", board.name, "--group", "demo", "--serial", board.serial]
+            self._cli.run("claim", "create", *bound, "--out", str(folder / "claim"))
+            root = self.work / "offline" / "trust" / "root.json"
+            config = fleet.write_agent(board, folder, server=server, bundle=factory, root=root, film=film, trial=trial)
             fleet.start_agent(self.processes, Path(sys.executable), board, config)
         self.say("three agents started: " + ", ".join(f"{board.name} ({board.model})" for board in BOARDS))
 
