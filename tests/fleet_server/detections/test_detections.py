@@ -142,7 +142,7 @@ def test_crops_are_served_as_pictures_and_as_nothing_else(
     answer = client.get(url)
     assert (answer.status_code, answer.data, answer.content_type) == (200, JPEG, "image/jpeg")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
     assert client.get(f"/api/v1/crops/{page.key}").status_code == 404
     assert client.get("/api/v1/crops/../../keys/web-secret").status_code == 404
     items = client.get(f"/api/v1/detections?device={enrolled.device_id}&limit=1").json

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import models
 from fleet_server.alerts.parts import parts
 from fleet_server.context import Context
 from fleet_server.database import Database
@@ -151,6 +152,16 @@ def test_without_a_verifier_crops_stay_unverified_and_nobody_is_alarmed(server: 
     with server.database.read() as session:
         assert listing.detections(session)[0]["crops"][0].verdict is None
         assert gather(session, data_dir=Path("/"), now_s=clock(), within_s=90.0) == []
+
+
+def test_the_verifier_that_is_delivered_judges_a_picture() -> None:
+    folder = Path(models.__file__).parent / "rendered" / "verifier"
+    verifier = LocalVerifier(folder / "model_int8.tflite", folder / "card.toml")
+    verdict = verifier.verify(jpeg())
+    assert verdict.label in (folder / "labels.txt").read_text().split()
+    assert 0 <= verdict.score <= 1
+    with pytest.raises(CropError):
+        verifier.verify(jpeg()[:50])
 
 
 def test_files_that_are_no_verifier_are_named(tmp_path: Path) -> None:
