@@ -3,6 +3,7 @@
 import functools
 import logging
 import secrets
+import ssl
 import time
 import uuid
 from collections.abc import Iterator
@@ -114,12 +115,8 @@ def _base(settings: Settings, stack: ExitStack) -> Base:
     data = settings.agent.data_dir
     open_folder(data, stack)
     floor_file = data / "state" / "clock"
-    clock = TrustedClock(
-        read_floor(floor_file, BUILD_S),
-        now=time.time,
-        steady=time.monotonic,
-        keep=functools.partial(write_floor, floor_file),
-    )
+    keep_floor = functools.partial(write_floor, floor_file)
+    clock = TrustedClock(read_floor(floor_file, BUILD_S), now=time.time, steady=time.monotonic, keep=keep_floor)
     ring = LogRing(data / "logs", settings.logs.ring_bytes)
     handler = RingHandler(ring, clock.now_s, clock.steady_s, settings.logs.max_lines_per_s)
     logging.getLogger().addHandler(handler)
@@ -127,12 +124,8 @@ def _base(settings: Settings, stack: ExitStack) -> Base:
     stack.callback(logging.getLogger().removeHandler, handler)
     policy = read_policy(settings.policy)
     levels = _levels(settings, policy, clock, handler)
-    outbox = Outbox(
-        data / "spool",
-        max_bytes=settings.spool.max_bytes,
-        min_free_bytes=settings.spool.min_free_bytes,
-        now=clock.now_s,
-    )
+    spool = settings.spool
+    outbox = Outbox(data / "spool", max_bytes=spool.max_bytes, min_free_bytes=spool.min_free_bytes, now=clock.now_s)
     facts = read_facts(settings.agent.board_root)
     log.info("board: %s (%s), %d MiB", facts.board_model, facts.profile, facts.memory_bytes // 2**20)
     boot_id = secrets.token_hex(8)
@@ -181,10 +174,14 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     settings, stop = base.settings, base.stop
     bells = {name: Bell(stop) for name in ("poll", "send", "logs", "beat", "update")}
     base.outbox.changed = bells["send"].ring
-    api = DeviceApi(settings.server.url, context(settings.server.ca_file), base.count, timeout_s=settings.server.timeout_s)
+    api = DeviceApi(
+        settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.now_s
+    )  # fmt: skip
     stack.callback(api.close)
-    trust = _trust(base, api, stack)
-    seat = UpdateSeat(lambda device: _updater(device, base, eyes, trust, api, bells["beat"]), eyes.installed)
+    pool = _pool(base, stack)
+    trust = _trust(base, api, pool)
+    content = PoolContent(pool, api.url(topics.BUNDLES))
+    seat = UpdateSeat(lambda device: _updater(device, base, eyes, trust, content, bells["beat"]), eyes.installed)
     stop.on_set(seat.stop)
     side = ServerSide(api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill)
     side.keys = trust.assignment_keys
@@ -250,28 +247,30 @@ def _assigned(base: Base, update_bell: Bell, assignment: Assignment) -> None:
     update_bell.ring()
 
 
-def _trust(base: Base, api: DeviceApi, stack: ExitStack) -> TrustClient:
-    timeout = urllib3.Timeout(base.settings.server.timeout_s)
-    pool = counted_manager(context(base.settings.server.ca_file), base.count, timeout)
+def _tls(base: Base) -> ssl.SSLContext:
+    """TLS before there is an identity; a board whose clock is behind judges dates by the trusted clock instead."""
+    return context(base.settings.server.ca_file, check_dates=not base.clock.behind())
+
+
+def _pool(base: Base, stack: ExitStack) -> urllib3.PoolManager:
+    pool = counted_manager(_tls(base), base.count, urllib3.Timeout(base.settings.server.timeout_s), base.clock.now_s)
     stack.callback(pool.clear)
+    return pool
+
+
+def _trust(base: Base, api: DeviceApi, pool: urllib3.PoolManager) -> TrustClient:
     return TrustClient(
-        base.data / "tuf",
-        metadata_url=api.url(topics.METADATA),
-        targets_url=api.url(topics.BUNDLES),
-        pool=pool,
-        bootstrap_root=base.settings.factory.root.read_bytes(),
-        reference_time=base.clock.now_s,
-    )
+        base.data / "tuf", metadata_url=api.url(topics.METADATA), targets_url=api.url(topics.BUNDLES), pool=pool,
+        bootstrap_root=base.settings.factory.root.read_bytes(), reference_time=base.clock.now_s,
+    )  # fmt: skip
 
 
-def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, api: DeviceApi, beat: Bell) -> Updater:
-    timeout = urllib3.Timeout(base.settings.server.timeout_s)
-    pool = counted_manager(context(base.settings.server.ca_file), base.count, timeout)
+def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, content: PoolContent, beat: Bell) -> Updater:
     trial = base.settings.trial
     performer = Performer(
         Bench(
             trust=trust,
-            content=PoolContent(pool, api.url(topics.BUNDLES)),
+            content=content,
             slots=eyes.slots,
             models=DetectorSwitch(eyes.detector, base.settings.detector.threads),
             board=FoundBoard(base.facts, base.settings.agent.board_root),

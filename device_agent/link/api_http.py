@@ -2,13 +2,14 @@
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
+from urllib3.connectionpool import HTTPSConnectionPool
 
 from device_agent.errors import AgentError, ServerNonsenseError, ServerRefusedError, ServerUnavailableError, SettingsError
 from device_agent.link.pool_http import counted_pool, retry_after_s, translate
@@ -40,18 +41,28 @@ class _Problem(msgspec.Struct):
 class DeviceApi:
     """One server, one certificate (or none before enrolment). Methods may be called from several threads.
 
-    ``timeout_s`` bounds connecting and each wait for bytes. Raises ServerUnavailableError, UntrustedServerError,
+    ``timeout_s`` bounds connecting and each wait for bytes; ``now_s`` is the trusted clock (see ``pool_http``).
+    Raises ServerUnavailableError, UntrustedServerError,
     ServerRefusedError and ServerNonsenseError.
     """
 
-    def __init__(self, base_url: str, context: ssl.SSLContext, count: ByteCount, *, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        context: ssl.SSLContext,
+        count: ByteCount,
+        *,
+        timeout_s: float = 20.0,
+        now_s: Callable[[], float] | None = None,
+    ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme != "https" or not parts.hostname:
             raise SettingsError("agent.toml", [f"server.url: {base_url!r} is not of the form https://host:port"])
         self._host, self._port = parts.hostname, parts.port or 443
         self._prefix = parts.path.rstrip("/")
         self._count, self._timeout = count, urllib3.Timeout(connect=min(10.0, timeout_s), read=timeout_s)
-        self._pool = counted_pool(self._host, self._port, context, count, self._timeout)
+        self._now_s = now_s
+        self._pool = self._made(context)
         self._lock = threading.Lock()
 
     @property
@@ -66,7 +77,7 @@ class DeviceApi:
     def use(self, context: ssl.SSLContext) -> None:
         """Speak with another certificate from now on; running calls end on the old connection."""
         with self._lock:
-            old, self._pool = self._pool, counted_pool(self._host, self._port, context, self._count, self._timeout)
+            old, self._pool = self._pool, self._made(context)
         old.close()
 
     def close(self) -> None:
@@ -135,6 +146,9 @@ class DeviceApi:
                 yield answer
             finally:
                 answer.close()
+
+    def _made(self, context: ssl.SSLContext) -> HTTPSConnectionPool:
+        return counted_pool(self._host, self._port, context, self._count, self._timeout, self._now_s)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import email.utils
 import ssl
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import urllib3
@@ -11,32 +12,40 @@ from urllib3.connectionpool import HTTPSConnectionPool
 
 from device_agent.errors import AgentError, ServerUnavailableError, UntrustedServerError
 from device_agent.link.socket_bytes_linux import ByteCount, SocketMeter
+from device_agent.link.tls_x509 import dates_unchecked
+
+Now = Callable[[], float]
 
 
 def counted_pool(
-    host: str, port: int, context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout
+    host: str, port: int, context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout, now_s: Now | None = None
 ) -> HTTPSConnectionPool:
-    """A pool of at most two kept connections to one server; no redirects, no retries of its own (the senders decide those)."""
+    """A pool of at most two kept connections to one server; no redirects, no retries of its own (the senders decide those).
+
+    ``now_s`` is the trusted clock: where ``context`` does not check dates, the server's certificate is judged by it.
+    """
     pool = HTTPSConnectionPool(host, port, maxsize=2, block=False, timeout=timeout, retries=False, ssl_context=context)
-    pool.ConnectionCls = _counted(count)  # urllib3 names this as the way to change it
+    pool.ConnectionCls = _counted(count, now_s)  # urllib3 names this as the way to change it
     return pool
 
 
-def counted_manager(context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout) -> urllib3.PoolManager:
+def counted_manager(
+    context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout, now_s: Now | None = None
+) -> urllib3.PoolManager:
     """A manager for static files (metadata, bundles), counted likewise."""
 
     class CountedPool(HTTPSConnectionPool):
         """Pools of this manager make counted connections."""
 
-        ConnectionCls = _counted(count)
+        ConnectionCls = _counted(count, now_s)
 
     manager = urllib3.PoolManager(num_pools=2, maxsize=2, timeout=timeout, retries=False, ssl_context=context)
     manager.pool_classes_by_scheme = {"https": CountedPool}
     return manager
 
 
-def _counted(count: ByteCount) -> type[HTTPSConnection]:
-    """A connection class that adds to ``count``."""
+def _counted(count: ByteCount, now_s: Now | None) -> type[HTTPSConnection]:
+    """A connection class that adds to ``count`` and judges dates by ``now_s`` where TLS was told not to."""
 
     class CountedConnection(HTTPSConnection):
         """Reads the kernel's counters after each answer and before closing."""
@@ -47,6 +56,8 @@ def _counted(count: ByteCount) -> type[HTTPSConnection]:
             """Connect, and count from the handshake on."""
             super().connect()
             self._meter = SocketMeter(count)
+            if now_s is not None and isinstance(self.sock, ssl.SSLSocket) and dates_unchecked(self.sock.context):
+                _judge_dates(self.sock.getpeercert() or {}, now_s())
 
         def getresponse(self) -> Any:
             """The answer's head; by now the whole request was sent."""
@@ -62,6 +73,14 @@ def _counted(count: ByteCount) -> type[HTTPSConnection]:
             super().close()
 
     return CountedConnection
+
+
+def _judge_dates(certificate: Mapping[str, Any], now_s: float) -> None:
+    """The server's own certificate by the trusted clock; its issuers' dates are not judged. Raises ssl.SSLError."""
+    first_s = ssl.cert_time_to_seconds(str(certificate.get("notBefore", "Jan  1 00:00:00 2100 GMT")))
+    last_s = ssl.cert_time_to_seconds(str(certificate.get("notAfter", "Jan  1 00:00:00 1970 GMT")))
+    if not first_s <= now_s <= last_s:
+        raise ssl.SSLError(f"certificate verify failed: it is good until {certificate.get('notAfter')}, not now")
 
 
 def translate(error: Exception, where: str) -> AgentError:

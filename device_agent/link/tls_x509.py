@@ -10,6 +10,11 @@ NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: used for the one exchange that brings the time to a board whose clock is behind."""
 
 
+def dates_unchecked(made: ssl.SSLContext) -> bool:
+    """Whether this context was made without a look at dates."""
+    return bool(int(made.verify_flags) & NO_CHECK_TIME)
+
+
 def context(ca_file: Path, identity: Identity | None = None, *, check_dates: bool = True) -> ssl.SSLContext:
     """A client context that trusts ``ca_file`` and the chain pinned at enrolment, and nothing else.
 

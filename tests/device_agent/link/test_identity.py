@@ -4,6 +4,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,3 +231,14 @@ def test_refusals_carry_the_servers_words(door: DeviceDoor) -> None:
     """No certificate: 401 with the server's sentence."""
     with pytest.raises(ServerRefusedError, match="client certificate is needed"):
         api(door).state(StateRequest(nonce=NONCE, seq=0))
+
+
+def test_without_dates_in_tls_the_trusted_clock_judges_the_certificate(tmp_path: Path) -> None:
+    """The system clock stands in 1970, the server told the time: its certificate is good by that time, or it is not talked to."""
+    with DeviceDoor(tmp_path / "door") as door:
+        loose = context(door.ca_file, check_dates=False)
+        now = DeviceApi(door.url, loose, ByteCount(), timeout_s=5, now_s=time.time)
+        assert now.time(TimeRequest(nonce=NONCE)).payload
+        later = DeviceApi(door.url, loose, ByteCount(), timeout_s=5, now_s=lambda: time.time() + 400 * 86400)
+        with pytest.raises(UntrustedServerError):
+            later.time(TimeRequest(nonce=NONCE))
