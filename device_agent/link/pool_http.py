@@ -20,11 +20,11 @@ Now = Callable[[], float]
 def counted_pool(
     host: str, port: int, context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout, now_s: Now | None = None
 ) -> HTTPSConnectionPool:
-    """A pool of at most two kept connections to one server; no redirects, no retries of its own (the senders decide those).
+    """A pool of at most six kept connections (one a duty) to one server; no redirects, no retries of its own (the senders decide those).
 
     ``now_s`` is the trusted clock: where ``context`` does not check dates, the server's certificate is judged by it.
     """
-    pool = HTTPSConnectionPool(host, port, maxsize=2, block=False, timeout=timeout, retries=False, ssl_context=context)
+    pool = HTTPSConnectionPool(host, port, maxsize=6, block=False, timeout=timeout, retries=False, ssl_context=context)
     pool.ConnectionCls = _counted(count, now_s)  # urllib3 names this as the way to change it
     return pool
 
