@@ -20,7 +20,7 @@ Now = Callable[[], float]
 def counted_pool(
     host: str, port: int, context: ssl.SSLContext, count: ByteCount, timeout: urllib3.Timeout, now_s: Now | None = None
 ) -> HTTPSConnectionPool:
-    """A pool of at most six kept connections (one a duty) to one server; no redirects, no retries of its own (the senders decide those).
+    """A pool of at most six kept connections (one a duty) to one server; no redirects, no retries (the senders decide those).
 
     ``now_s`` is the trusted clock: where ``context`` does not check dates, the server's certificate is judged by it.
     """
