@@ -14,9 +14,9 @@ from pathlib import Path
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_context
 from fleet_server.audit import service as audit
-from fleet_server.check import check
+from fleet_server.check_disk import check
 from fleet_server.database import Database
-from fleet_server.doors_gunicorn import DOORS, serve
+from fleet_server.doors_http import DOORS, serve
 from fleet_server.errors import OperatorError, ServerError
 from fleet_server.ingest import worker
 from fleet_server.migrate import migrate

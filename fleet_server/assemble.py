@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fleet_server.blobs.store import BlobStore
+from fleet_server.blob_store import BlobStore
 from fleet_server.blobs.store_disk import DiskBlobStore
 from fleet_server.blobs.store_s3 import S3BlobStore
 from fleet_server.context import Context

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
 
-from fleet_server.blobs.store import BlobStore
+from fleet_server.blob_store import BlobStore
 from fleet_server.database import Database
 from fleet_server.settings import Settings
 from ota.trust.key_types import Signer

@@ -1,7 +1,6 @@
 """Errors as ``application/problem+json``: one table from error to status, and no stack trace for anybody."""
 
 import logging
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,7 +77,7 @@ def from_database_error(error: OperationalError) -> Response:
     if "disk is full" in text or "no space left" in text or "disk full" in text:
         log.error("database cannot be written: %s", cause)
         return problem(507, "The server has no room", "the database cannot be written: no space left on its disk")
-    if isinstance(cause, sqlite3.OperationalError) and "locked" in text:
+    if text.startswith("database is locked"):
         return problem(503, "Not available at the moment", "the database is busy", headers={"Retry-After": "2"})
     log.error("database does not answer: %s", cause)
     return problem(503, "Not available at the moment", "the database does not answer", headers={"Retry-After": "5"})

@@ -4,7 +4,7 @@ import logging
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from fleet_server import broker_mosquitto
+from fleet_server import broker_disk
 from fleet_server.database import Database
 from fleet_server.enrolment import certificates
 from fleet_server.enrolment.authority_x509 import Authority
@@ -42,7 +42,7 @@ class Revocations:
         crl = Authority(self._settings.pki_dir).revocation_list(revoked, now_s)
         write_whole(self._settings.pki_dir / "crl.pem", crl)
         if self._settings.broker != "none":
-            broker_mosquitto.write_acl(self._settings, devices)
+            broker_disk.write_acl(self._settings, devices)
         self.newly_revoked = sorted(set(devices) - self._devices)
         self._written, self._written_s, self._devices = revoked, now_s, set(devices)
         return True

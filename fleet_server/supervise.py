@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from fleet_server import broker_mosquitto, broker_takeover_mqtt, revocation
+from fleet_server import broker_disk, broker_takeover_mqtt, revocation
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_secrets
 from fleet_server.database import Database
@@ -110,7 +110,7 @@ def _choose_broker(settings: Settings) -> Settings:
         return replace(settings, broker_port=0, broker_inside_port=0)
     if settings.broker != "auto":
         raise SettingsError(f"--broker {settings.broker!r} is neither auto nor none")
-    if broker_mosquitto.find_mosquitto() is None:
+    if broker_disk.find_mosquitto() is None:
         return replace(settings, broker="none", broker_port=0, broker_inside_port=0)
     port = _free(settings.host, settings.broker_port) if settings.broker_port else _remembered(settings)
     return replace(settings, broker_port=port, broker_inside_port=_free("127.0.0.1", 0))
@@ -141,7 +141,7 @@ def _prepare(settings: Settings, database: Database) -> str | None:
     authority_x509.prepare(settings.pki_dir, list(hosts), now_s)
     migrate(database)
     if settings.broker != "none":
-        broker_mosquitto.write_configuration(settings)
+        broker_disk.write_configuration(settings)
     revocation.Revocations(settings).refresh(database, now_s)
     return new_setup_link(settings, database, now_s)
 
@@ -168,7 +168,7 @@ def _children(settings: Settings, listeners: list[socket.socket]) -> list[Child]
         fd = listener.fileno()
         children.append(Child(name, [*python, name, "--fd", str(fd)], environment, logs / f"{name}.log", [fd]))
     children.append(Child("worker", [*python, "worker"], environment, logs / "worker.log"))
-    program = broker_mosquitto.find_mosquitto()
+    program = broker_disk.find_mosquitto()
     if settings.broker != "none" and program is not None:
         command = [program, "-c", str(settings.data_dir / "mosquitto" / "mosquitto.conf")]
         children.append(Child("mosquitto", command, dict(os.environ), logs / "mosquitto.log"))

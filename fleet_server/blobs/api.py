@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response, request
 
-from fleet_server.blobs.store import check_key, upload_key
+from fleet_server.blob_store import check_key, upload_key
 from fleet_server.blobs.store_disk import DiskBlobStore
 from fleet_server.context import context
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from fleet_server.blobs.store import BlobStat, SignedUrl, check_key
+from fleet_server.blob_store import BlobStat, SignedUrl, check_key
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, StoreFullError
 from ota.wire.topics import BLOBS
 

@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fleet_server.blobs.store import BlobStat, SignedUrl, check_key
+from fleet_server.blob_store import BlobStat, SignedUrl, check_key
 from fleet_server.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:

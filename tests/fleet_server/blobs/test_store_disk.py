@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from fleet_server.blobs.store import upload_key
+from fleet_server.blob_store import upload_key
 from fleet_server.blobs.store_disk import DiskBlobStore
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError, StoreFullError
 from ota.wire.events import UploadRequest, UploadSlot

@@ -23,7 +23,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fleet_server.broker_mosquitto import find_mosquitto
+from fleet_server.broker_disk import find_mosquitto
 from fleet_server.database import Database
 from fleet_server.enrolment import authority_x509
 from fleet_server.enrolment import service as enrolment

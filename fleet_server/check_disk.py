@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from sqlalchemy.exc import SQLAlchemyError
 
-from fleet_server import broker_mosquitto, migrate
+from fleet_server import broker_disk, migrate
 from fleet_server.assemble import make_context
 from fleet_server.database import Database
 from fleet_server.errors import ServerError
@@ -82,5 +82,5 @@ def _disk(settings: Settings) -> tuple[bool, str]:
 def _broker(settings: Settings) -> tuple[bool, str]:
     if settings.broker == "none":
         return True, "none wanted: devices use HTTPS alone"
-    found = broker_mosquitto.find_mosquitto()
+    found = broker_disk.find_mosquitto()
     return True, found or "mosquitto is not installed: devices use HTTPS alone, and hear of news only when they ask"
