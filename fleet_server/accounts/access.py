@@ -43,7 +43,7 @@ def _guard() -> AnyResponse | None:
     operator = find_operator()
     if operator is None:
         if request.method == "GET" and not request.path.startswith("/api/"):
-            return redirect("/login?next=" + quote(request.full_path.rstrip("?"), safe="/?=&"))
+            return redirect("/login?next=" + quote(request.full_path.rstrip("?"), safe="/"))
         raise UnauthenticatedError("nobody is signed in", "sign in at /login, or with `rookery login`")
     if operator.kind == "session" and request.method not in _SAFE:
         _csrf.protect()
