@@ -51,7 +51,7 @@ def get(session: Session, id_or_name: str, now_s: float, within_s: float = DEFAU
         found = session.execute(_both().where(column == id_or_name)).first()
         if found is not None:
             return to_device(found[0], found[1], now_s, within_s)
-    raise NotFoundError(f"there is no device {id_or_name!r}", "`rookery devices` lists them")
+    raise NotFoundError(f"there is no device {id_or_name!r}", "`rookery device list` shows them")
 
 
 def find(
