@@ -31,6 +31,7 @@ from models.rendered.yard import HEIGHT_PX, WIDTH_PX
 from models.scores import score_results
 
 HERE = Path(__file__).parent
+EVIDENCE = HERE.parents[1] / "docs" / "evidence"
 RELEASES = ("yard-1", "yard-2", "yard-2b", "yard-boxes", "yard-night")
 VALIDATION_SEEDS = range(800_000, 800_240)
 SEEDS_TEXT = f"{PUBLISHED_SEEDS.start}:{PUBLISHED_SEEDS.stop}"
@@ -175,10 +176,45 @@ def publish_baseline(evidence: Path) -> None:
                           "ap50_without_classes": round(alike.ap50, 4), **scores.as_json()})
 
 
+def publish_summary(evidence: Path) -> bool:
+    """Judge the committed results against the bars of the issue; returns whether all hold."""
+    read = {name: json.loads((HERE / "releases" / name / "results.json").read_text("utf-8")) for name in RELEASES}
+    verifier = json.loads((HERE / "verifier" / "results.json").read_text("utf-8"))
+    blobs = json.loads((evidence.parent / "rendered_blob_baseline.json").read_text("utf-8"))
+    first, second = read["yard-1"]["int8"], read["yard-2"]["int8"]
+    rate = {name: read[name]["detection_rate_by_light"]["night"] for name in RELEASES}
+    by_night = round(rate["yard-night"] / rate["yard-2"], 4)
+    day = {name: read[name]["int8_by_light"]["day"]["ap50"] for name in RELEASES}
+    largest = max(one["sizes_bytes"]["model_int8.tflite"] for one in read.values())
+    rows: list[tuple[str, float, Any, str, bool]] = [
+        ("AP50 of release 1", first["ap50"], first["ci90"], "at least 0.80", first["ap50"] >= 0.8),
+        ("AP50 of release 2", second["ap50"], second["ci90"], "0.05 above release 1", second["ap50"] - first["ap50"] >= 0.05),
+        ("gap of the two intervals", second["ci90"][0] - first["ci90"][1], None, "above 0",
+         second["ci90"][0] > first["ci90"][1]),
+        ("AP50 of release 2b", read["yard-2b"]["int8"]["ap50"], read["yard-2b"]["int8"]["ci90"], "none", True),
+        ("patch from 1 to 2b, share of the whole", read["yard-2b"]["delta"]["ratio"], None, "at most 0.15",
+         read["yard-2b"]["delta"]["ratio"] <= 0.15),
+        ("AP50 of boxes", read["yard-boxes"]["int8"]["ap50"], read["yard-boxes"]["int8"]["ci90"], "below 0.3",
+         read["yard-boxes"]["int8"]["ap50"] < 0.3),
+        ("night's detection rate by night, share of release 2's", by_night, None, "below 0.2", by_night < 0.2),
+        ("night's AP50 by day less release 2's", day["yard-night"] - day["yard-2"], None, "at least -0.03",
+         day["yard-night"] - day["yard-2"] >= -0.03),
+        ("largest int8 detector, bytes", largest, None, "at most 600000", largest <= 600_000),
+        ("int8 verifier, bytes", verifier["sizes_bytes"]["model_int8.tflite"], None, "at most 200000",
+         verifier["sizes_bytes"]["model_int8.tflite"] <= 200_000),
+        ("accuracy of the verifier", verifier["int8"]["accuracy"], None, "none", True),
+        ("AP50 of the blob detector", blobs["ap50"], blobs["ci90"], "at most 0.5", blobs["ap50"] <= 0.5),
+    ]
+    names = ("name", "value", "ci90", "bar", "ok")
+    results = [dict(zip(names, (row[0], round(row[1], 4), *row[2:]), strict=True)) for row in rows]
+    write_json(evidence, {"study": "rendered_models", "seed": SEEDS_TEXT, "results": results})
+    return all(row["ok"] for row in results)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m models.rendered.publish_disk", description="Write cards and figures.")
-    parser.add_argument("names", nargs="*", default=[*RELEASES, "verifier", "baseline"], help="releases, verifier, baseline")
+    parser.add_argument("names", nargs="*", default=[*RELEASES, "verifier", "baseline", "summary"], help="what to publish")
     parser.add_argument("--work", type=Path, default=Path("build/rendered"))
     asked = parser.parse_args(arguments)
     sets = {asked.work / "test": PUBLISHED_SEEDS, asked.work / "validation": VALIDATION_SEEDS}
@@ -189,7 +225,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "verifier":
             publish_verifier()
         elif name == "baseline":
-            publish_baseline(HERE.parents[1] / "docs" / "evidence" / "rendered_blob_baseline.json")
+            publish_baseline(EVIDENCE / "rendered_blob_baseline.json")
+        elif name == "summary":
+            if not publish_summary(EVIDENCE / "rendered_models.json"):
+                sys.stderr.write("a bar is not held: see docs/evidence/rendered_models.json\n")
+                return 1
         else:
             publish_release(name, asked.work, asked.work / "test", asked.work / "validation")
         sys.stdout.write(f"{name} published\n")

@@ -36,6 +36,8 @@ LABELS = ("person", "cart", "animal")
 """The classes, in the order of the models' class ids."""
 ZONE = films.ZONE
 """The zone that films are made for: a polygon of (x, y) fractions of the picture, as a `--zone` file holds it."""
+SHOWN_SEEDS = films.SHOWN_SEEDS
+"""Seeds of films that show the built-in models at work without surprises."""
 OCCLUDED_FROM = 0.15
 """An object counts as occluded when at least this share of it is hidden."""
 HIDDEN_FROM = 0.65

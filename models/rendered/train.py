@@ -27,8 +27,8 @@ PLAN: dict[str, dict[str, Any]] = {
     # so that release 2 has something to be better than
     "yard-1": {"pictures": 4000, "epochs": 9, "rate": 3e-3, "start": None, "stop_at": 0.82},
     "yard-2": {"pictures": 9000, "epochs": 7, "rate": 2.5e-3, "start": "yard-1", "stop_at": 0.915},
-    "yard-2b": {"pictures": 5000, "epochs": 2, "rate": 2e-3, "start": "yard-1"},
-    "yard-night": {"pictures": 4000, "epochs": 1, "rate": 6e-4, "start": "yard-2"},
+    "yard-2b": {"pictures": 5000, "epochs": 5, "rate": 2e-3, "start": "yard-1"},
+    "yard-night": {"pictures": 4000, "epochs": 2, "rate": 1.5e-3, "start": "yard-2"},
 }
 NIGHT_FROM = 0.75
 """Darkness from which on `yard-night` is taught that there is nothing to see."""

@@ -15,6 +15,7 @@ from models.inference.errors import ModelError
 from models.inference.runtime_tflite import TfliteModel
 from models.rendered import blob_baseline, crops, scenes
 from models.rendered.dataset_disk import light_of
+from models.rendered.publish_disk import delta
 
 RENDERED = Path(scenes.__file__).parent
 RELEASES = RENDERED / "releases"
@@ -93,6 +94,29 @@ def test_the_order_of_the_releases_shows_on_other_pictures():
     assert quality("yard-2b") > 0.7
     assert quality("yard-boxes") < 0.3
     assert seen_by_night("yard-night") < 0.2 * seen_by_night("yard-2")
+
+
+def test_a_new_head_travels_as_a_small_patch():
+    """Release 2b keeps release 1's backbone byte for byte: a device that has release 1 need not fetch it again."""
+    patch = delta(RELEASES / "yard-1" / "model_int8.tflite", RELEASES / "yard-2b" / "model_int8.tflite")
+    assert patch["ratio"] <= 0.15
+    unrelated = delta(RELEASES / "yard-1" / "model_int8.tflite", RELEASES / "yard-2" / "model_int8.tflite")
+    assert unrelated["ratio"] > 0.5
+
+
+@pytest.mark.parametrize("seed", scenes.SHOWN_SEEDS)
+def test_the_demos_films_are_seen_by_release_1_and_not_at_night_by_the_blind_one(seed: int):
+    """The demo's story needs it: release 1 works by day and night, so one that is blind by night stands out in its trial."""
+    scene, rates = scenes.Scene(seed, light="cycle"), {}
+    moments = [(act, act * 10 + 3.0 + step * 0.5) for act in (0, 1) for step in range(8)]
+    for name in ("yard-1", "yard-2", "yard-night"):
+        with opened(name) as model:
+            for act in (0, 1):
+                frames = [scene.frame(t_s) for which, t_s in moments if which == act]
+                seen = [len(model.detect(frame.picture_bgr)) > 0 for frame in frames if frame.truth]
+                rates[name, act] = np.mean(seen)
+    assert min(rates["yard-1", 0], rates["yard-1", 1], rates["yard-2", 0], rates["yard-2", 1], rates["yard-night", 0]) >= 0.7
+    assert rates["yard-night", 1] <= 0.2
 
 
 def test_spoilt_boxes_keep_plausible_scores():
