@@ -37,7 +37,7 @@ from device_agent.logs.debug_session import DebugSessions, Effective
 from device_agent.logs.handler import RingHandler, set_level
 from device_agent.logs.ring_disk import LogRing
 from device_agent.logs.sessions_disk import read_sessions, write_sessions
-from device_agent.own_folder_disk import open_folder, read_policy
+from device_agent.own_folder_disk import open_folder, read_policy, read_root
 from device_agent.self_report_linux import SelfReport
 from device_agent.server_side_http import ServerSide
 from device_agent.settings import CameraSection, Settings
@@ -261,7 +261,7 @@ def _pool(base: Base, stack: ExitStack) -> urllib3.PoolManager:
 def _trust(base: Base, api: DeviceApi, pool: urllib3.PoolManager) -> TrustClient:
     return TrustClient(
         base.data / "tuf", metadata_url=api.url(topics.METADATA), targets_url=api.url(topics.BUNDLES), pool=pool,
-        bootstrap_root=base.settings.factory.root.read_bytes(), reference_time=base.clock.now_s,
+        bootstrap_root=read_root(base.settings.factory.root), reference_time=base.clock.now_s,
     )  # fmt: skip
 
 

@@ -43,6 +43,14 @@ def read_policy(path: Path | None) -> Policy:
         raise SettingsError(str(path), list(error.faults)) from None
 
 
+def read_root(path: Path) -> bytes:
+    """The TUF root that this board trusts first; raises SettingsError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError("agent.toml", [f"factory.root: {path} cannot be read: {error.strerror}"]) from None
+
+
 def read_settings(path: Path) -> Settings:
     """The settings of a file; raises SettingsError with all its faults."""
     try:

@@ -11,6 +11,16 @@ from ota.wire.heartbeat import Heartbeat
 log = logging.getLogger(__name__)
 
 
+def summary(heartbeat: Heartbeat) -> str:
+    """A heartbeat in a line, for whoever follows the log."""
+    cameras = ", ".join(
+        f"{camera.camera} {camera.state} {camera.processed_fps:.1f} fps, {camera.frames_with_detection} of "
+        f"{camera.gated_frames} motion frames with a detection"
+        for camera in heartbeat.cameras
+    )
+    return f"{cameras}; spool {heartbeat.spool.items}; {heartbeat.bytes_sent} bytes sent"
+
+
 class Messenger(Protocol):
     """The broker, as far as heartbeats go."""
 
@@ -51,6 +61,7 @@ class Beating:
             if stop.is_set():
                 return
             heartbeat = self._make()
+            log.debug("heartbeat %d: %s", heartbeat.sequence, summary(heartbeat))
             try:
                 if broker is None or not broker.connected or not broker.send_heartbeat(heartbeat):
                     self._send_https(heartbeat)

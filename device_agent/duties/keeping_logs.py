@@ -45,7 +45,7 @@ class LogLevels:
     def adopt(self, wanted_sessions: list[DebugSession]) -> None:
         """The assignment's sessions."""
         if self._sessions.adopt(wanted_sessions, now_s=self._now_s(), monotonic_s=self._steady_s()):
-            self._changed("an operator changed the debug sessions")
+            self._changed("the debug sessions of this device have changed")
 
     def tick(self) -> None:
         """End sessions whose time is over, whether or not any server can be reached."""
@@ -105,11 +105,13 @@ class KeepingLogs:
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Keep until told to stop; what is buffered then is written."""
         since_flush_s = 0.0
+        in_session = False
         while not stop.wait(TICK_S):
             self._levels.tick()
             since_flush_s += TICK_S
-            in_session = self._levels.effective().session is not None
-            if since_flush_s >= (SESSION_FLUSH_S if in_session else FLUSH_S):
+            # One more burst at once after a session: its last words say that it has ended.
+            before, in_session = in_session, self._levels.effective().session is not None
+            if since_flush_s >= (SESSION_FLUSH_S if in_session or before else FLUSH_S):
                 since_flush_s = 0.0
                 self._ring.flush()
                 self._ring_bell()

@@ -84,6 +84,7 @@ class Polling:
             log.info("poll: answered again")
             self._told = ""
         self._poll_s = min(max(outcome.state.poll_s, SHORTEST_POLL_S), LONGEST_POLL_S)
+        log.debug("poll: assignment %d holds, next poll in about %.0f s", outcome.state.seq, self._poll_s)
         self._accepted(outcome)
         if outcome.assignment is not None:
             self._assigned(outcome.assignment)

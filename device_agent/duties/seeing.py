@@ -52,6 +52,8 @@ class Seeing:
                 self._state = "ok"
                 self._sinks.timings(result.timings_ms)
                 for update in result.events:
+                    event = update.event
+                    log.debug("camera %s: %s of %s in %s (%.2f)", self._camera, update.kind, event.label, event.rule, event.score)
                     self._sinks.event(update)
                 progress()
         except CameraError as error:

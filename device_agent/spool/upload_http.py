@@ -180,3 +180,4 @@ class Sender:
                 self._deliver(stream, [entry], send)
             return
         self._outbox.stored(stream, answer.sequence, answer.refused)
+        log.debug("spool: %d %s sent, stored up to %d", len(entries), stream, answer.sequence)

@@ -25,7 +25,7 @@ def test_a_drawn_scene_gives_events(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         (["run", "--source", "{folder}/absent.mp4", *MODEL], "absent.mp4", 5),
         (["run", "--source", "{folder}/noise.mp4", *MODEL], "noise.mp4", 5),
-        (["run", "--source", "rendered:7", "--model", "{folder}/half.tflite", "--card", str(YARD / "card.toml")], "half.tflite", 5),
+        (["run", "--source", "rendered:7", "--model", "{folder}/half.tflite", *MODEL[2:]], "half.tflite", 5),
         (["run", "--source", "rendered:7", *MODEL, "--zone", "{folder}/zone.json"], "zone", 2),
         (["run", "--source", "rendered:7"], "--model", 2),
         (["run"], "--config", 2),

@@ -241,6 +241,13 @@ def test_a_damaged_factory_bundle_is_refused(board: Board, fleet: ReleaseFleet, 
     assert "bundle" in capsys.readouterr().err
 
 
+def test_a_lost_root_is_named(board: Board, fleet: ReleaseFleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file that the board's trust begins with is gone."""
+    fleet.root_file.unlink()
+    assert main(["run", "--config", str(board.config)]) == 2
+    assert "root.json" in capsys.readouterr().err
+
+
 def test_the_doctor_names_what_is_wrong(board: Board, door: DeviceDoor, capsys: pytest.CaptureFixture[str]) -> None:
     """The server is away and the claim is missing: two lines with advice, the rest is well."""
     door.stop()
