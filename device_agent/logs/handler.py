@@ -44,5 +44,5 @@ class RingHandler(logging.Handler):
 def set_level(name: str) -> None:
     """Set the level of the agent's own loggers; libraries stay at warning (they would say secrets at debug)."""
     level = logging.getLevelNamesMapping()[name.upper()]
-    for package in ("device_agent", "ota", "models", "hardware"):
+    for package in ("device_agent", "rookery", "ota", "models", "hardware"):
         logging.getLogger(package).setLevel(level)
