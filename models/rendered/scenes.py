@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -252,15 +251,6 @@ def _draw_sample(seed: int, light: Literal["day", "dusk", "night"] | None) -> tu
         if _whole(rendered, placed):
             return rendered, still, occluders
     return compose(yard, [], [], camera, lamp, still.darkness, still.t_s, lean, rng), still, []
-
-
-def contact_line(rendered: Rendered) -> Picture:
-    """The picture with its truth drawn in white: for people, never for machines."""
-    shown = rendered.picture_bgr.copy()
-    for item in rendered.truth:
-        x1, y1, x2, y2 = (round(value) for value in item.box_px)
-        cv2.rectangle(shown, (x1, y1), (x2 - 1, y2 - 1), (255, 255, 255), 1)
-    return shown
 
 
 assert set(LABELS) == set(OBJECTS)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from models.rendered.yard import HEIGHT_PX, MARGIN_PX, WIDTH_PX, Picture
 
-LIGHTS = ("day", "dusk", "night")
 DAY, DUSK, NIGHT = 0.0, 0.5, 1.0
 """Darkness of each light; a cycling scene passes through all of them."""
 
