@@ -180,7 +180,8 @@ def _tampering(evidence: Evidence, expected: Expectation) -> str:
             demand(answer["reason"] == reason, f"why-not of {answer['device']} says {answer['reason']!r} about {release}")
     for device in evidence.devices:
         demand(device["running"]["release"] == expected.good, f"{device['name']} runs {device['running']['release']}")
-    return ", ".join(f"{release} refused({reason}) on every device" for release, reason in expected.tampered.items())
+    said = [f"{release} refused({reason}) on every device" for release, reason in expected.tampered.items()]
+    return ", ".join(said) or "no tampered release in this story"
 
 
 def _remote_log(evidence: Evidence, expected: Expectation) -> str:

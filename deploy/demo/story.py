@@ -195,7 +195,8 @@ class Story:
         if push:
             self._push(self._release(release))
         made = self._cli.json("rollout", "create", f"{NAME}@{version}", "--group", "demo", "--stages", stages, *extra)
-        self.say(f"rollout {made['id']} of {NAME}@{version}: {release.why}")
+        why = "the same model once more, as a new release" if self.own else release.why
+        self.say(f"rollout {made['id']} of {NAME}@{version}: {why}")
         last = ""
 
         def ended() -> bool:
