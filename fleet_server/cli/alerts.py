@@ -3,7 +3,7 @@
 import click
 
 from fleet_server.cli.output import ago, print_items, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 
 @click.group()
@@ -31,5 +31,5 @@ def list_alerts(session: Session, every: bool) -> None:
 @pass_session
 def acknowledge(session: Session, alert_id: str) -> None:
     """Say that somebody is on it."""
-    session.client().post(f"/alerts/{alert_id}/acknowledge")
+    session.client().post(f"/alerts/{segment(alert_id)}/acknowledge")
     talk(f"alert {alert_id} acknowledged")

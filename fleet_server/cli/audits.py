@@ -20,6 +20,6 @@ def list_audit(session: Session) -> None:
         ("who", lambda item: item["who"]),
         ("what", lambda item: item["what"]),
         ("target", lambda item: item.get("target")),
-        ("from", lambda item: item.get("where")),
+        ("from", lambda item: item.get("origin")),
     ]
     print_items(session.client().get("/audit")["items"], columns, session.output)

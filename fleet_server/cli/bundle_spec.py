@@ -13,18 +13,8 @@ if TYPE_CHECKING:
 
 PARITY = "golden/parity.json"
 TOP_KEYS = {
-    "name",
-    "version",
-    "channel",
-    "counter",
-    "min_counter",
-    "hardware",
-    "created_s",
-    "golden",
-    "budget",
-    "provenance",
-    "variant",
-}
+    "name", "version", "channel", "counter", "min_counter", "hardware", "created_s", "golden", "budget", "provenance", "variant",
+}  # fmt: skip
 VARIANT_KEYS = {"id", "accelerator", "model", "card", "runtimes", "machines", "profiles", "min_memory_bytes", "threads"}
 GOLDEN_KEYS = {"pictures", "reference", "acceptance", "threshold"}
 
@@ -47,19 +37,33 @@ def read_spec(folder: Path) -> dict[str, Any]:
         raise CliError(FAILURE, f"there is no {path}", "the folder of a release holds bundle.toml beside its models") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CliError(FAILURE, f"cannot read {path}: {error}") from None
-    faults = [f"unknown key {key!r}" for key in sorted(set(spec) - TOP_KEYS)]
-    faults += [
-        f"missing key {key!r}" for key in ("name", "version", "channel", "counter", "hardware", "variant") if key not in spec
-    ]
-    faults += [f"golden: unknown key {key!r}" for key in sorted(set(spec.get("golden", {})) - GOLDEN_KEYS)]
-    for index, variant in enumerate(spec.get("variant", [])):
-        faults += [f"variant {index}: unknown key {key!r}" for key in sorted(set(variant) - VARIANT_KEYS)]
-        faults += [
-            f"variant {index}: missing key {key!r}" for key in ("id", "accelerator", "model", "card") if key not in variant
-        ]
+    faults = _faults(spec)
     if faults:
         raise CliError(CONFLICT, f"{path}: " + "; ".join(faults))
     return spec
+
+
+def _faults(spec: dict[str, Any]) -> list[str]:
+    faults = [f"unknown key {key!r}" for key in sorted(set(spec) - TOP_KEYS)]
+    faults += [f"missing key {key!r}" for key in ("name", "version", "channel", "counter", "hardware", "variant") if key not in spec]
+    faults += [f"{key!r} must be text" for key in ("name", "version", "channel") if not isinstance(spec.get(key, ""), str)]
+    for key in ("golden", "budget", "provenance"):
+        if not isinstance(spec.get(key, {}), dict):
+            return [*faults, f"{key!r} must be a table: [{key}]"]
+    golden, variants = spec.get("golden", {}), spec.get("variant", [])
+    faults += [f"golden: unknown key {key!r}" for key in sorted(set(golden) - GOLDEN_KEYS)]
+    texts = ("pictures", "reference", "acceptance")
+    faults += [f"golden: {key!r} must be text" for key in texts if not isinstance(golden.get(key, ""), str)]
+    if not isinstance(golden.get("threshold", 0.5), int | float):
+        faults.append("golden: 'threshold' must be a number")
+    if not isinstance(variants, list) or not variants or not all(isinstance(each, dict) for each in variants):
+        return [*faults, "'variant' must be one table or more: [[variant]]"]
+    for index, variant in enumerate(variants):
+        faults += [f"variant {index}: unknown key {key!r}" for key in sorted(set(variant) - VARIANT_KEYS)]
+        for key in ("id", "accelerator", "model", "card"):
+            if not isinstance(variant.get(key), str):
+                faults.append(f"variant {index}: {key!r} is missing or not text")
+    return faults
 
 
 def make_draft(folder: Path, spec: dict[str, Any], created_s: int, parity: bytes | None) -> Draft:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
-from fleet_server.cli.key_files import open_signer, passphrase_option
+from fleet_server.cli.key_files import open_signer, passphrase_option, trust_option
 from fleet_server.cli.output import clock, print_items, print_one, size, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 if TYPE_CHECKING:
     from ota.bundle.reader_disk import Bundle
@@ -54,46 +54,52 @@ def build(session: Session, folder: Path, out: Path | None) -> None:
 @bundle.command()
 @click.argument("file", type=FILE)
 @click.option("--key", "key_file", required=True, type=FILE, help="A release key of the channel.")
-@click.option(
-    "--trust",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the signed root.json and targets.json.",
-)
+@trust_option
 @click.option("--metadata", type=FILE, help="The channel's present metadata (else asked of the server).")
 @passphrase_option
 @pass_session
 def sign(session: Session, file: Path, key_file: Path, trust: Path, metadata: Path | None, passphrase_file: Path | None) -> None:
-    """Put a release on its channel: the next version of the channel's metadata, signed, inside the bundle."""
-    from fleet_server.cli.channels import present_metadata
+    """Put a release on its channel: the next version of the channel's metadata, signed, inside the bundle.
+
+    Where a channel needs several keys, each signer runs this on the same file.
+    """
+    from fleet_server.cli.channels import present_metadata, published, read_trust, sign_channel
+    from ota.bundle.errors import BundleError
     from ota.bundle.manifest import target_path
     from ota.bundle.writer_disk import add_metadata
     from ota.trust.errors import TrustError
-    from ota.trust.roles import CHANNEL_LIFE_S, add_release, parse_metadata, signature_status
-    from ota.trust.roles import sign as sign_metadata
+    from ota.trust.roles import CHANNEL_LIFE_S, add_release, parse_metadata
 
     opened = _open(file)
     manifest = opened.manifest
+    channel = manifest.channel
+    root, targets = read_trust(trust)
+    signer = open_signer(session, key_file, passphrase_file)
+    present = present_metadata(_bytes(metadata) if metadata else published(session.client(), channel), targets, channel)
     try:
-        top = {role: (trust / f"{role}.json").read_bytes() for role in ("root", "targets")}
-        root_metadata, targets = (parse_metadata(top[role], role) for role in ("root", "targets"))
-        present = (
-            parse_metadata(metadata.read_bytes(), manifest.channel)
-            if metadata
-            else present_metadata(session.client(), manifest.channel)
-        )
-        path = target_path(manifest.channel, manifest.name, manifest.version)
+        path = target_path(channel, manifest.name, manifest.version)
         following = add_release(present, path, opened.manifest_bytes, time.time() + CHANNEL_LIFE_S)
-        sign_metadata(following, open_signer(session, key_file, passphrase_file))
-        status = signature_status(following, targets, manifest.channel)
-    except OSError as error:
-        raise CliError(FAILURE, f"cannot read {error.filename}: {error.strerror}") from None
-    except TrustError as error:
+        begun = opened.metadata().get(f"{channel}.json")
+        if begun is not None:
+            draft = parse_metadata(begun, channel)
+            if (draft.signed.version, draft.signed.targets) == (following.signed.version, following.signed.targets):
+                following = draft  # another signer was here first: his signature stays
+        status = sign_channel(following, targets, channel, signer, key_file)
+        signed = {f"{parse_metadata(root, 'root').signed.version}.root.json": root, "targets.json": targets.to_bytes(),
+                  f"{channel}.json": following.to_bytes()}  # fmt: skip
+        add_metadata(file, signed)
+    except (TrustError, BundleError) as error:
         raise CliError(CONFLICT, str(error)) from None
-    signed = {f"{root_metadata.signed.version}.root.json": top["root"], "targets.json": top["targets"],
-              f"{manifest.channel}.json": following.to_bytes()}  # fmt: skip
-    add_metadata(file, signed)
-    talk(f"{manifest.release} on {manifest.channel}, version {following.signed.version} of the channel: {status}")
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot write {file}: {error.strerror}") from None
+    talk(f"{manifest.release} on {channel}, version {following.signed.version} of the channel: {status}")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
 
 
 @bundle.command()
@@ -112,6 +118,8 @@ def verify(session: Session, file: Path, root_file: Path | None) -> None:
         root_bytes = trusted.read_bytes()
     except OSError as error:
         raise CliError(FAILURE, f"cannot read the trusted root {trusted}: {error.strerror}", "give it with --root FILE") from None
+    if not file.exists():
+        raise CliError(FAILURE, f"there is no {file}")
     outcome = verify_bundle(file, root_bytes, time.time())
     if isinstance(outcome, Refusal):
         raise CliError(CONFLICT, f"{file.name} is refused ({outcome.code}): {outcome.detail}")
@@ -148,7 +156,7 @@ def _choice(session: Session, opened: "Bundle", device: str) -> str:
     from ota.bundle.variants import resolve
     from ota.wire.enrolment import BoardFacts
 
-    facts = session.client().get(f"/devices/{device}")["facts"]
+    facts = session.client().get(f"/devices/{segment(device)}")["facts"]
     found = resolve(opened.manifest, msgspec.convert(facts, BoardFacts))
     return f"{found.variant.id if found.variant else 'none'}: {found.reason}"
 
@@ -158,6 +166,8 @@ def _choice(session: Session, opened: "Bundle", device: str) -> str:
 @pass_session
 def push(session: Session, file: Path) -> None:
     """Give a signed bundle to the server; it takes only what is rightly signed."""
+    from ota.bundle.errors import BundleError
+
     opened = _open(file)
     manifest = opened.manifest
     metadata = opened.metadata().get(f"{manifest.channel}.json")
@@ -168,11 +178,14 @@ def push(session: Session, file: Path) -> None:
     client = session.client()
     lengths = {entry.sha256: entry.length_bytes for entry in manifest.files.values()}
     sent_bytes = 0
-    for digest, length_bytes in sorted(lengths.items()):
-        if client.put_content(digest, b"".join(opened.content(digest, length_bytes))):
-            sent_bytes += length_bytes
-    body = {"metadata": json.loads(metadata), "manifests": [opened.manifest_bytes.decode()]}
-    client.post(f"/channels/{manifest.channel}/metadata", body)
+    try:
+        for digest, length_bytes in sorted(lengths.items()):
+            if client.put_content(digest, b"".join(opened.content(digest, length_bytes))):
+                sent_bytes += length_bytes
+        body = {"metadata": json.loads(metadata), "manifests": [opened.manifest_bytes.decode()]}
+    except (BundleError, ValueError) as error:
+        raise CliError(CONFLICT, f"{file.name} is damaged: {error}", "build and sign it again") from None
+    client.publish(f"/channels/{manifest.channel}/metadata", body)
     talk(f"{manifest.release} is published on {manifest.channel}; {len(lengths)} files, {size(sent_bytes)} sent")
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet_server.cli.errors import CONFLICT, FAILURE, NOT_FOUND, CliError
-from fleet_server.cli.key_files import open_signer, passphrase_option, write_file
+from fleet_server.cli.key_files import open_signer, passphrase_option, trust_option, write_file
 from fleet_server.cli.output import print_items, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 if TYPE_CHECKING:
     from fleet_server.cli.client_http import Client
     from ota.bundle.tuf_types import Metadata, Targets
+    from ota.trust.key_types import Signer
 
 
 @click.group()
@@ -38,7 +39,10 @@ def list_channels(session: Session) -> None:
 @pass_session
 def fetch(session: Session, name: str, out: Path) -> None:
     """Save a channel's present metadata, to carry it to the offline machine that signs the next version."""
-    write_file(out, present_metadata(session.client(), name).to_bytes())
+    data = published(session.client(), name)
+    if data is None:
+        raise CliError(NOT_FOUND, f"nothing was published on channel {name} yet", "sign the first release without --metadata")
+    write_file(out, data)
     talk(f"{name} saved as {out}")
 
 
@@ -46,28 +50,34 @@ def fetch(session: Session, name: str, out: Path) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--key", "key_file", required=True, type=click.Path(path_type=Path), help="A release key of the channel.")
+@trust_option
 @passphrase_option
 @pass_session
-def acceptance(session: Session, name: str, folder: Path, key_file: Path, passphrase_file: Path | None) -> None:
+def acceptance(session: Session, name: str, folder: Path, key_file: Path, trust: Path, passphrase_file: Path | None) -> None:
     """Publish a channel's acceptance set: FOLDER holds acceptance.json and the labelled pictures it names."""
-    from ota.trust.roles import CHANNEL_LIFE_S, add_acceptance, sign
+    from ota.trust.errors import TrustError
+    from ota.trust.roles import CHANNEL_LIFE_S, add_acceptance
 
     data, pictures = read_acceptance(folder)
     client = session.client()
     path = f"{name}/acceptance/{json.loads(data)['name']}/acceptance.json"
+    _, targets = read_trust(trust)
     signer = open_signer(session, key_file, passphrase_file)
-    metadata = add_acceptance(present_metadata(client, name), path, data, time.time() + CHANNEL_LIFE_S)
-    sign(metadata, signer)
+    present = present_metadata(published(client, name), targets, name)
+    try:
+        metadata = add_acceptance(present, path, data, time.time() + CHANNEL_LIFE_S)
+    except TrustError as error:
+        raise CliError(CONFLICT, str(error)) from None
+    sign_channel(metadata, targets, name, signer, key_file)
     for digest, picture in pictures.items():
         client.put_content(digest, picture)
-    client.post(f"/channels/{name}/metadata", {"metadata": json.loads(metadata.to_bytes()), "manifests": [data.decode()]})
+    client.publish(f"/channels/{segment(name)}/metadata", {"metadata": json.loads(metadata.to_bytes()), "manifests": [data.decode()]})
     talk(f"acceptance set {path} is published with {len(pictures)} pictures")
 
 
 def read_acceptance(folder: Path) -> tuple[bytes, dict[str, bytes]]:
     """``acceptance.json`` and its pictures by sha256, each checked against what the set says."""
-    from models.golden import parse_acceptance
-    from models.golden_json import GoldenError
+    from models.golden import GoldenError, parse_acceptance
 
     try:
         data = (folder / "acceptance.json").read_bytes()
@@ -83,14 +93,54 @@ def read_acceptance(folder: Path) -> tuple[bytes, dict[str, bytes]]:
     return data, pictures
 
 
-def present_metadata(client: "Client", name: str) -> "Metadata[Targets]":
-    """The channel's signed metadata as it is now; an empty draft where nothing was published yet."""
-    from ota.trust.roles import CHANNEL_LIFE_S, new_channel, parse_metadata
+def read_trust(folder: Path) -> tuple[bytes, "Metadata[Targets]"]:
+    """The signed root (bytes) and top-level targets of a trust folder."""
+    from ota.trust.errors import TrustError
+    from ota.trust.roles import parse_metadata
 
     try:
-        raw = client.get(f"/channels/{name}/metadata")
+        root = (folder / "root.json").read_bytes()
+        return root, parse_metadata((folder / "targets.json").read_bytes(), "targets")
+    except OSError as error:
+        hint = "give the folder of the signed root.json and targets.json with --trust FOLDER"
+        raise CliError(FAILURE, f"cannot read {error.filename}: {error.strerror}", hint) from None
+    except TrustError as error:
+        raise CliError(CONFLICT, str(error)) from None
+
+
+def published(client: "Client", name: str) -> bytes | None:
+    """A channel's metadata as the server hands it out; None where nothing was published yet."""
+    try:
+        return json.dumps(client.get(f"/channels/{segment(name)}/metadata")).encode()
     except CliError as error:
         if error.code != NOT_FOUND:
             raise
-        return new_channel(time.time() + CHANNEL_LIFE_S)
-    return parse_metadata(json.dumps(raw).encode(), name)
+        return None
+
+
+def present_metadata(data: bytes | None, targets: "Metadata[Targets]", name: str) -> "Metadata[Targets]":
+    """What the next version is built upon: only what the channel's own keys have signed."""
+    from ota.trust.errors import TrustError
+    from ota.trust.roles import CHANNEL_LIFE_S, present_channel
+
+    try:
+        return present_channel(data, targets, name, time.time() + CHANNEL_LIFE_S)
+    except TrustError as error:
+        raise CliError(CONFLICT, str(error)) from None
+
+
+def sign_channel(metadata: "Metadata[Targets]", targets: "Metadata[Targets]", name: str, signer: "Signer", key_file: Path) -> str:
+    """Sign a channel's next version with one of its own keys; answers how far the signing has come."""
+    from ota.trust.errors import TrustError
+    from ota.trust.roles import sign, signature_status
+
+    delegated = targets.signed.delegations.roles if targets.signed.delegations else None
+    if not delegated or name not in delegated:
+        raise CliError(CONFLICT, f"the root of trust knows no channel {name}")
+    if signer.public_key.keyid not in delegated[name].keyids:
+        raise CliError(CONFLICT, f"{key_file} is not a release key of channel {name}")
+    try:
+        sign(metadata, signer)
+        return str(signature_status(metadata, targets, name))
+    except TrustError as error:
+        raise CliError(CONFLICT, str(error)) from None

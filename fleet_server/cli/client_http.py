@@ -29,6 +29,10 @@ class Client:
         """POST of a JSON body, decoded."""
         return self._call("POST", path, json=dict(body or {}))
 
+    def publish(self, path: str, body: Mapping[str, Any]) -> Any:
+        """POST of something signed: what the server finds wrong with it is a conflict, not a failure."""
+        return self._call("POST", path, json=dict(body), invalid=CONFLICT)
+
     def delete(self, path: str) -> Any:
         """DELETE, decoded."""
         return self._call("DELETE", path)
@@ -48,7 +52,7 @@ class Client:
         """Upload one content file; True when the server did not have it yet."""
         response = self._send("PUT", f"/content/{sha256}", content=_chunks(data), headers={
             "Content-Type": "application/octet-stream", "Content-Length": str(len(data)),
-        })  # fmt: skip
+        }, invalid=CONFLICT)  # fmt: skip
         return response.status_code == 201
 
     def download(self, path: str, out: Path) -> None:
@@ -69,7 +73,7 @@ class Client:
                 FAILURE, f"{self.server} did not answer with JSON", "is it a Rookery server of this version?"
             ) from None
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, *, invalid: int = FAILURE, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException:
@@ -82,7 +86,7 @@ class Client:
             ) from None
         if response.is_success:
             return response
-        raise _problem(response)
+        raise _problem(response, invalid)
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
@@ -90,7 +94,7 @@ def _chunks(data: bytes) -> Iterator[bytes]:
         yield data[start : start + CHUNK_BYTES]
 
 
-def _problem(response: httpx.Response) -> CliError:
+def _problem(response: httpx.Response, invalid: int) -> CliError:
     try:
         body = response.json()
     except ValueError:
@@ -98,8 +102,7 @@ def _problem(response: httpx.Response) -> CliError:
     if not isinstance(body, dict):
         body = {}
     title = str(body.get("detail") or body.get("title") or f"the server answered {response.status_code}")
-    code = str(body.get("code", ""))
     error = from_status(response.status_code, title, str(body.get("hint", "")))
-    if code in ("signature", "hash", "expired"):
-        error.code = CONFLICT
+    if response.status_code == 400:
+        error.code = invalid
     return error

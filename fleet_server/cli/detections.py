@@ -6,7 +6,7 @@ import click
 
 from fleet_server.cli.errors import NOT_FOUND, CliError
 from fleet_server.cli.output import Row, clock, print_items, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 
 @click.group()
@@ -52,7 +52,7 @@ def list_detections(session: Session, device: str | None, label: str | None, ver
 def crop(session: Session, event_id: str, out: Path) -> None:
     """Save the best crop of an event as a JPEG file."""
     client = session.client()
-    crops = client.get(f"/detections/{event_id}").get("crops", [])
+    crops = client.get(f"/detections/{segment(event_id)}").get("crops", [])
     if not crops:
         raise CliError(NOT_FOUND, f"event {event_id} has no crop in the store yet")
     best = next((item for item in crops if item["kind"] == "best"), crops[-1])

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fleet_server.cli.output import Row, ago, clock, print_items, print_one, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 
 @click.group()
@@ -60,7 +60,7 @@ def list_devices(session: Session, query: str | None, group: str | None, state: 
 @pass_session
 def show(session: Session, name: str) -> None:
     """Show one device: what it is, what it runs, how it is."""
-    item = session.client().get(f"/devices/{name}")
+    item = session.client().get(f"/devices/{segment(name)}")
     running: dict[str, Any] = item.get("running") or {}
     accelerator: dict[str, Any] = item.get("accelerator") or {}
     deployment: dict[str, Any] = item.get("deployment") or {}
@@ -84,7 +84,7 @@ def show(session: Session, name: str) -> None:
 @pass_session
 def why_not(session: Session, name: str) -> None:
     """Why does this device not run what is wanted? Answered from the evaluated rules and the device's own report."""
-    answer = session.client().get(f"/devices/{name}/why-not")
+    answer = session.client().get(f"/devices/{segment(name)}/why-not")
     if session.output != "table":
         print_one(answer, [], session.output, "device")
         return
@@ -103,7 +103,7 @@ def why_not(session: Session, name: str) -> None:
 def logs(session: Session, name: str, level: str | None, since_s: float | None, limit: int) -> None:
     """Read a device's log from afar."""
     since = time.time() - since_s if since_s else None
-    items = session.client().get(f"/devices/{name}/logs", level=level, since_s=since, limit=limit)["items"]
+    items = session.client().get(f"/devices/{segment(name)}/logs", level=level, since_s=since, limit=limit)["items"]
     columns = [
         ("time", lambda line: clock(line["at_s"])),
         ("level", lambda line: line["level"]),
@@ -122,7 +122,7 @@ def logs(session: Session, name: str, level: str | None, since_s: float | None, 
 def debug(session: Session, name: str, level: str, duration_s: int, reason: str) -> None:
     """Raise a device's log level for a while; it falls back by itself."""
     body = {"log_level": level, "duration_s": duration_s, "reason": reason}
-    answer = session.client().post(f"/devices/{name}/debug-sessions", body)
+    answer = session.client().post(f"/devices/{segment(name)}/debug-sessions", body)
     talk(f"log level {level} until {clock(answer['until_s'])}; read it with: rookery device logs {name} --level {level}")
     print_one(answer, [("session", answer["id"]), ("until", clock(answer["until_s"]))], session.output)
 
@@ -133,5 +133,5 @@ def debug(session: Session, name: str, level: str, duration_s: int, reason: str)
 @pass_session
 def revoke(session: Session, name: str) -> None:
     """Shut a device out for good."""
-    session.client().post(f"/devices/{name}/revoke")
+    session.client().post(f"/devices/{segment(name)}/revoke")
     talk(f"{name} is revoked")

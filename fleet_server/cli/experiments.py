@@ -3,7 +3,7 @@
 import click
 
 from fleet_server.cli.output import print_items, print_one, print_table, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 
 @click.group()
@@ -38,7 +38,7 @@ def list_experiments(session: Session) -> None:
 @pass_session
 def show(session: Session, experiment_id: str) -> None:
     """Show events and detection rate of each arm."""
-    item = session.client().get(f"/experiments/{experiment_id}")
+    item = session.client().get(f"/experiments/{segment(experiment_id)}")
     print_one(item, [("experiment", item["id"]), ("name", item["name"]), ("state", item.get("state"))], session.output)
     if session.output == "table":
         keys = ["arm", "release", "devices", "events", "gated_frames", "frames_with_detection", "rate"]

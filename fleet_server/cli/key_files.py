@@ -27,6 +27,13 @@ def passphrase_option(command: F) -> F:
     )(command)
 
 
+def trust_option(command: F) -> F:
+    """``--trust`` for a verb that signs on a channel: what is built upon must be signed by the keys that it names."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    text = "Folder of the signed root.json and targets.json."
+    return click.option("--trust", default=Path("trust"), show_default=True, type=folder, help=text)(command)
+
+
 def passphrase(session: Session, file: Path | None, what: str) -> bytes:
     """The passphrase of a key file."""
     if file is not None:

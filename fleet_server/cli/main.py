@@ -1,6 +1,7 @@
 """``rookery``: the operators' command. Verbs are loaded when they are called, so that help and completion stay quick."""
 
 import importlib
+import os
 import sys
 
 import click
@@ -10,7 +11,7 @@ from fleet_server.cli.session import Session
 
 COMMANDS = {
     "login": ("fleet_server.cli.sessions:login", "Log in to a fleet server and remember it."),
-    "whoami": ("fleet_server.cli.sessions:whoami", "Show who you are to the server, and until when."),
+    "whoami": ("fleet_server.cli.sessions:whoami", "Show who you are to the server, and what you may do."),
     "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug."),
     "claim": ("fleet_server.cli.claims:claim", "One-time tokens with which boards enrol."),
     "key": ("fleet_server.cli.keys:key", "Signing keys; they never leave the machine they are made on."),
@@ -82,6 +83,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (BrokenPipeError, KeyboardInterrupt) as error:
         sys.exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILURE)
+    except Exception as error:
+        if os.environ.get("ROOKERY_TRACE"):
+            raise
+        click.echo(f"rookery: unexpected {type(error).__name__}: {error}", err=True)
+        click.echo("         this is a fault of rookery; ROOKERY_TRACE=1 shows where", err=True)
+        sys.exit(FAILURE)
 
 
 if __name__ == "__main__":

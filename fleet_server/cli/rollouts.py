@@ -7,7 +7,7 @@ import click
 
 from fleet_server.cli.errors import FAILURE, PARTIAL, TIMED_OUT, CliError
 from fleet_server.cli.output import Row, clock, print_items, print_one, print_table, talk
-from fleet_server.cli.session import Session, pass_session
+from fleet_server.cli.session import Session, pass_session, segment
 
 ENDED = ("finished", "aborted", "superseded")
 
@@ -78,7 +78,7 @@ def list_rollouts(session: Session) -> None:
 @pass_session
 def status(session: Session, rollout_id: str) -> None:
     """Show a rollout: stages, and what became of it on each device."""
-    _show(session, session.client().get(f"/rollouts/{rollout_id}"))
+    _show(session, session.client().get(f"/rollouts/{segment(rollout_id)}"))
 
 
 def _show(session: Session, item: Row) -> None:
@@ -100,7 +100,7 @@ def watch(session: Session, rollout_id: str, timeout_s: int) -> None:
     deadline = time.monotonic() + timeout_s
     last = ""
     while True:
-        item = client.get(f"/rollouts/{rollout_id}")
+        item = client.get(f"/rollouts/{segment(rollout_id)}")
         line = f"{item['id']} {item['release']}  {item['state']}  {_counts(item)}"
         if line != last:
             talk(f"{time.strftime('%H:%M:%S')}  {line}")
@@ -120,7 +120,7 @@ def watch(session: Session, rollout_id: str, timeout_s: int) -> None:
 
 
 def _act(session: Session, rollout_id: str, action: str) -> None:
-    item = session.client().post(f"/rollouts/{rollout_id}/{action}")
+    item = session.client().post(f"/rollouts/{segment(rollout_id)}/{action}")
     talk(f"{item['id']} is {item['state']}")
 
 

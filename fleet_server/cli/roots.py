@@ -125,7 +125,7 @@ def show(session: Session, folder: Path) -> None:
 def push(session: Session, folder: Path) -> None:
     """Give the server its root of trust; it takes only what enough of the right keys signed."""
     body = {name: json.loads(_read(folder, name).to_bytes()) for name in ("root", "targets")}
-    answer = session.client().post("/trust/root", body)
+    answer = session.client().publish("/trust/root", body)
     talk(f"root version {answer['root_version']} is in force; devices are given {folder / 'root.json'}")
 
 

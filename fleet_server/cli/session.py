@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -35,3 +36,8 @@ class Session:
 
 
 pass_session = click.make_pass_decorator(Session)
+
+
+def segment(text: str) -> str:
+    """A name or id as one part of a path: what a person types cannot lead to another route."""
+    return quote(text, safe="")

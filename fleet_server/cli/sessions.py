@@ -29,7 +29,7 @@ def login(session: Session, server: str | None, account: str | None, password_st
     password = sys.stdin.readline().rstrip("\n") if password_stdin else session.secret("--password-stdin", "password")
     client = Client(Target(url.rstrip("/"), ""))
     token_name = f"rookery on {socket.gethostname()}"
-    answer = client.post("/tokens", {"name": name, "password": password, "token_name": token_name, "expires_in_s": days * 86_400})
+    answer = client.post("/tokens", {"name": name, "password": password, "token_name": token_name, "expires_s": days * 86_400})
     path = save_context(context_name, Target(url.rstrip("/"), answer["token"]))
     talk(f"logged in to {url} until {clock(answer['expires_s'])}; remembered in {path}")
 
@@ -37,9 +37,9 @@ def login(session: Session, server: str | None, account: str | None, password_st
 @click.command()
 @pass_session
 def whoami(session: Session) -> None:
-    """Show who you are to the server, and until when."""
+    """Show who you are to the server, and what you may do."""
     client = session.client()
     me = client.get("/whoami")
     lines = [("server", client.server), *((key, me[key]) for key in ("name", "role"))]
-    lines += [("scopes", ", ".join(me.get("scopes") or [])), ("until", clock(me.get("expires_s")))]
+    lines.append(("scopes", ", ".join(me.get("scopes") or [])))
     print_one(me, lines, session.output, "name")
