@@ -45,7 +45,8 @@ def read_spec(folder: Path) -> dict[str, Any]:
 
 def _faults(spec: dict[str, Any]) -> list[str]:
     faults = [f"unknown key {key!r}" for key in sorted(set(spec) - TOP_KEYS)]
-    faults += [f"missing key {key!r}" for key in ("name", "version", "channel", "counter", "hardware", "variant") if key not in spec]
+    needed = ("name", "version", "channel", "counter", "hardware", "variant")
+    faults += [f"missing key {key!r}" for key in needed if key not in spec]
     faults += [f"{key!r} must be text" for key in ("name", "version", "channel") if not isinstance(spec.get(key, ""), str)]
     for key in ("golden", "budget", "provenance"):
         if not isinstance(spec.get(key, {}), dict):

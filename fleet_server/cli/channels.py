@@ -71,7 +71,8 @@ def acceptance(session: Session, name: str, folder: Path, key_file: Path, trust:
     sign_channel(metadata, targets, name, signer, key_file)
     for digest, picture in pictures.items():
         client.put_content(digest, picture)
-    client.publish(f"/channels/{segment(name)}/metadata", {"metadata": json.loads(metadata.to_bytes()), "manifests": [data.decode()]})
+    body = {"metadata": json.loads(metadata.to_bytes()), "manifests": [data.decode()]}
+    client.publish(f"/channels/{segment(name)}/metadata", body)
     talk(f"acceptance set {path} is published with {len(pictures)} pictures")
 
 

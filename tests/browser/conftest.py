@@ -16,7 +16,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 WATCH = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective + " " + event.blockedURI));
+document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
 """
 
 

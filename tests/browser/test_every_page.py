@@ -1,4 +1,4 @@
-"""Every page, in both themes and two widths: nothing is refused by the content security policy, nothing fails, all can be read."""
+"""Every page, in both themes and two widths: no breach of the content security policy, no failure, and all can be read."""
 
 import pytest
 

@@ -49,7 +49,6 @@ class SeededFleet:
     devices: dict[str, str] = field(default_factory=dict)
     releases: dict[str, str] = field(default_factory=dict)
     paused_rollout: str = ""
-    running_rollout: str = ""
     event: str = ""
 
 
@@ -65,7 +64,8 @@ def seed_fleet(context: Context) -> SeededFleet:
             beats(session, fleet, name, index, now_s)
         inventory.record_seen(session, fleet.devices["attic"], now_s - 7200)
         fleet.paused_rollout = _paused_rollout(session, fleet, now_s)
-        inventory.record_held(session, fleet.devices["office"], "report counter 41 came from two boots: two cards bear this identity")
+        clone = "report counter 41 came from two boots: two cards bear this identity"
+        inventory.record_held(session, fleet.devices["office"], clone)
         _experiment(session, now_s)
         _logs(session, fleet, now_s)
         parts.note_part(session, "broker", ok=True, note="no broker: devices use HTTPS alone", now_s=now_s)
@@ -79,7 +79,8 @@ def seed_fleet(context: Context) -> SeededFleet:
 
 
 def facts(index: int) -> BoardFacts:
-    coral = Accelerator(kind="edgetpu-usb", present=index < 4, usable=index in (0, 1), reason="" if index < 2 else "libedgetpu.so.1 is missing")
+    reason = "" if index < 2 else "libedgetpu.so.1 is missing"
+    coral = Accelerator(kind="edgetpu-usb", present=True, usable=index < 2, reason=reason)
     return BoardFacts(
         profile="rpi-5" if index % 2 else "rpi-4", board_model=f"Raspberry Pi {5 if index % 2 else 4} Model B",
         serial=f"1000{index:08x}", machine="aarch64", cores=4, memory_bytes=4 * 2**30, accelerators=[coral] if index < 4 else [],
@@ -121,7 +122,8 @@ def publish(session: Session, now_s: float) -> dict[str, str]:
         acceptance = AcceptanceSet(path="stable/acceptance/yard/acceptance.json", sha256="a" * 64) if counter == 2 else None
         manifest = Manifest(
             name="yard", version=version, channel="stable", counter=counter, created_s=int(now_s) - 86_400 * (3 - counter),
-            hardware=["*"], files={f"{name}.tflite": model for name, _ in names} | {"card.toml": FileEntry(sha256="0" * 64, length_bytes=300)},
+            hardware=["*"],
+            files={"card.toml": FileEntry(sha256="0" * 64, length_bytes=300), **{f"{name}.tflite": model for name, _ in names}},
             variants=[
                 Variant(id=name, accelerator=kind, runtimes=["litert"], model=f"{name}.tflite", card="card.toml",
                         files=[f"{name}.tflite", "card.toml"])
@@ -152,7 +154,8 @@ def beats(session: Session, fleet: SeededFleet, name: str, index: int, now_s: fl
             slot="a", accelerator="edgetpu" if index < 2 else "cpu", runtime="litert 2.1.0",
         )  # fmt: skip
         received.append((fleet.devices[name], Heartbeat(
-            sequence=number + 1, boot_id="boot-1", at_s=at_s, uptime_s=30.0 * number, window_s=30.0, state="idle", running=running,
+            sequence=number + 1, boot_id="boot-1", at_s=at_s, uptime_s=30.0 * number, window_s=30.0, state="idle",
+            running=running,
             accelerator_reason="libedgetpu.so.1 is missing" if index in (2, 3) else "", cameras=[camera],
             latency={"total": StageLatency(p50_ms=21.0 + wave, p95_ms=34.0 + 4 * wave, count=435)},
             host=HostHealth(cpu_temp_c=52.0 + 3 * wave + index, load_1m=1.2, disk_free_bytes=9 * 2**30),
@@ -174,15 +177,15 @@ def report(session: Session, fleet: SeededFleet, name: str, sequence: int, state
 
 
 def _paused_rollout(session: Session, fleet: SeededFleet, now_s: float) -> str:
-    made = rollouts.create(session, Order(release="yard@2", stages=(0.4, 1.0), max_failed=0), who="ada", now_s=now_s - 300)
+    order = Order(release="yard@2", group="yard", stages=(0.5, 1.0), max_failed=0)
+    made = rollouts.create(session, order, who="ada", now_s=now_s - 300)
     session.flush()
     rollouts.tick(session, now_s - 290, 1, TIMING)
     assert made.id is not None
-    first = [one.name for one in rollouts.rollout(session, made.id).devices if one.stage == 1 and one.name != "attic"]
+    first = [one.name for one in rollouts.rollout(session, made.id).devices if one.stage == 1]
     report(session, fleet, first[0], 1, "refused", now_s - 200, reason="hash", detail=HASH_DETAIL)
-    if len(first) > 1:
-        detail = "this device's own history: 24.8 % of gated frames; this trial: 3.1 % over 420"
-        report(session, fleet, first[1], 1, "rolled_back", now_s - 120, reason="detection_rate", detail=detail)
+    detail = "this device's own history: 24.8 % of gated frames; this trial: 3.1 % over 420"
+    report(session, fleet, first[1], 1, "rolled_back", now_s - 120, reason="detection_rate", detail=detail)
     rollouts.tick(session, now_s - 100, 1, TIMING)
     return made.id
 
@@ -196,7 +199,7 @@ def _experiment(session: Session, now_s: float) -> None:
 def _logs(session: Session, fleet: SeededFleet, now_s: float) -> None:
     device_id = fleet.devices["gate-north"]
     texts = [("info", "agent", "started, release yard@1"), ("warning", "camera", "no frame for 5.0 s, opening it again"),
-             ("debug", "tracker", "track 14 confirmed after 3 frames"), ("error", "link", "the server did not answer within 10 s"),
+             ("debug", "tracker", "track 14 confirmed after 3 frames"), ("error", "link", "the server did not answer in 10 s"),
              ("info", "spool", "12 items wait <script>alert(1)</script>")]  # fmt: skip
     lines = [
         LogLine(sequence=number + 1, at_s=now_s - 60 + number, level=level, logger=logger, text=text)
@@ -226,8 +229,8 @@ def _events(context: Context, fleet: SeededFleet, now_s: float) -> str:
         ref = CropRef(kind="best", key=key, sha256=digest, length_bytes=len(jpeg), score=0.87, at_s=at_s, box=truth.box_px)
         event = Event(
             sequence=index + 1, id=f"ev{index}", camera="cam0", track=index, label=truth.label, rule="gate", rule_kind="zone",
-            zone="gate", started_at_s=at_s, ended_at_s=at_s + 9 if index % 2 else None, start_frame=100, end_frame=230, score=0.87,
-            threshold=0.5, box=truth.box_px, frame_width_px=320, frame_height_px=240, bundle_sha256=fleet.releases["yard@1"],
+            zone="gate", started_at_s=at_s, ended_at_s=at_s + 9 if index % 2 else None, start_frame=100, end_frame=230,
+            score=0.87, threshold=0.5, box=truth.box_px, frame_width_px=320, frame_height_px=240, bundle_sha256=fleet.releases["yard@1"],
             release="yard@1", crops=[ref],
         )  # fmt: skip
         with context.database.write() as session:
