@@ -14,8 +14,8 @@ RELEASES = RENDERED / "releases"
 ACCEPTANCE = RENDERED / "acceptance"
 VERIFIER = RENDERED / "verifier"
 FILM_FPS = 10
-FILM_S = 24
-"""Two turns of day and night, so that every trial sees both."""
+FILM_S = 20
+"""Ten seconds of day and ten of night: a film that is looped shows both to every trial."""
 GOLDEN_PICTURES = 4
 
 

@@ -19,6 +19,8 @@ from judge import Evidence, Expectation, Record, Step, judge, release_rows
 from material import NAME, STORY, DemoRelease
 from processes import DemoError, Processes
 
+from models.rendered.scenes import SHOWN_SEEDS
+
 BIN = Path(sys.executable).parent
 ENDED = ("finished", "paused", "held", "aborted", "superseded")
 DEBUG_S = 60
@@ -128,7 +130,8 @@ class Story:
         self._cli.run("root", "push", str(keys / "trust"))
         self.say("root of trust: 2 of 3 root keys signed, offline; channel stable has its own key")
         if not self.own:
-            self._cli.run("channel", "acceptance", "stable", str(material.ACCEPTANCE), "--key", str(keys / "stable.pem"))
+            acceptance = ["channel", "acceptance", "stable", str(material.ACCEPTANCE), "--key", str(keys / "stable.pem")]
+            self._cli.run(*acceptance, "--trust", str(keys / "trust"))
 
     def _release(self, release: DemoRelease) -> Path:
         folder = self.work / "releases" / release.version
@@ -157,7 +160,7 @@ class Story:
         for number, board in enumerate(BOARDS):
             film = self.options.film or self.options.home / "films" / f"yard-{number}.mp4"
             if self.options.film is None:
-                material.draw_film(film, seed=41 + number)
+                material.draw_film(film, seed=SHOWN_SEEDS[number])
             folder = self.work / "boards" / board.name
             folder.mkdir(parents=True)
             bound = ["--name", board.name, "--group", "demo", "--serial", board.serial]
