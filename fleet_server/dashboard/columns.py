@@ -10,7 +10,8 @@ def series(beats: Sequence[tuple[float, dict[str, Any]]]) -> dict[str, list[floa
     ``at_s`` is the server's clock; ``temperature_c``; ``fps`` frames looked at per second over all cameras; ``latency_ms`` the
     95th percentile of the whole pipeline (or its slowest stage); ``detection_percent`` of frames with motion.
     """
-    columns: dict[str, list[float | None]] = {"at_s": [], "temperature_c": [], "fps": [], "latency_ms": [], "detection_percent": []}
+    names = ("at_s", "temperature_c", "fps", "latency_ms", "detection_percent")
+    columns: dict[str, list[float | None]] = {name: [] for name in names}
     for received_s, beat in reversed(beats):
         cameras = beat.get("cameras") or []
         gated = _total(cameras, "gated_frames")

@@ -47,10 +47,10 @@ def rookery(workplace: Path) -> Rookery:
     def call(*arguments: object, stdin: str = "", **environment: str) -> Answer:
         variables = {
             key: value for key, value in os.environ.items() if not key.startswith("ROOKERY_")
-        } | {"ROOKERY_CONFIG": str(workplace / "config.toml"), "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment}  # fmt: skip
+        } | {"ROOKERY_CONFIG": str(workplace / "config.toml"), "PYTHONPATH": str(ROOT), **environment}  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-m", "fleet_server.cli.main", *map(str, arguments)], input=stdin, capture_output=True, text=True,
-            cwd=workplace, env=variables, timeout=120, check=False,
+            [sys.executable, "-m", "fleet_server.cli.main", *map(str, arguments)], input=stdin, capture_output=True,
+            text=True, cwd=workplace, env=variables, timeout=120, check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
         return Answer(done.returncode, done.stdout, done.stderr)

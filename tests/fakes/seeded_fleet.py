@@ -230,8 +230,8 @@ def _events(context: Context, fleet: SeededFleet, now_s: float) -> str:
         event = Event(
             sequence=index + 1, id=f"ev{index}", camera="cam0", track=index, label=truth.label, rule="gate", rule_kind="zone",
             zone="gate", started_at_s=at_s, ended_at_s=at_s + 9 if index % 2 else None, start_frame=100, end_frame=230,
-            score=0.87, threshold=0.5, box=truth.box_px, frame_width_px=320, frame_height_px=240, bundle_sha256=fleet.releases["yard@1"],
-            release="yard@1", crops=[ref],
+            score=0.87, threshold=0.5, box=truth.box_px, frame_width_px=320, frame_height_px=240,
+            bundle_sha256=fleet.releases["yard@1"], release="yard@1", crops=[ref],
         )  # fmt: skip
         with context.database.write() as session:
             detections.store_events(session, device_id, EventBatch(boot_id="boot-1", events=[event]), now_s=now_s)
