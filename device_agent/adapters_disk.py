@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from device_agent.durable_disk import sync_folder
 from device_agent.errors import ClaimRefusedError, DiskFullError
 from device_agent.spool.spool_disk import Outbox
 from device_agent.telemetry.probes_linux import cpu_temp_c
@@ -17,6 +16,7 @@ from device_agent.update.status import Status
 from device_agent.update.updater import Updater
 from device_agent.vision.detector import Detector
 from models.inference.errors import ModelError
+from ota.durable_disk import fsync_folder
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import StateAnswer
 from ota.wire.deployments import DeploymentReport
@@ -54,7 +54,7 @@ class ClaimFile:
             return
         try:
             self._path.unlink()
-            sync_folder(self._path.parent)
+            fsync_folder(self._path.parent)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -22,7 +22,7 @@ from fleet_server.ingest import worker
 from fleet_server.migrate import migrate
 from fleet_server.settings import Settings, apply, from_environment
 from fleet_server.supervise import new_setup_link, run
-from ota.bundle.durable_disk import write_whole
+from ota.durable_disk import write_whole
 from ota.trust.errors import TrustError
 
 _FLAGS = {

@@ -13,7 +13,7 @@ from fleet_server.database import Database
 from fleet_server.enrolment.identity import peer_certificate
 from fleet_server.errors import SettingsError
 from fleet_server.settings import Settings
-from ota.bundle.durable_disk import make_folder, write_whole
+from ota.durable_disk import make_folder, write_whole
 from ota.trust.repository_disk import Repository
 
 

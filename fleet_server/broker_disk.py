@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleet_server.settings import BROKER_USER, Settings
-from ota.bundle.durable_disk import make_folder, write_whole
+from ota.durable_disk import make_folder, write_whole
 from ota.wire.topics import ROOT
 
 _HASH_ROUNDS = 101

@@ -9,7 +9,7 @@ from fleet_server.database import Database
 from fleet_server.enrolment import certificates
 from fleet_server.enrolment.authority_x509 import Authority
 from fleet_server.settings import Settings
-from ota.bundle.durable_disk import write_whole
+from ota.durable_disk import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from fleet_server.errors import AlreadyRunningError, OperatorError, PortTakenErr
 from fleet_server.migrate import migrate
 from fleet_server.process_linux import Child, stop_all
 from fleet_server.settings import Settings, to_environment
-from ota.bundle.durable_disk import make_folder, write_whole
+from ota.durable_disk import make_folder, write_whole
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from device_agent.durable_disk import write_whole
+from ota.durable_disk import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from device_agent.durable_disk import remove_leftovers, sync_folder, write_whole
 from device_agent.errors import IdentityBrokenError, ServerNonsenseError
+from ota.durable_disk import fsync_folder, remove_leftovers, write_whole
 from ota.wire.codec import MessageError, decode, encode
 from ota.wire.enrolment import EnrolAnswer
 from ota.wire.topics import DEVICE_ID
@@ -101,7 +101,7 @@ class IdentityStore:
     def discard_pending(self) -> None:
         """Drop a received identity that does not work; the next renewal starts with a new key."""
         shutil.rmtree(self._folder / self._next_place(), ignore_errors=True)
-        sync_folder(self._folder)
+        fsync_folder(self._folder)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class IdentityStore:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         write_whole(path, pem, mode=0o600)
-        sync_folder(self._folder)
+        fsync_folder(self._folder)
         return key
 
     def _clean(self) -> None:
@@ -140,7 +140,7 @@ class IdentityStore:
         current = self._folder / "current"
         if current.exists() and current.read_text().endswith(RETIRED):
             shutil.rmtree(self._folder / self._next_place(), ignore_errors=True)
-            sync_folder(self._folder)
+            fsync_folder(self._folder)
             write_whole(current, str(self._current()).encode())
 
 

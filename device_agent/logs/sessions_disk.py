@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.durable_disk import write_whole
+from ota.durable_disk import write_whole
 from ota.wire.debug import DebugSession
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.durable_disk import remove_leftovers, write_whole
+from ota.durable_disk import remove_leftovers, write_whole
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from device_agent.durable_disk import remove_leftovers, sync_folder, write_whole
 from device_agent.errors import DiskFullError
 from device_agent.spool import retention
 from device_agent.spool.entry import Crop, Header, TornEntryError, frame_of, header_of, line_of, pack, unpack
 from device_agent.spool.ledger_disk import Ledger
 from device_agent.spool.retention import Candidate
+from ota.durable_disk import fsync_folder, remove_leftovers, write_whole
 from ota.wire.deployments import DeploymentReport
 from ota.wire.events import Event
 from ota.wire.heartbeat import SpoolHealth
@@ -262,7 +262,7 @@ class Outbox:
         target = self._quarantine / f"{stream}-{path.name}"
         if path.exists():
             path.replace(target)
-            sync_folder(self._quarantine)
+            fsync_folder(self._quarantine)
         known = self._known[stream].pop(number, None)
         if known is not None:
             self._used_bytes -= known.size_bytes

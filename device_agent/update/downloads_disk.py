@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from device_agent.durable_disk import write_whole
 from device_agent.update.deployment import Deployment
 from device_agent.update.ports import Content
 from models.golden import GoldenError, parse_acceptance
 from ota.bundle.manifest import Manifest, Variant, parse_manifest
+from ota.durable_disk import write_whole
 from ota.trust.refusal import Refusal
 
 SPARE_BYTES = 16 * 1024 * 1024

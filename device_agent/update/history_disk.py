@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.durable_disk import write_whole
 from device_agent.update.history import VERSION, History
+from ota.durable_disk import write_whole
 
 WRITE_EVERY_S = 600.0
 HISTORY_FILE = "rates.json"

@@ -18,13 +18,13 @@ import cv2
 import msgspec
 import numpy as np
 
-from device_agent.durable_disk import write_whole
 from device_agent.update.selftest import SelftestRequest, SelftestResult
 from models.card import load_card
 from models.golden import ACCEPTANCE_THRESHOLD, LabelledBoxes, check_acceptance, check_parity, parse_acceptance, parse_parity
 from models.inference.errors import ModelError
 from models.inference.runtime_tflite import TfliteModel
 from models.inference.types import Picture
+from ota.durable_disk import write_whole
 
 WARM_UP_RUNS = 3
 

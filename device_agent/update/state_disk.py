@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.durable_disk import remove_leftovers, write_whole
 from device_agent.update.deployment import UpdateState
+from ota.durable_disk import remove_leftovers, write_whole
 
 STATE_FILE = "update.json"
 MAX_BYTES = 4 * 1024 * 1024

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fleet_server.errors import InvalidError, SettingsError
-from ota.bundle.durable_disk import write_whole
+from ota.durable_disk import write_whole
 
 ROOT_DAYS, ISSUING_DAYS, SERVER_DAYS = 20 * 365, 10 * 365, 397
 SERVER_RENEW_DAYS = 60

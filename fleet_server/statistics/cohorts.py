@@ -36,4 +36,5 @@ def rate_interval(hits: int, trials: int, z: float = Z_90) -> tuple[float, float
     rate = hits / trials
     centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At no hits and at all hits the bound is the rate itself; rounding must not put it a hair inside.
+    return min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))

@@ -19,10 +19,10 @@ from ota.bundle.archive import (
     SUFFIX,
     is_metadata,
 )
-from ota.bundle.durable_disk import fsync_folder, make_folder
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import FileEntry, Manifest, encode_manifest
 from ota.bundle.reader_disk import open_bundle
+from ota.durable_disk import fsync_folder, make_folder
 
 
 def file_entry(source: Path | bytes) -> FileEntry:

@@ -29,9 +29,9 @@ from tuf.api.exceptions import (
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
-from ota.bundle.durable_disk import fsync_folder, make_folder
 from ota.bundle.offline import ChainError, check_fresh, check_signed, load_role, trust_root
 from ota.bundle.tuf_types import Targets
+from ota.durable_disk import fsync_folder, make_folder
 from ota.trust.key_types import Key
 from ota.trust.publishing import hashed_path
 from ota.trust.refusal import Refusal

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ota.bundle.durable_disk import fsync_folder, make_folder
 from ota.bundle.manifest import MAX_FILE_BYTES
+from ota.durable_disk import fsync_folder, make_folder
 from ota.trust.refusal import Refusal
 
 CHUNK_BYTES = 256 * 1024

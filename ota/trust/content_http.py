@@ -11,7 +11,7 @@ from pathlib import Path
 import urllib3
 from urllib3.response import BaseHTTPResponse
 
-from ota.bundle.durable_disk import fsync_folder, make_folder
+from ota.durable_disk import fsync_folder, make_folder
 from ota.trust.refusal import Refusal
 from ota.trust.request_http import RequestError, body, get
 

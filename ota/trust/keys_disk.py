@@ -9,7 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from ota.bundle.durable_disk import fsync_folder, make_folder
+from ota.durable_disk import fsync_folder, make_folder
 from ota.trust.errors import KeyFileError
 from ota.trust.key_types import CryptoSigner, Key, Signer
 from ota.trust.keys import IV_BYTES, SALT_BYTES, encrypt_pkcs8

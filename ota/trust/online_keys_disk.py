@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ota.bundle.durable_disk import make_folder
+from ota.durable_disk import make_folder
 from ota.trust.errors import KeyFileError
 from ota.trust.key_types import Key, Signer
 from ota.trust.keys_disk import generate_key, load_signer

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ota.bundle.durable_disk import make_folder, write_whole
 from ota.bundle.offline import ChainError, check_signed
 from ota.bundle.tuf_types import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from ota.durable_disk import make_folder, write_whole
 from ota.trust.content_disk import Content, ContentStore, Readable
 from ota.trust.key_types import Key, Signer
 from ota.trust.online_keys_disk import OnlineKeys

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ota.bundle.durable_disk import fsync_folder, write_whole
 from ota.bundle.offline import ChainError, check_signed, load_role, trust_root
 from ota.bundle.tuf_types import Metadata, Root, Snapshot, Targets, Timestamp
+from ota.durable_disk import fsync_folder, write_whole
 from ota.trust.refusal import Refusal
 
 _ROOT = re.compile(r"(\d+)\.root\.json")

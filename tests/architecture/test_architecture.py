@@ -17,8 +17,8 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 """``module:function`` over 60 lines, each with its reason."""
 
-IO_ENDINGS = ("_disk", "_http", "_mqtt", "_linux", "_tflite", "_x509", "_picamera2", "_opencv", "_rendered", "_process", "_s3", "_mosquitto", "_gunicorn",
-              "_smtp")  # fmt: skip
+IO_ENDINGS = ("_disk", "_http", "_mqtt", "_linux", "_tflite", "_x509", "_picamera2", "_opencv", "_rendered", "_process", "_s3",
+              "_mosquitto", "_gunicorn",              "_smtp")  # fmt: skip
 SHELL_NAMES = {
     "__main__", "__init__", "assemble", "supervise", "launcher", "app", "database", "tables", "service", "api",
     "views", "run", "worker",

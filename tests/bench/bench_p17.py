@@ -53,8 +53,9 @@ def run() -> Result:
         picture = Path(folder) / "frame.png"
         subprocess.run([sys.executable, "-c", DRAW, str(picture)], check=True, cwd=ROOT)
         model = RELEASE / "model_int8.tflite"
-        detect = [str(BIN / "rookery-agent"), "detect", str(picture), "--model", str(model), "--labels", str(RELEASE / "labels.txt"),
-                  "--card", str(RELEASE / "card.toml"), "--out", str(Path(folder) / "out.json")]  # fmt: skip
+        described = ["--labels", str(RELEASE / "labels.txt"), "--card", str(RELEASE / "card.toml")]
+        out = ["--out", str(Path(folder) / "out.json")]
+        detect = [str(BIN / "rookery-agent"), "detect", str(picture), "--model", str(model), *described, *out]
         start, start_spread, agent_s, bare_s = in_turn(detect, [sys.executable, "-c", BARE, str(model)])
     return Result(
         id="P17",

@@ -121,3 +121,18 @@ def test_a_devices_words_are_text_and_never_script(seeded: tuple[OperatorSite, S
     page = tab.open("/logs?device=gate-north")
     assert "<script>alert(1)</script>" in page.inner_text("pre")
     assert tab.faults() == []
+
+
+def test_the_judge_of_pages_can_say_no(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """A page with faint text, a nameless field and an inline style is found at fault: the checks above are not blind."""
+    tab = new_tab(seeded[0])
+    page = tab.open("/login")
+    page.evaluate("""() => {
+        document.querySelector("h1").style.color = "#999";
+        document.querySelector("main").append(document.createElement("input"), document.createElement("table"));
+        document.querySelector("main").lastChild.setAttribute("style", "color: red");
+    }""")
+    faults = " ".join(page.evaluate(BASICS))
+    for fault in ("contrast 2", "no label", "table without caption", "style attribute"):
+        assert fault in faults
+    assert any("style-src" in each for each in tab.faults())

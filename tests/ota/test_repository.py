@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ota.bundle import durable_disk
+from ota import durable_disk
 from ota.bundle.manifest import target_path
 from ota.trust import repository_disk, roles, store_disk
 from ota.trust.content_disk import Content

@@ -145,7 +145,7 @@ RENEWAL = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from device_agent import durable_disk
+from ota import durable_disk
 from device_agent.link import identity_x509
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.enrol import ask_renewal

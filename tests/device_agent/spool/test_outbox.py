@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from device_agent import durable_disk
 from device_agent.errors import DiskFullError
 from device_agent.spool.entry import Crop
 from device_agent.spool.spool_disk import Outbox
+from ota import durable_disk
 from ota.wire.deployments import DeploymentReport
 from ota.wire.events import Event
 
@@ -173,7 +173,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {here!r}]
 import test_outbox as story
-from device_agent import durable_disk
+from ota import durable_disk
 count, at = 0, {at}
 def counted(real):
     def call(*args, **kwargs):
