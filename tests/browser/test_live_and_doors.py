@@ -175,3 +175,25 @@ def test_all_of_it_works_without_javascript(seeded: tuple[OperatorSite, SeededFl
     page.get_by_role("button", name="Begin a debug session").click()
     expect(page.locator("h1")).to_contain_text("Logs of dock-2")
     assert "INC-7" in page.inner_text("main")
+
+
+def test_nine_tabs_do_not_lock_the_operator_out(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """A browser gives one server six connections. With a stream per tab the seventh tab would never load; all stay fresh."""
+    site, fleet = seeded
+    tab = new_tab(site)
+    tab.sign_in()
+    pages = [tab.page.context.new_page() for _ in range(9)]
+    for page in pages:
+        page.goto(f"{site.url}/devices", timeout=15_000)
+    for page in pages:
+        wait_live(page)
+    with site.context.database.write() as session:
+        fleet.devices["porch"] = enrol(site.context, session, "porch", 12, time.time())
+    for page in pages:
+        page.get_by_role("link", name="porch", exact=True).wait_for()
+    pages.pop(0).close()
+    tab.page.close()  # whoever listened is gone: another tab takes over
+    with site.context.database.write() as session:
+        fleet.devices["shed"] = enrol(site.context, session, "shed", 13, time.time())
+    for page in pages:
+        page.get_by_role("link", name="shed", exact=True).wait_for()

@@ -1,4 +1,4 @@
-// Keeps the page fresh. One event stream per tab says what changed; only a page that shows it is fetched anew and morphed, so that
+// Keeps the page fresh. An event stream says what changed; only a page that shows it is fetched anew and morphed, so that
 // focus, scroll and open details stay. Time passes without any change too (a device falls silent), so it looks every 30 s anyway.
 (() => {
   const button = document.getElementById("pause");
@@ -6,7 +6,7 @@
   if (!document.getElementById("live") || !button || !window.EventSource) return;
   const EVERY_MS = 30000, WITHOUT_STREAM_MS = 15000, AT_MOST_MS = 2000;
   const topics = new Set((document.getElementById("live").dataset.topics || "").split(" "));
-  let paused = false, due = false, busy = false, timer = 0, last = 0, opened = false;
+  let paused = false, due = false, busy = false, timer = 0, last = 0;
 
   function typing() {
     const on = document.activeElement;
@@ -33,23 +33,53 @@
     timer = setTimeout(refresh, Math.max(200, last + AT_MOST_MS - Date.now()));
   }
 
-  const stream = new EventSource("/api/v1/live");
-  stream.addEventListener("change", (event) => {
-    const changed = JSON.parse(event.data).topics || [];
-    if (changed.some((topic) => topics.has(topic))) soon();
-  });
-  stream.onopen = () => {
-    document.documentElement.dataset.live = "yes"; // also what a test waits for
-    if (opened) soon(); // it was away: something may have been missed
-    opened = true;
-  };
-  stream.onerror = () => { delete document.documentElement.dataset.live; };
+  // A browser gives one server six connections, and a stream holds one for good: of all tabs only one listens and tells the others.
+  // Where tabs cannot agree (plain HTTP on another machine has no locks), each listens only while somebody looks at it.
+  const channel = window.BroadcastChannel && navigator.locks ? new BroadcastChannel("rookery-live") : null;
+  let stream = null, connected = false, known = false;
+
+  function heard(said) {
+    if (said.topics) {
+      if (said.topics.some((topic) => topics.has(topic))) soon();
+      return;
+    }
+    if (said.connected && known && (!connected || said.anew)) soon(); // for a moment nobody listened: look what was missed
+    connected = said.connected;
+    known = true;
+    if (connected) document.documentElement.dataset.live = "yes"; // also what a test waits for
+    else delete document.documentElement.dataset.live;
+  }
+  function tell(said) {
+    heard(said);
+    channel?.postMessage(said);
+  }
+  function listen() {
+    stream?.close();
+    stream = new EventSource("/api/v1/live");
+    stream.addEventListener("change", (event) => tell({ topics: JSON.parse(event.data).topics || [] }));
+    stream.onopen = () => tell({ connected: true, anew: true });
+    stream.onerror = () => tell({ connected: false });
+  }
+  if (channel) {
+    channel.onmessage = (event) => {
+      if (!event.data.ask) heard(event.data);
+      else if (stream) channel.postMessage({ connected: stream.readyState === EventSource.OPEN });
+    };
+    channel.postMessage({ ask: true });
+    navigator.locks.request("rookery-live", () => new Promise(listen)); // held until this page is left; then the next tab listens
+  } else {
+    const look = () => {
+      if (!document.hidden && !stream) listen();
+      if (document.hidden && stream) { stream.close(); stream = null; heard({ connected: false }); }
+    };
+    document.addEventListener("visibilitychange", look);
+    look();
+  }
   setInterval(() => {
-    const every = stream.readyState === EventSource.OPEN ? EVERY_MS : WITHOUT_STREAM_MS;
-    if (Date.now() - last >= every) refresh();
+    if (stream && stream.readyState === EventSource.CLOSED) listen(); // refused once (too many streams): ask again
+    if (Date.now() - last >= (connected ? EVERY_MS : WITHOUT_STREAM_MS)) refresh();
   }, 5000);
   last = Date.now();
-  addEventListener("pagehide", () => stream.close());
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && due) soon(); });
   document.addEventListener("focusout", () => { if (due) soon(); });
