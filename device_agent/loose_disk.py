@@ -5,7 +5,7 @@ import json
 import sys
 
 from device_agent.errors import BoardError, SettingsError
-from device_agent.vision.loose_run_disk import ModelChoice, RunRequest, detect_pictures, run_film
+from device_agent.vision.choice_disk import ModelChoice
 from device_agent.vision.types import CameraError, EventUpdate
 from device_agent.vision.zones import ZoneError
 from models.card import CardError
@@ -18,6 +18,8 @@ class SourceError(BoardError):
 
 def run_loose(options: argparse.Namespace) -> int:
     """Run a model on a source, one line for each event as it happens; returns 130 after Ctrl-C."""
+    from device_agent.vision.loose_run_disk import RunRequest, run_film
+
     request = RunRequest(
         options.source, _choice(options), zone=options.zone, events=options.events, fps=options.fps, max_frames=options.frames
     )
@@ -38,6 +40,8 @@ def run_loose(options: argparse.Namespace) -> int:
 
 def detect_loose(options: argparse.Namespace) -> int:
     """Boxes of pictures: to the file of ``--out``, else to standard output."""
+    from device_agent.vision.detect_disk import detect_pictures  # alone: the pipeline's imports would be waited for
+
     try:
         boxes = detect_pictures(options.pictures, _choice(options), options.out)
     except (CameraError, ModelError) as error:

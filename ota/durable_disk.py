@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 TEMP_SUFFIX = ".part"
@@ -34,7 +33,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644, *, durable: bool = T
     nothing: still never half-written after a crash of the process.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
+    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:

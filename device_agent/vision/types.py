@@ -6,6 +6,7 @@ Times: `at_s` is the capture time on the source's monotonic clock (for a recorde
 and dwell are measured with; `wall_s` is seconds since 1970 and is only ever shown or sent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -141,3 +142,9 @@ class EventUpdate:
 def box_xywh(box: Box) -> tuple[float, float, float, float]:
     """A box as x, y, width, height: the form of the wire and of files that others read."""
     return (box[0], box[1], box[2] - box[0], box[3] - box[1])
+
+
+def bbox_of(box: Sequence[float]) -> list[float]:
+    """A box as files carry it: x, y, width, height in pixels, to a tenth."""
+    x, y, width, height = box_xywh((box[0], box[1], box[2], box[3]))
+    return [round(x, 1), round(y, 1), round(width, 1), round(height, 1)]

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import importlib
-import importlib.metadata
 import mmap
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def find_runtime() -> Runtime:
     for package, module_name in RUNTIMES:
         try:
             module = importlib.import_module(module_name)
-            version = importlib.metadata.version(package)
+            version = _version(package, module_name)
         except (ImportError, AttributeError) as error:  # AttributeError: numpy's C interface of another major version
             faults.append(f"{package}: {error}")
             continue
@@ -58,6 +57,16 @@ def find_runtime() -> Runtime:
             return Runtime(package, version, module_name, module.Interpreter, module.load_delegate)
         faults.append(f"{package} {version}: {fault}")
     raise ModelError("no_runtime", "no TFLite runtime works here; install ai-edge-litert. " + "; ".join(faults))
+
+
+def _version(package: str, module_name: str) -> str:
+    """What the package says of itself. Its metadata is asked only where it is silent: that costs 25 ms of a cold start."""
+    said = getattr(importlib.import_module(module_name.partition(".")[0]), "__version__", "")
+    if said:
+        return str(said)
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def _build_fault(interpreter: Callable[..., Any]) -> str | None:

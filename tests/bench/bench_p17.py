@@ -70,5 +70,5 @@ DRAW = """
 import sys
 import cv2
 from models.rendered.scenes import Scene
-cv2.imwrite(sys.argv[1], Scene(1, light="day").frame(1.0).picture_bgr)
+cv2.imwrite(sys.argv[1], Scene(1, light="day").frame(6.0).picture_bgr)
 """

@@ -5,8 +5,10 @@ import json
 import cv2
 import pytest
 
+from device_agent.vision.choice_disk import ModelChoice, card_of, write_result
+from device_agent.vision.detect_disk import detect_pictures
 from device_agent.vision.detector import DetectorError
-from device_agent.vision.loose_run_disk import ModelChoice, RunRequest, card_of, detect_pictures, run_film, write_whole
+from device_agent.vision.loose_run_disk import RunRequest, run_film
 from device_agent.vision.types import CameraError
 from device_agent.vision.zones import ZoneError
 from models.card import CardError, dump_card
@@ -110,6 +112,6 @@ def test_wrong_files_are_named(tmp_path, draw, blob):
     with pytest.raises(CardError, match="none"):
         run_film(RunRequest(str(film), ModelChoice(blob[0]), zone=none))
     with pytest.raises(CameraError, match="cannot be written"):
-        write_whole(tmp_path / "no" / "such" / "file", b"x")
+        write_result(tmp_path / "no" / "such" / "file", b"x")
     with pytest.raises((ModelError, DetectorError)):
         run_film(RunRequest(str(film), ModelChoice(blob[0], card=blob[1])))

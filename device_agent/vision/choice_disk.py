@@ -1,0 +1,58 @@
+"""A model as a person names it on a command line, and the small files beside it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.vision.types import CameraError
+from models.card import CardError, ModelCard, load_card, parse_labels
+from models.inference.runtime_tflite import infer_card_for
+from ota.durable_disk import write_whole
+
+MAX_TEXT_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model as a person names it. Without a card one is inferred; `labels` replaces the card's own names.
+
+    `child` False runs it in this process. `delegate_library` names an Edge TPU library.
+    """
+
+    model: Path
+    labels: Path | None = None
+    card: Path | None = None
+    threads: int = 1
+    child: bool = True
+    delegate_library: str | None = None
+
+
+def card_of(choice: ModelChoice) -> ModelCard:
+    """The card of a chosen model; raises CardError or ModelError with what is wrong and what to do."""
+    labels = parse_labels(read_text(choice.labels, "label file")) if choice.labels is not None else None
+    if choice.card is None:
+        return infer_card_for(choice.model, labels)
+    card = load_card(read_text(choice.card, "model card"))
+    return card if labels is None else dataclasses.replace(card, labels=labels)
+
+
+def write_result(path: Path, content: bytes) -> None:
+    """The whole file or none of it; raises CameraError `missing` where it cannot be written, with the reason."""
+    if not path.parent.is_dir():
+        raise CameraError("missing", f"{path} cannot be written: there is no folder {path.parent}")
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise CameraError("missing", f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """A small text file that a person named; raises CardError with what is wrong."""
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise CardError([f"the {what} {path} is larger than {MAX_TEXT_BYTES} bytes"])
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CardError([f"the {what} {path} cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise CardError([f"the {what} {path} is not text"]) from error
