@@ -197,3 +197,61 @@ def test_nine_tabs_do_not_lock_the_operator_out(seeded: tuple[OperatorSite, Seed
         fleet.devices["shed"] = enrol(site.context, session, "shed", 13, time.time())
     for page in pages:
         page.get_by_role("link", name="shed", exact=True).wait_for()
+
+
+def test_plain_http_from_another_machine_is_live_too(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """Without TLS a browser offers no locks between tabs: each then listens for itself, as long as somebody looks at it."""
+    site, fleet = seeded
+    tab = new_tab(site)
+    tab.page.add_init_script("delete Navigator.prototype.locks;")
+    tab.sign_in()
+    page = tab.open("/devices")
+    wait_live(page)
+    with site.context.database.write() as session:
+        fleet.devices["roof"] = enrol(site.context, session, "roof", 14, time.time())
+    page.get_by_role("link", name="roof", exact=True).wait_for()
+    assert tab.faults() == []
+
+
+def test_a_silent_server_is_said_and_the_page_stays(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """The server goes away: what was there stays readable, and the page says that it may be old; then it catches up."""
+    site, _ = seeded
+    tab = new_tab(site)
+    tab.sign_in()
+    page = tab.open("/devices")
+    wait_live(page)
+    page.route("**/devices", lambda route: route.abort())
+    for name in ("Pause live updates", "Resume live updates"):
+        page.get_by_role("button", name=name).click()
+    expect(page.locator("#fresh")).to_have_text("the server does not answer; this may be old")
+    assert page.get_by_role("link", name="gate-north", exact=True).is_visible()
+    page.unroute("**/devices")
+    page.route("**/devices", lambda route: route.fulfill(status=503, body="{}", content_type="application/problem+json"))
+    for name in ("Pause live updates", "Resume live updates"):
+        page.get_by_role("button", name=name).click()
+    expect(page.locator("#fresh")).to_have_text("the server answered 503; this may be old")
+    assert page.get_by_role("link", name="gate-north", exact=True).is_visible()
+    page.unroute("**/devices")
+    for name in ("Pause live updates", "Resume live updates"):
+        page.get_by_role("button", name=name).click()
+    expect(page.locator("#fresh")).to_contain_text("as of")
+
+
+def test_signed_out_elsewhere_means_the_sign_in_page(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """The session ends in another tab: this one shows the sign-in, whole, and leads back here afterwards."""
+    site, _ = seeded
+    tab = new_tab(site)
+    tab.sign_in()
+    page = tab.open("/devices?q=gate")
+    wait_live(page)
+    other = page.context.new_page()
+    other.goto(site.url)
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.locator("h1")).to_have_text("Sign in")
+    for name in ("Pause live updates", "Resume live updates"):
+        page.get_by_role("button", name=name).click()
+    expect(page).to_have_url(re.compile(r"/login\?next="))
+    tab.page.get_by_label("Name").fill(NAME)
+    tab.page.get_by_label("Password").fill(PASSWORD)
+    tab.page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(re.compile(r"/devices\?q=gate$"))

@@ -12,18 +12,23 @@
     const on = document.activeElement;
     return on && document.getElementById("live").contains(on) && on.matches("input, select, textarea");
   }
+  let status = 0; // of the last look; 0: no answer. What is no page of ours never replaces the one that is there.
+  document.addEventListener("htmx:before:response", (event) => {
+    const response = event.detail.ctx.response;
+    status = response.status;
+    if (status !== 200) event.preventDefault();
+    if (response.raw.redirected) location.reload(); // signed out meanwhile: the sign-in page, whole
+  });
   async function refresh() {
     if (paused || busy || document.hidden || typing()) { due = true; return; }
     busy = true;
     due = false;
     const open = [...document.querySelectorAll("#live details[open][id]")].map((one) => one.id);
-    try {
-      await htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerMorph" });
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-      word.textContent = "as of " + new Date().toISOString().slice(0, 19).replace("T", " ") + " UTC";
-    } catch (error) {
-      word.textContent = "the server does not answer; this may be old";
-    }
+    status = 0;
+    await htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerMorph" });
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (status === 200) word.textContent = "as of " + new Date().toISOString().slice(0, 19).replace("T", " ") + " UTC";
+    else word.textContent = (status ? "the server answered " + status : "the server does not answer") + "; this may be old";
     last = Date.now();
     busy = false;
     if (due) soon();
