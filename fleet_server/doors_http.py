@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 
 from fleet_server.app import create_device_app, create_operator_app
 from fleet_server.assemble import make_context
+from fleet_server.patience_http import DoorTls, DoorWorker
 from fleet_server.settings import Settings
 
 HANDSHAKE_S = 5.0
@@ -32,7 +33,7 @@ class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no type
         settings = self._settings
         options: dict[str, Any] = {
             "bind": [f"fd://{self._fd}"],
-            "worker_class": "gthread",
+            "worker_class": DoorWorker,
             "workers": 1,
             "threads": settings.operator_threads if self._name == "operator-door" else settings.device_threads,
             "keepalive": 75,
@@ -84,4 +85,5 @@ def device_tls(settings: Settings) -> ssl.SSLContext:
     tls.load_cert_chain(settings.pki_dir / "server.crt", settings.pki_dir / "server.key")
     tls.load_verify_locations(settings.pki_dir / "ca.pem")
     tls.verify_mode = ssl.CERT_OPTIONAL
+    tls.sslsocket_class = DoorTls
     return tls

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -201,6 +202,39 @@ def test_silent_clients_do_not_close_the_door(running: Running) -> None:
             assert client.post("/device/v1/time", json=TIME_BODY).status_code == 200
     finally:
         for each in silent:
+            each.close()
+
+
+def test_half_a_request_does_not_close_the_door(running: Running) -> None:
+    """As many strangers as either door has threads send half a request and wait: both doors serve the next client in time."""
+    half_a_body = b"POST /device/v1/time HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{"
+    doors = [urlsplit(running.facts[name]).port for name in ("device_url", "operator_url")]
+    tls, waiting = running.tls(), []
+    try:
+        for _ in range(64):
+            waiting.append(tls.wrap_socket(socket.create_connection(("127.0.0.1", doors[0])), server_hostname="localhost"))
+            waiting[-1].sendall(half_a_body)
+        for _ in range(128):
+            waiting.append(socket.create_connection(("127.0.0.1", doors[1])))
+            waiting[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
+        with running.device() as client:
+            assert client.post("/device/v1/time", json=TIME_BODY).status_code == 200
+        assert httpx.get(running.facts["operator_url"] + "/healthz", timeout=30).status_code == 200
+    finally:
+        for each in waiting:
+            each.close()
+
+
+def test_clients_that_do_not_hang_up_make_nobody_wait(running: Running) -> None:
+    """Forty clients ask with Connection: close and then keep their side open: the next one is served at once, not one by one."""
+    port = int(running.facts["operator_url"].rsplit(":", 1)[1])
+    lingering = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    try:
+        for each in lingering:
+            each.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert httpx.get(running.facts["operator_url"] + "/healthz", timeout=30).status_code == 200
+    finally:
+        for each in lingering:
             each.close()
 
 
