@@ -88,6 +88,11 @@ def from_data_error(_error: DataError | OverflowError) -> Response:
     return problem(400, "The request is not valid", "a value in it cannot be stored: NUL in a text, or a number beyond 64 bits")
 
 
+def from_recursion(_error: RecursionError) -> Response:
+    """Ten thousand brackets: Python's JSON reader gives up, and that is no fault of ours to log."""
+    return problem(400, "The request is not valid", "the JSON is nested too deep")
+
+
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
     return problem(500, "The server failed", "an unexpected error; it stands in the server's log")
@@ -102,4 +107,5 @@ def register(app: Flask) -> None:
     app.register_error_handler(OperationalError, from_database_error)
     app.register_error_handler(DataError, from_data_error)
     app.register_error_handler(OverflowError, from_data_error)
+    app.register_error_handler(RecursionError, from_recursion)
     app.register_error_handler(Exception, _unexpected)

@@ -29,6 +29,15 @@ def test_errors_are_problems_without_a_stack(server: Any, sign_in: Any) -> None:
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+def test_a_thousand_brackets_are_the_callers_fault(sign_in: Any, caplog: Any) -> None:
+    """Nobody signed in sends 2 MB of brackets again and again: a refusal, and no stack trace that fills the server's log."""
+    for body in (b"[" * 1_900_000, b'{"name":' * 200_000):
+        answer = sign_in("").post("/api/v1/login", data=body, content_type="application/json")
+        assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    assert "nested too deep" in answer.json["detail"]
+    assert not caplog.records
+
+
 def test_the_openapi_document_and_health_are_open(server: Any, sign_in: Any) -> None:
     """A monitor without an account sees that the server lives and what it offers."""
     client = sign_in("")
