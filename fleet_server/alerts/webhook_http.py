@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 
 TIMEOUT_S = 5.0
+_TUNNELS = tuple(ipaddress.IPv6Network(net) for net in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
+"""IPv4-compatible, NAT64, Teredo, 6to4: an IPv4 address of our own network may hide in each; no receiver needs them."""
 Resolve = Callable[[str, int], list[str]]
 
 
@@ -19,6 +21,8 @@ def resolve(host: str, port: int) -> list[str]:
 
 def url_problem(url: str, *, allow_private: bool) -> str | None:
     """Why this cannot be a webhook by its form alone, or None."""
+    if not url.isprintable() or " " in url:
+        return "an address holds no blanks or control characters"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -47,6 +51,9 @@ def address_problem(address: str, *, allow_private: bool) -> str | None:
         parsed = mapped
     if parsed.is_multicast or parsed.is_unspecified:
         return f"{address} is no address of one machine"
+    tunnel = isinstance(parsed, ipaddress.IPv6Address) and any(parsed in net for net in _TUNNELS) and not parsed.is_loopback
+    if tunnel:
+        return f"{address} may lead to an IPv4 address inside our own network"
     if not parsed.is_global and not allow_private:
         return f"{address} lies in a private, loopback or link-local network; allow it with the setting webhook_private"
     return None
