@@ -15,7 +15,7 @@ Positive = Annotated[float, Meta(gt=0, le=1e9)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e9)]
 PositiveInt = Annotated[int, Meta(ge=1, le=2**40)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-ShortName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9 _.-]+$")]
+ShortName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9 _.-]+\Z")]
 Level = Literal["debug", "info", "warning", "error", "critical"]
 MAX_CAMERAS = 4
 
@@ -43,7 +43,7 @@ class ServerSection:
     timeout_s: seconds for connecting and for each wait for bytes, default 20.
     """
 
-    url: Annotated[str, Meta(pattern=r"^https://[^\s/]+(/.*)?$")]
+    url: Annotated[str, Meta(pattern=r"^https://[^\s/]+(/.*)?\Z")]
     ca_file: Path
     claim_file: Path | None = None
     poll_s: Positive = 1800.0

@@ -28,11 +28,11 @@ RESERVED_CHANNELS = ("root", "targets", "snapshot", "timestamp", "files", "assig
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-ReleaseName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$")]
-ReleaseVersion = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$")]
-ChannelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9*][A-Za-z0-9._-]{0,59}$")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ReleaseName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}\Z")]
+ReleaseVersion = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}\Z")]
+ChannelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9*][A-Za-z0-9._-]{0,59}\Z")]
 FilePath = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_CHARS)]
 Number = Annotated[int, Meta(ge=0, lt=2**53)]
 

@@ -20,7 +20,7 @@ class Signed(Message, frozen=True, kw_only=True):
 
     payload: str
     keyid: Annotated[str, Meta(min_length=8, max_length=128)]
-    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,512}$")]
+    signature: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,512}\Z")]
 
 
 class AssignedBundle(Part, frozen=True, kw_only=True):

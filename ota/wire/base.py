@@ -12,16 +12,17 @@ from msgspec import Meta
 VERSION = 1
 """The one version that is spoken today; ``codec`` refuses any other."""
 
+# Patterns end in \Z: Python's $ also matches before a last line break, and such a name is no name (a header, a path, a line).
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 """A short human name: camera, zone, rule, release, logger."""
 Text = Annotated[str, Meta(max_length=4000)]
 """Free text meant for a person: a reason in full, a log line."""
-Code = Annotated[str, Meta(max_length=60, pattern=r"^[a-z0-9_.-]*$")]
+Code = Annotated[str, Meta(max_length=60, pattern=r"^[a-z0-9_.-]*\Z")]
 """A machine-readable word: a reason code, a state, a class."""
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """Lower-case hexadecimal sha256."""
-DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
-Identifier = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}\Z")]
+Identifier = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 Instant = Annotated[float, Meta(ge=0, lt=2**34)]
 """Seconds since 1970 UTC; the bound (year 2514) refuses nonsense."""

@@ -72,7 +72,7 @@ class UploadRequest(Message, frozen=True, kw_only=True):
 
     sha256: Sha256
     length_bytes: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)]
-    content_type: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9.+-]+$", max_length=60)]
+    content_type: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9.+-]+\Z", max_length=60)]
     purpose: Code = "crop"
     name: Identifier
 

@@ -19,7 +19,7 @@ from ota.wire import topics
 from ota.wire.base import Message
 from ota.wire.codec import MessageError, decode, encode, limit_bytes, to_builtins
 from ota.wire.deployments import END_STATES, REASONS, DeploymentReport, ReportBatch
-from ota.wire.events import CropRef, Event, EventBatch
+from ota.wire.events import CropRef, Event, EventBatch, UploadRequest
 from ota.wire.heartbeat import CameraHealth, Heartbeat
 
 MESSAGES = Path(__file__).parents[1] / "fixtures" / "messages"
@@ -253,3 +253,13 @@ def test_a_device_id_that_would_be_a_wildcard():
             topics.up(bad, "log")
     with pytest.raises(topics.TopicError):
         topics.down("yard-1", "log")
+
+
+@pytest.mark.parametrize("field", ["sha256", "content_type", "name", "purpose"])
+def test_a_line_break_behind_a_word_is_no_part_of_it(field):
+    """A device ends a hash or a type with a line break: it would become half a file name, or a header of its own."""
+    asked = {"v": 1, "sha256": "0" * 64, "length_bytes": 1, "content_type": "image/jpeg", "purpose": "crop", "name": "e1"}
+    decode(UploadRequest, msgspec.json.encode(asked))
+    with pytest.raises(MessageError) as caught:
+        decode(UploadRequest, msgspec.json.encode({**asked, field: asked[field] + "\n"}))
+    assert caught.value.field == f"$.{field}"
