@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from fleet_server.blobs.store import check_key
 from fleet_server.context import context
 from fleet_server.detections import listing, service
+from fleet_server.detections.cursor import MAX_CHARS, Position, read_cursor, write_cursor
 from fleet_server.errors import InvalidError, NotFoundError
 from fleet_server.http_access import device_identity, require
 from fleet_server.http_json import reply, reply_list
@@ -31,6 +32,7 @@ class DetectionsQuery(BaseModel):
     label: str | None = None
     verdict: str | None = None
     before_s: float | None = None
+    cursor: str = Field("", max_length=MAX_CHARS, description="``next`` of the page before")
     limit: int = Field(50, ge=1, le=1000)
 
 
@@ -65,14 +67,15 @@ def list_detections(query: DetectionsQuery) -> Response:
     if query.verdict is not None and query.verdict not in VERDICTS:
         raise InvalidError(f"verdict {query.verdict!r} is not one of {', '.join(VERDICTS)}")
     here = context()
+    after = read_cursor(query.cursor) if query.cursor else None
     with here.database.read() as session:
         device_id = inventory.get(session, query.device, here.clock()).id if query.device else None
         found = listing.detections(
-            session, device=device_id, label=query.label, verdict=query.verdict, before_s=query.before_s, limit=query.limit
-        )
+            session, device=device_id, label=query.label, verdict=query.verdict, before_s=query.before_s, after=after,
+            limit=query.limit,
+        )  # fmt: skip
         names = {each: inventory.get(session, each, here.clock()).name for each in {item["device"] for item in found}}
-    following = str(found[-1]["started_at_s"]) if len(found) == query.limit else None
-    return reply_list([_named(item, names) for item in found], following)
+    return reply_list([_named(item, names) for item in found], _following(found) if len(found) == query.limit else None)
 
 
 @operator.get("/detections/<event>")
@@ -108,6 +111,11 @@ def get_crop(path: CropPath) -> Response:
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=86400, immutable"
     return response
+
+
+def _following(found: list[dict[str, Any]]) -> str:
+    last = found[-1]
+    return write_cursor(Position(last["started_at_s"], last["device"], last["id"]))
 
 
 def _named(item: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

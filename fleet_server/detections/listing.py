@@ -4,9 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from fleet_server.detections.cursor import Position
 from fleet_server.detections.tables import CropRow, EventRow
 from fleet_server.errors import NotFoundError
 
@@ -47,9 +48,12 @@ class Counts:
 
 def detections(
     session: Session, *, device: str | None = None, label: str | None = None, verdict: str | None = None,
-    before_s: float | None = None, limit: int = 50,
+    before_s: float | None = None, after: Position | None = None, limit: int = 50,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts."""
+    """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts.
+
+    ``after``: only what stands behind this event in the order of the list; ties of ``started_at_s`` are told apart by device and id.
+    """
     query = select(EventRow)
     if device is not None:
         query = query.where(EventRow.device_id == device)
@@ -57,10 +61,21 @@ def detections(
         query = query.where(EventRow.label == label)
     if before_s is not None:
         query = query.where(EventRow.started_at_s < before_s)
+    if after is not None:
+        same_start = EventRow.started_at_s == after.started_at_s
+        same_device = EventRow.device_id == after.device
+        query = query.where(
+            or_(
+                EventRow.started_at_s < after.started_at_s,
+                and_(same_start, EventRow.device_id > after.device),
+                and_(same_start, same_device, EventRow.id > after.event),
+            )
+        )
     if verdict is not None:
         matching = (CropRow.device_id == EventRow.device_id) & (CropRow.event_id == EventRow.id) & (CropRow.verdict == verdict)
         query = query.where(select(CropRow.key).where(matching).exists())
-    rows = list(session.scalars(query.order_by(EventRow.started_at_s.desc(), EventRow.id).limit(limit)))
+    order = (EventRow.started_at_s.desc(), EventRow.device_id, EventRow.id)
+    rows = list(session.scalars(query.order_by(*order).limit(limit)))
     return _with_crops(session, rows)
 
 

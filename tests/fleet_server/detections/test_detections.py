@@ -121,6 +121,32 @@ def test_filters_and_verdicts(database: Database) -> None:
     assert (verdict.label, verdict.agrees, verdict.verifier) == ("walker", True, "v1")
 
 
+def test_pages_follow_each_other_and_end_also_where_many_events_began_at_once(
+    server: Context, enrol_device: Callable[..., Any], sign_in: Callable[[str], FlaskClient]
+) -> None:
+    """A power cut ends and every camera raises events in the same second: a client that follows ``next`` sees each once, and ends."""
+    devices = [enrol_device().device_id for _ in range(3)]
+    for device in devices:
+        store(server.database, *(event(n, started_at_s=NOW_S) for n in range(1, 5)), device=device)
+    store(server.database, event(5, started_at_s=NOW_S - 1e-6), device=devices[0])
+    client, seen, cursor = sign_in("viewer"), [], ""
+    for _ in range(20):
+        page = client.get("/api/v1/detections", query_string={"limit": 2, "cursor": cursor}).json
+        seen += [(item["device"], item["id"]) for item in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    wanted = [(device, f"e{n}") for device in sorted(devices) for n in range(1, 5)]
+    assert seen == [*wanted, (devices[0], "e5")]
+
+
+@pytest.mark.parametrize("cursor", ["1790000000.0", "W10", "!", "bnVsbA", "WzEsMiwzXQ", "W05hTiwiYSIsImIiXQ", "x" * 399])
+def test_a_cursor_that_is_not_ours_is_refused(server: Context, sign_in: Callable[[str], FlaskClient], cursor: str) -> None:
+    """An old client sends a time, a curious one a text of its own."""
+    answer = sign_in("viewer").get("/api/v1/detections", query_string={"cursor": cursor})
+    assert (answer.status_code, "not one of ours" in answer.json["detail"]) == (400, True)
+
+
 def test_crops_are_served_as_pictures_and_as_nothing_else(
     device_door: Any, enrolled: Any, server: Context, sign_in: Callable[[str], FlaskClient], clock: Any
 ) -> None:
