@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 50_000
 """Messages that wait for the database. Beyond it heartbeats are dropped and counted: they may be lost."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""The same in bytes: one board that floods large messages must not take the server's memory."""
 RECONNECT_MIN_S = 1
 RECONNECT_MAX_S = 30
 
@@ -24,6 +26,8 @@ class BrokerLink:
 
     def __init__(self, host: str, port: int, user: str, password: str, client_id: str = "ingest-0") -> None:
         self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(MAX_WAITING)
+        self._waiting_bytes = 0
+        self._counting = threading.Lock()
         self._changed = threading.Event()
         self._note = f"not connected yet to {host}:{port}"
         self.connected = False
@@ -61,6 +65,7 @@ class BrokerLink:
                 found.append(self._waiting.get_nowait())
         except queue.Empty:
             pass
+        self._count(-sum(len(payload) for _topic, payload in found))
         return found
 
     def wake(self, devices: Iterable[str]) -> int:
@@ -91,7 +96,17 @@ class BrokerLink:
         self._note = f"the broker does not answer ({reason}); devices use HTTPS alone until it does"
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
+        payload = bytes(message.payload)
+        if self._waiting_bytes + len(payload) > MAX_WAITING_BYTES:
+            self.dropped += 1
+            return
         try:
-            self._waiting.put_nowait((message.topic, bytes(message.payload)))
+            self._waiting.put_nowait((message.topic, payload))
         except queue.Full:
             self.dropped += 1
+        else:
+            self._count(len(payload))
+
+    def _count(self, change_bytes: int) -> None:
+        with self._counting:
+            self._waiting_bytes += change_bytes

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from fleet_server import lease
 from fleet_server.alerts import service as alerts
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 DRAIN_S = 0.25
 """How long a batch is collected: measured, one commit for 250 to 500 ms of heartbeats keeps PostgreSQL at ease."""
 PAUSE_AFTER_FAILURE_S = 2.0
+_AWAY = (OperationalError, InterfaceError, OSError)
+"""The database does not answer or has no room: messages wait. Any other failure comes from a message."""
 VERIFY_ROUNDS = 20
 """Batches of crops in one tick: a long queue must not keep the worker from ending when it is asked to."""
 
@@ -108,8 +110,7 @@ class Worker:
                         stop.wait(DRAIN_S)
                         pending += self.link.take(service.BATCH - 1, 0.0)
                 if pending:
-                    with self._context.database.write() as session:
-                        service.store(session, pending, self._context.clock())
+                    self._store(pending)
                     pending = []
             except (SQLAlchemyError, OSError) as error:
                 log.error("the database takes nothing at the moment: %s", error)  # what came stays in ``pending``
@@ -117,6 +118,20 @@ class Worker:
             except Exception:  # one message that nobody foresaw must not silence the whole fleet
                 log.exception("%d messages could not be stored and are passed over", len(pending))
                 pending = []
+
+    def _store(self, messages: list[tuple[str, bytes]]) -> None:
+        """All in one transaction; where one cannot be stored, each in its own, so that a bad one harms nobody else."""
+        try:
+            with self._context.database.write() as session:
+                service.store(session, messages, self._context.clock())
+        except _AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a message does, it must do to itself alone
+            if len(messages) == 1:
+                log.error("a message on %s cannot be stored: %s", messages[0][0], type(error).__name__)
+                return
+            for message in messages:
+                self._store([message])
 
     def tick(self, tick: Tick, stop: threading.Event) -> None:
         """Run one job again and again, while this process holds its lease."""

@@ -10,12 +10,14 @@ from fleet_server.audit import service as audit
 from fleet_server.database import insert_new, note_change, upsert
 from fleet_server.errors import InvalidError, NotFoundError
 from fleet_server.logs.tables import DebugSessionRow, LogMarkRow, LogRow
+from fleet_server.stream_mark import mark_after
 from ota.wire.debug import DebugSession
 from ota.wire.events import Stored
 from ota.wire.logs import LEVELS, LogBatch
 
 MAX_LINES_PER_DEVICE = 20_000
 """Older lines go first; a device in a loop cannot fill the database."""
+MAX_COUNT = 2**53 - 1
 MIN_SESSION_S = 1.0
 MAX_SESSION_S = 86_400.0
 MAX_OPEN_SESSIONS = 5
@@ -50,7 +52,7 @@ class DebugSessionEntry:
 
 
 def store_lines(session: Session, device_id: str, batch: LogBatch) -> Stored:
-    """Store the lines that are not there yet; the mark is the batch's highest (or, for an empty batch, the last one known)."""
+    """Store the lines that are not there yet; the answer is the device's mark after this batch (``stream_mark``)."""
     sequences = [line.sequence for line in batch.lines]
     if sequences != sorted(set(sequences)):
         raise InvalidError("the lines are not in rising order of their sequence")
@@ -62,14 +64,18 @@ def store_lines(session: Session, device_id: str, batch: LogBatch) -> Stored:
          "text": line.text, "session": line.session}
         for line in batch.lines
     ]  # fmt: skip
+    known = select(LogRow.sequence, LogRow.at_s).where(LogRow.device_id == device_id, LogRow.sequence.in_(sequences))
+    present = {(sequence, at_s) for sequence, at_s in session.execute(known)}
+    new = [line.sequence for line in batch.lines if (line.sequence, line.at_s) not in present]
     if insert_new(session, LogRow, rows, keys=("device_id", "sequence", "at_s")):
         note_change(session, "logs")
-    # Only a batch that goes beyond the mark is new: a repeated one must not count its lost lines twice.
-    is_new = mark is None or sequences[-1] > mark.stored
-    dropped = (mark.dropped if mark else 0) + (batch.dropped if is_new else 0)
-    row = {"device_id": device_id, "stored": max(sequences[-1], mark.stored if mark else 0), "dropped": dropped}
+    # A repeated batch must not count its lost lines twice. And a device may say any number again and again: the sum ends where
+    # every database can still hold it.
+    dropped = min((mark.dropped if mark else 0) + (batch.dropped if new else 0), MAX_COUNT)
+    stored = mark_after(mark.stored if mark else 0, sequences[-1], new)
+    row = {"device_id": device_id, "stored": stored, "dropped": dropped}
     upsert(session, LogMarkRow, [row], keys=["device_id"], update=["stored", "dropped"])
-    return Stored(stream="logs", sequence=sequences[-1])
+    return Stored(stream="logs", sequence=stored)
 
 
 def lines(

@@ -21,6 +21,8 @@ KEEP_S = 48 * 3600.0
 MAX_ROWS_PER_DEVICE = 10_000
 KEEP_HOURS_S = 400 * 86_400
 HOUR_S = 3600
+MAX_COUNT = 2**53 - 1
+"""Where a sum over what one device said ends: it may say any number again and again, and every database must still hold it."""
 
 Received = tuple[str, Heartbeat, float]
 """Device id, message, when it was received (seconds since 1970, the server's clock)."""
@@ -112,10 +114,10 @@ def _add_hours(session: Session, fresh: _Keyed) -> None:
                 detections=0,
             )
             session.add(row)
-        row.frames += frames
-        row.gated_frames += gated
-        row.frames_with_detection += detected
-        row.detections += detections
+        row.frames = min(row.frames + frames, MAX_COUNT)
+        row.gated_frames = min(row.gated_frames + gated, MAX_COUNT)
+        row.frames_with_detection = min(row.frames_with_detection + detected, MAX_COUNT)
+        row.detections = min(row.detections + detections, MAX_COUNT)
     session.flush()
 
 
@@ -138,8 +140,8 @@ def _add_bytes(session: Session, fresh: _Keyed) -> None:
             continue  # an older one came late; its bytes are in the newer one's count
         if beat.bytes_sent < row.sent_bytes or beat.bytes_baseline_gated_jpeg < row.baseline_bytes:
             # The agent began to count anew: what it had counted before is kept.
-            row.past_sent_bytes += row.sent_bytes
-            row.past_baseline_bytes += row.baseline_bytes
+            row.past_sent_bytes = min(row.past_sent_bytes + row.sent_bytes, MAX_COUNT)
+            row.past_baseline_bytes = min(row.past_baseline_bytes + row.baseline_bytes, MAX_COUNT)
         row.sent_bytes, row.baseline_bytes = beat.bytes_sent, beat.bytes_baseline_gated_jpeg
         row.boot_id, row.sequence = boot_id, sequence
 

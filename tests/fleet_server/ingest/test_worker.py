@@ -9,28 +9,34 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from sqlalchemy import update
 
 from fleet_server import lease
 from fleet_server.alerts.parts import parts
 from fleet_server.context import Context
 from fleet_server.database import Database
-from fleet_server.ingest import service, worker
+from fleet_server.ingest import broker_mqtt, service, worker
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import service as logs
+from fleet_server.logs.tables import LogMarkRow
 from fleet_server.rollouts.targets import set_target
 from fleet_server.settings import Settings
 from ota.trust.repository_disk import Repository
 from ota.wire import codec, topics
+from ota.wire.enrolment import BoardFacts
 from ota.wire.heartbeat import Heartbeat
+from ota.wire.logs import LogBatch, LogLine
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 PASSWORD = "inside"
 PATIENCE_S = 30.0
+FACTS = BoardFacts(profile="rpi-4", board_model="Pi", machine="aarch64", memory_bytes=2**30, python="3.11", agent_version="0.1")
 
 
 @pytest.fixture
@@ -193,6 +199,46 @@ def test_a_batch_that_comes_twice_changes_nothing(here: Context, enrolled: Any) 
             service.store(session, received, 1_790_000_000.0)
     with here.database.read() as session:
         assert inventory.get(session, enrolled.device_id, 1_790_000_000.0).heartbeat["sequence"] == 1  # type: ignore[index]
+
+
+def test_a_message_that_cannot_be_stored_harms_nobody_else(database: Database, server: Context) -> None:
+    """A hostile board finds a message that the database refuses, and sends it in the second of everybody else's heartbeats."""
+    with database.write() as session:
+        for name in ("cam-1", "cam-2"):
+            inventory.record_enrolled(
+                session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=2e9, now_s=1.0
+            )
+        logs.store_lines(session, "cam-1", codec.decode(LogBatch, log_batch(1, 0)))
+        session.execute(update(LogMarkRow).values(dropped=2**63 - 1))  # as if some sum had no end
+    made = worker.Worker(replace(server, database=database, settings=replace(server.settings, broker="none")))
+    bad = (topics.up("cam-1", "log"), log_batch(2, 1))
+    original = logs.MAX_COUNT
+    try:
+        logs.MAX_COUNT = 2**200
+        made._store([(topics.up("cam-2", "heartbeat"), beat(1)), bad, (topics.up("cam-2", "online"), b"online")])
+    finally:
+        logs.MAX_COUNT = original
+    with database.read() as session:
+        assert inventory.get(session, "cam-2", 1.0).heartbeat is not None
+        assert [one.sequence for one in logs.lines(session, "cam-1")] == [1]
+
+
+def log_batch(sequence: int, dropped: int) -> bytes:
+    line = LogLine(sequence=sequence, at_s=1.0, level="info", logger="l", text="t")
+    return codec.encode(LogBatch(boot_id="b", lines=[line], dropped=dropped))
+
+
+def test_a_flood_of_large_messages_is_dropped_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One board sends its largest heartbeat as fast as its line can, while the database is slow: memory has an end."""
+    monkeypatch.setattr(broker_mqtt, "MAX_WAITING_BYTES", 1000)
+    link = broker_mqtt.BrokerLink("127.0.0.1", 1, "u", "p")
+    message = SimpleNamespace(topic="t", payload=b"x" * 400)
+    for _ in range(10):
+        link._on_message(None, None, message)
+    assert link.dropped == 8
+    assert len(link.take(100, 0.1)) == 2
+    link._on_message(None, None, message)
+    assert len(link.take(100, 0.1)) == 1
 
 
 def test_one_job_has_one_owner_and_the_number_rises_when_it_changes(database: Database) -> None:

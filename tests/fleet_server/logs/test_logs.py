@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 from fleet_server.audit import service as audit
 from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.errors import InvalidError, NotFoundError
 from fleet_server.logs import service
+from fleet_server.logs.tables import LogMarkRow
 from ota.wire import codec
 from ota.wire.events import Stored
 from ota.wire.logs import LogBatch, LogLine
@@ -35,6 +37,15 @@ def test_overlapping_batches_are_stored_once_and_lost_lines_counted_once(databas
     with database.read() as session:
         assert [one.sequence for one in service.lines(session, "cam-1")] == [1, 2, 3, 4]
         assert service.lines(session, "cam-2") == []
+
+
+def test_lost_lines_without_end_do_not_break_the_count(database: Database) -> None:
+    """A hostile board says in every batch that it lost all lines there ever were."""
+    for number in range(1, 4):
+        with database.write() as session:
+            service.store_lines(session, "cam-1", batch(number, dropped=2**53 - 1))
+    with database.read() as session:
+        assert session.scalars(select(LogMarkRow.dropped)).all() == [2**53 - 1]
 
 
 def test_lines_out_of_order_are_refused(database: Database) -> None:

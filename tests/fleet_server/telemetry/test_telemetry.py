@@ -77,6 +77,20 @@ def test_bytes_are_the_whole_story_through_restarts_and_reordering(fleet: Databa
         assert service.bytes_of_all(session) == service.Bytes(sent=357, baseline_gated_jpeg=3570)
 
 
+def test_numbers_without_end_do_not_break_the_sums(fleet: Database) -> None:
+    """A hostile board says the largest numbers again and again, and counts anew each time: the overview still adds up."""
+    most = 2**53 - 1
+    cameras = [CameraHealth(camera="c", frames=most, gated_frames=most, frames_with_detection=most, detections=most)] * 2000
+    for number in range(1, 9):
+        with fleet.write() as session:
+            sent = most if number % 2 else 0
+            one = beat(number, cameras=cameras, bytes_sent=sent, bytes_baseline_gated_jpeg=sent)
+            service.store_heartbeats(session, [("cam-1", one, NOW_S + number)])
+    with fleet.read() as session:
+        assert service.bytes_of_all(session).sent == most
+        assert service.seen(session, ["cam-1"], "a" * 64, 0).frames == most
+
+
 def test_old_and_far_too_many_rows_go(fleet: Database) -> None:
     store(fleet, *(("cam-1", beat(n), NOW_S + n) for n in range(1, 21)), ("cam-2", beat(1), NOW_S - service.KEEP_S))
     with fleet.write() as session:
