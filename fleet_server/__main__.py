@@ -39,6 +39,7 @@ _FLAGS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; never shows a stack trace for what an operator can put right."""
     parsed = _parser().parse_args(arguments)
+    os.umask(0o077)  # crops and password hashes are nobody else's, whatever folder we were given
     level = os.environ.get("ROOKERY_LOG_LEVEL", "info").upper()
     logging.basicConfig(
         level=logging.getLevelNamesMapping().get(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleet_server.settings import BROKER_USER, Settings
 from ota.durable_disk import make_folder, write_whole
-from ota.wire.topics import ROOT
+from ota.wire.topics import ROOT, UP_CHANNELS
 
 _HASH_ROUNDS = 101
 """mosquitto's own default for PBKDF2-HMAC-SHA512; the password is 192 random bits, so stretching adds nothing."""
@@ -45,7 +45,9 @@ def write_acl(settings: Settings, revoked_devices: Iterable[str]) -> None:
     lines = [f"user {BROKER_USER}", f"topic readwrite {ROOT.split('/', maxsplit=1)[0]}/#"]
     for device in revoked_devices:
         lines += [f"user {device}", "topic deny #"]
-    lines += [f"pattern write {ROOT}/%u/up/#", f"pattern read {ROOT}/%u/down/#"]
+    # The channels by name: below a "#" one board could keep as many retained messages as the broker has memory.
+    lines += [f"pattern write {ROOT}/%u/up/{channel}" for channel in UP_CHANNELS]
+    lines.append(f"pattern read {ROOT}/%u/down/#")
     write_whole(settings.data_dir / "mosquitto" / "acl", "\n".join(lines).encode() + b"\n", 0o600)
 
 

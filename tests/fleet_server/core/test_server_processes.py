@@ -272,6 +272,19 @@ def test_keys_are_for_their_owner_only(running: Running) -> None:
     assert not any(password in command for command in commands)
 
 
+def test_an_open_folder_keeps_its_secrets_too(tmp_path: Path) -> None:
+    """The data folder was made beforehand, open to all as mkdir makes it: pictures and password hashes are not."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    data.chmod(0o755)
+    running = _start(data, "--broker", "none")
+    try:
+        for name in ("database.sqlite3", "database.sqlite3-wal", "blobs", "logs", "keys", "pki", "setup-link"):
+            assert (data / name).stat().st_mode & 0o077 == 0, name
+    finally:
+        _end(running)
+
+
 def test_a_second_server_over_the_same_data_says_so(running: Running) -> None:
     """Someone starts it twice: exit 2, naming the process that runs; the first goes on."""
     second = _spawn(running.data, "--operator-port", "0", "--device-port", "0")
@@ -427,6 +440,7 @@ def test_on_the_broker_a_device_has_its_own_branch_and_nothing_else(running: Run
         _subscribe(a, f"fleet/v1/{a_id}/down/#")
         for topic in (f"fleet/v1/{a_id}/down/#", "fleet/#", f"$share/g/fleet/v1/{a_id}/#"):
             _subscribe(b, topic)
+        b.client.publish(f"fleet/v1/{b_id}/up/hoard/1", b"x" * 200_000, 1, retain=True).wait_for_publish(20)
         for topic in (f"fleet/v1/{a_id}/up/heartbeat", f"fleet/v1/{a_id}/down/wake"):
             b.client.publish(topic, b"forged", 1).wait_for_publish(20)
         server.client.publish(f"fleet/v1/{a_id}/down/wake", b"real", 1).wait_for_publish(20)
