@@ -32,9 +32,10 @@ def value(entry: Candidate) -> tuple[int, int, float]:
 
 
 def choose(entries: Iterable[Candidate], need_bytes: int, *, below: Candidate | None = None) -> list[Candidate]:
-    """The least worthy entries whose sizes add up to ``need_bytes`` (or all that may go, where they do not suffice).
+    """The least worthy entries whose sizes add up to ``need_bytes``; none at all where all that may go would not suffice.
 
-    ``below`` is the newcomer for whom room is made: nothing worth more than it is given up.
+    ``below`` is the newcomer for whom room is made: nothing worth more than it is given up. A disk that another program filled is
+    not made free by us, so what waits here is not given up for a need that it cannot meet.
     """
     chosen: list[Candidate] = []
     freed = 0
@@ -46,7 +47,7 @@ def choose(entries: Iterable[Candidate], need_bytes: int, *, below: Candidate | 
             break
         chosen.append(entry)
         freed += entry.size_bytes
-    return chosen
+    return chosen if freed >= need_bytes else []
 
 
 def over_budget_bytes(used_bytes: int, incoming_bytes: int, free_bytes: int, *, max_bytes: int, min_free_bytes: int) -> int:

@@ -134,21 +134,16 @@ class Outbox:
         return True
 
     def _make_room(self, newcomer: Candidate) -> bool:
-        need = self._over(newcomer.size_bytes)
-        if need == 0:
-            return True
-        self._evict(newcomer, need, "budget")
         # A report may dip into the reserve that events must leave alone: the reserve is there for such moments.
-        return newcomer.stream == "reports" or self._over(newcomer.size_bytes) == 0
-
-    def _over(self, incoming_bytes: int) -> int:
-        return retention.over_budget_bytes(
+        report = newcomer.stream == "reports"
+        need = retention.over_budget_bytes(
             self._used_bytes,
-            incoming_bytes,
+            newcomer.size_bytes,
             self._free_bytes(self.folder),
             max_bytes=self._max_bytes,
-            min_free_bytes=self._min_free_bytes,
+            min_free_bytes=0 if report else self._min_free_bytes,
         )
+        return need == 0 or self._evict(newcomer, need, "budget") or report
 
     def _evict(self, newcomer: Candidate, need_bytes: int, reason: str) -> bool:
         now_s = self._now()

@@ -125,6 +125,31 @@ def test_over_budget_the_least_worthy_event_goes_and_is_counted(tmp_path: Path) 
     assert box.count("reports") == 1
 
 
+def test_a_disk_that_others_filled_costs_the_newcomer_and_nothing_else(tmp_path: Path) -> None:
+    """50 events wait, another program leaves 40 MiB where 50 are reserved: giving them up would not help, so they stay."""
+    free = [100 * MIB]
+    box = outbox(tmp_path, min_free_bytes=50 * MIB, free_bytes=lambda _: free[0])
+    for n in range(50):
+        assert box.add_event(event(n, score=0.1), [crop(n)]) is not None
+    free[0] = 40 * MIB
+    assert box.add_event(event(90), [crop(90)]) is None
+    assert box.count("events") == 50
+    assert box.health().evicted == {"no_room": 1}
+    assert box.add_report(report()) == 1, "a report may dip into the reserve"
+    assert box.count("events") == 50
+    assert outbox(tmp_path).add_event(event(91), []) == 51
+
+
+def test_an_event_larger_than_the_whole_budget_empties_nothing(tmp_path: Path) -> None:
+    """A camera with huge pictures and a small budget: the one event is refused, those that fit stay."""
+    box = outbox(tmp_path, max_bytes=20_000)
+    for n in range(5):
+        box.add_event(event(n, score=0.1), [crop(n)])
+    assert box.add_event(event(9), [crop(9, 30_000)]) is None
+    assert box.count("events") == 5
+    assert box.health().evicted == {"no_room": 1}
+
+
 def test_a_full_disk_gives_up_events_but_keeps_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENOSPC in the middle of a write: no half file, the least worthy event makes room for the report."""
     box = outbox(tmp_path)
