@@ -52,7 +52,7 @@ def detections(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts.
 
-    ``after``: only what stands behind this event in the order of the list; ties of ``started_at_s`` are told apart by device and id.
+    ``after``: only what stands behind this event in the order of the list; ties of the start are told apart by device and id.
     """
     query = select(EventRow)
     if device is not None:

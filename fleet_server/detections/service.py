@@ -9,6 +9,7 @@ from fleet_server.blobs.store import BlobStore, check_key
 from fleet_server.database import insert_new, note_change, upsert
 from fleet_server.detections.tables import CropRow, EventMarkRow, EventRow
 from fleet_server.errors import InvalidError
+from fleet_server.stream_mark import mark_after
 from ota.wire import codec
 from ota.wire.events import CropRef, Event, EventBatch, Stored
 
@@ -21,6 +22,8 @@ FORGET_MISSING_S = 30 * 86_400.0
 
 def store_events(session: Session, device_id: str, batch: EventBatch, *, now_s: float) -> Stored:
     """Store what is new; a higher revision of an event supersedes. What can never be stored is named in ``refused``.
+
+    The answer is the device's mark after this batch (``stream_mark``).
 
     Crops begin as missing: they are believed when ``check_crops`` has seen them in the blob store.
     """
@@ -45,9 +48,9 @@ def store_events(session: Session, device_id: str, batch: EventBatch, *, now_s: 
     if fresh:
         _write(session, device_id, fresh, {one.id: present[one.id].received_s for one in fresh if one.id in present}, now_s)
         note_change(session, "detections")
-    row = {"device_id": device_id, "stored": max(sequences[-1], mark.stored if mark else 0)}
-    upsert(session, EventMarkRow, [row], keys=["device_id"], update=["stored"])
-    return Stored(stream="events", sequence=sequences[-1], refused=refused)
+    stored = mark_after(mark.stored if mark else 0, sequences[-1], [event.sequence for event in fresh])
+    upsert(session, EventMarkRow, [{"device_id": device_id, "stored": stored}], keys=["device_id"], update=["stored"])
+    return Stored(stream="events", sequence=stored, refused=refused)
 
 
 def event_problem(device_id: str, event: Event) -> str | None:

@@ -191,11 +191,6 @@ def record_wanted(session: Session, device_id: str, release: str | None) -> None
     _update(session, device_id, wanted=release)
 
 
-def record_group(session: Session, device_id: str, group: str) -> None:
-    """Move a device to another group."""
-    _update(session, device_id, group=group)
-
-
 def record_seen(session: Session, device_id: str, at_s: float) -> None:
     """Something was heard of the device; ``last_seen_s`` never goes back."""
     seen = DeviceStateRow.last_seen_s
@@ -277,6 +272,11 @@ def record_report(session: Session, device_id: str, report: DeploymentReport, re
     if report.variant_reason:
         row.variant_reason, row.variant_reason_of = report.variant_reason, report.target_sha256
     note_change(session, "devices")
+
+
+def forget_report_number(session: Session, device_id: str) -> None:
+    """The board numbers its reports anew: the next one is taken whatever its number."""
+    session.execute(update(DeviceStateRow).where(DeviceStateRow.device_id == device_id).values(report_sequence=0))
 
 
 def _both() -> "Select[DeviceRow, DeviceStateRow]":

@@ -12,6 +12,7 @@ from fleet_server.inventory import service as inventory
 from fleet_server.rollouts.gates import ASIDE
 from fleet_server.rollouts.tables import ReportMarkRow, ReportRow, RolloutDeviceRow, RolloutRow
 from fleet_server.rollouts.targets import set_target
+from fleet_server.stream_mark import mark_after
 from ota.wire import codec
 from ota.wire.deployments import DEPLOYMENT_STATES, DeploymentReport, ReportBatch
 from ota.wire.events import Stored
@@ -20,7 +21,7 @@ MAX_BOOTS_REMEMBERED = 50
 
 
 def store_reports(session: Session, device_id: str, batch: ReportBatch, *, now_s: float) -> Stored:
-    """Store the reports that are not there yet and take them over in their order. The mark is the batch's highest."""
+    """Store the reports that are not there yet and take them over in their order; answers the mark (``stream_mark``)."""
     sequences = [report.sequence for report in batch.reports]
     if sequences != sorted(set(sequences)):
         raise InvalidError("the reports are not in rising order of their sequence")
@@ -41,7 +42,12 @@ def store_reports(session: Session, device_id: str, batch: ReportBatch, *, now_s
         inventory.record_facts(session, device_id, batch.facts)
     inventory.record_seen(session, device_id, now_s)
     refused: dict[str, str] = {}
-    for report in _unknown(session, device_id, batch.reports):
+    unknown = _unknown(session, device_id, batch.reports)
+    new = [report.sequence for report in unknown if report.state in DEPLOYMENT_STATES]
+    stored = mark_after(mark.stored, sequences[-1], new) if sequences else mark.stored
+    if stored < mark.stored:
+        inventory.forget_report_number(session, device_id)
+    for report in unknown:
         if report.state not in DEPLOYMENT_STATES:
             refused[str(report.sequence)] = f"state {report.state!r} is not known here"
             continue
@@ -50,8 +56,8 @@ def store_reports(session: Session, device_id: str, batch: ReportBatch, *, now_s
         insert_new(session, ReportRow, [row], keys=("device_id", "sequence", "at_s"))
         inventory.record_report(session, device_id, report, now_s)
         take_over(session, device_id, report, now_s)
-    mark.stored = max([mark.stored, *sequences])
-    return Stored(stream="reports", sequence=sequences[-1] if sequences else mark.stored, refused=refused)
+    mark.stored = stored
+    return Stored(stream="reports", sequence=stored, refused=refused)
 
 
 def fork_reason(counter: int, boot_id: str, boots_seen: list[str], batch: ReportBatch) -> str | None:

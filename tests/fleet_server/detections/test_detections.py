@@ -48,6 +48,7 @@ def listed(database: Database, **filters: Any) -> list[dict[str, Any]]:
 def test_a_batch_whose_answer_was_lost_is_shown_once(database: Database) -> None:
     assert store(database, event(1), event(2)).sequence == 2
     assert store(database, event(1), event(2), event(3)).sequence == 3
+    assert store(database, event(1), event(2)).sequence == 3, "a copy that was on the way all the time: the mark does not go back"
     assert store(database).sequence == 3
     assert [one["id"] for one in listed(database)] == ["e3", "e2", "e1"]
 
@@ -62,6 +63,16 @@ def test_a_higher_revision_supersedes_and_a_late_lower_one_does_not_come_back(da
     assert len(found) == 1
     assert (found[0]["revision"], found[0]["score"], found[0]["received_s"]) == (1, 0.95, NOW_S)
     assert sorted(one.kind for one in found[0]["crops"]) == ["best", "first"]
+
+
+def test_a_board_with_a_wiped_disk_is_told_to_forget_only_what_it_sent(database: Database) -> None:
+    """The old disk had sent up to 100; the new one counted to 150 before it had a connection, and sends 50 at a time."""
+    store(database, event(100, "old"))
+    for first in (1, 51, 101):
+        events = [event(n, f"new{n}") for n in range(first, first + 50)]
+        assert store(database, *events).sequence == first + 49
+        assert store(database, *events).sequence == first + 49
+    assert len(listed(database, limit=1000)) == 151
 
 
 def test_two_revisions_in_one_batch_and_the_same_id_of_two_devices(database: Database) -> None:
@@ -124,7 +135,7 @@ def test_filters_and_verdicts(database: Database) -> None:
 def test_pages_follow_each_other_and_end_also_where_many_events_began_at_once(
     server: Context, enrol_device: Callable[..., Any], sign_in: Callable[[str], FlaskClient]
 ) -> None:
-    """A power cut ends and every camera raises events in the same second: a client that follows ``next`` sees each once, and ends."""
+    """A power cut ends and every camera raises events in the same second: a client that follows ``next`` sees each once."""
     devices = [enrol_device().device_id for _ in range(3)]
     for device in devices:
         store(server.database, *(event(n, started_at_s=NOW_S) for n in range(1, 5)), device=device)

@@ -23,9 +23,8 @@ Make = Callable[..., Any]
 
 
 def report(sequence: int, target: str, sha256: str, state: str, **more: Any) -> DeploymentReport:
-    return DeploymentReport(
-        sequence=sequence, at_s=NOW_S + sequence, assignment_seq=1, target_sha256=sha256, target=target, state=state, **more
-    )
+    values = {"at_s": NOW_S + sequence, "assignment_seq": 1} | more
+    return DeploymentReport(sequence=sequence, target_sha256=sha256, target=target, state=state, **values)
 
 
 def batch(*said: DeploymentReport, counter: int = 1, boot_id: str = "b1") -> ReportBatch:
@@ -279,11 +278,28 @@ def test_a_lost_answer_costs_nothing_and_overlapping_batches_are_stored_once(wor
         four = [*three, report(4, "yard@1", sha, "committed")]
         assert store_reports(session, device, batch(*four, counter=2), now_s=NOW_S).sequence == 4
     with world.database.write() as session:
-        assert store_reports(session, device, batch(*three, counter=3), now_s=NOW_S).sequence == 3
+        assert store_reports(session, device, batch(*three, counter=3), now_s=NOW_S).sequence == 4, "it is cumulative"
         assert store_reports(session, device, batch(counter=4), now_s=NOW_S).sequence == 4
     assert {one.device: one.state for one in world.view(rollout).devices}[device] == "committed"
     with world.database.read() as session:
         assert len(reports(session, device)) == 4
+
+
+def test_a_board_with_a_wiped_disk_is_heard_from_its_first_report_on(world: World) -> None:
+    """The spool was lost; 150 reports wait under numbers that the server has seen of the old disk: none may go unsent."""
+    device, sha = world.ids[0], world.sha["yard@1"]
+    with world.database.write() as session:
+        old = [report(n, "yard@1", sha, "trial", at_s=1.0) for n in range(1, 101)]
+        assert store_reports(session, device, batch(*old, counter=7), now_s=NOW_S).sequence == 100
+    anew = [report(n, "yard@1", sha, "downloading", at_s=2.0) for n in range(1, 151)]
+    for first in (0, 50, 100):
+        with world.database.write() as session:
+            part = anew[first : first + 50]
+            answer = store_reports(session, device, batch(*part, counter=first, boot_id="b2"), now_s=NOW_S)
+            assert answer.sequence == first + 50, "what lies behind this batch was never sent"
+            assert inventory.get(session, device, NOW_S).deployment.state == "downloading"  # type: ignore[union-attr]
+    with world.database.read() as session:
+        assert len(reports(session, device, 1000)) == 250
 
 
 def test_a_cloned_card_is_held_back_until_an_operator_decides(world: World) -> None:
