@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ class Api:
 
     def get(self, path: str, **query: Any) -> Any:
         """Decoded answer; raises DemoError with the server's words."""
-        return self._decoded(self._http.get(path, params=query))
+        return self._ask(path, query).json()
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Decoded answer; raises DemoError with the server's words."""
-        return self._decoded(self._http.post(path, json=dict(body or {})))
+    def page(self, path: str) -> str:
+        """A page of the dashboard as text, without its tags."""
+        html = self._ask(self.url + path, {}).text
+        return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
     def items(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """All items of a list."""
@@ -39,12 +41,14 @@ class Api:
             if not cursor:
                 return found
 
-    def _decoded(self, response: httpx.Response) -> Any:
+    def _ask(self, path: str, query: Mapping[str, Any]) -> httpx.Response:
+        try:
+            response = self._http.get(path, params=dict(query))
+        except httpx.HTTPError as error:
+            raise DemoError(f"the fleet server does not answer: {error}") from None
         if response.is_error:
-            raise DemoError(
-                f"{response.request.method} {response.request.url.path} answered {response.status_code}: {response.text[:300]}"
-            )
-        return response.json() if response.content else None
+            raise DemoError(f"GET {response.request.url.path} answered {response.status_code}: {response.text[:300]}")
+        return response
 
 
 class Cli:
@@ -57,10 +61,13 @@ class Cli:
 
     def run(self, *arguments: str, allowed: tuple[int, ...] = (0,)) -> str:
         """Standard output of one command; raises DemoError with its last words unless its exit code is allowed."""
-        done = subprocess.run(
-            [str(self._binary), *arguments], env=self._environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            timeout=COMMAND_DEADLINE_S, check=False, start_new_session=True,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [str(self._binary), *arguments], env=self._environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                timeout=COMMAND_DEADLINE_S, check=False, start_new_session=True,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise DemoError(f"rookery {' '.join(arguments[:2])} did not end within {COMMAND_DEADLINE_S:.0f} s") from None
         with self._log.open("a") as log:
             log.write(f"$ rookery {' '.join(arguments)}\n{done.stdout}{done.stderr}(exit {done.returncode})\n")
         if done.returncode not in allowed:
@@ -71,3 +78,18 @@ class Cli:
     def json(self, *arguments: str) -> Any:
         """Standard output of one command with ``-o json``, decoded."""
         return json.loads(self.run("-o", "json", *arguments))
+
+    def follow(self, *arguments: str, say: Callable[[str], None]) -> int:
+        """Run a command that talks while it works, telling each line as it comes; returns its exit code."""
+        with subprocess.Popen(
+            [str(self._binary), *arguments], env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                assert process.stderr is not None
+                for line in process.stderr:
+                    say(line.rstrip())
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+        return process.returncode

@@ -16,6 +16,7 @@ class DemoBoard:
     memory_kib: int
     profile: str
     coral_usb: bool = False
+    machine: str = "aarch64"
 
 
 BOARDS = (
@@ -24,13 +25,16 @@ BOARDS = (
     DemoBoard("shed", "Raspberry Pi Zero 2 W Rev 1.0", "00000000a1f31e03", 436_972, "rpi-zero-2w"),
 )
 
+IMPOSSIBLE = DemoBoard("attic", "Raspberry Pi Zero W Rev 1.1", "00000000c0ffee04", 441_112, "unknown", machine="armv6l")
+"""A board that no variant of the releases fits: it must be told so, and why."""
+
 
 def lay(board: DemoBoard, root: Path) -> None:
     """Write the files of ``board`` below ``root``; the live readings are those of a healthy board."""
     files = {
         "proc/device-tree/model": board.model + "\0",
         "proc/device-tree/serial-number": board.serial + "\0",
-        "proc/sys/kernel/arch": "aarch64\n",
+        "proc/sys/kernel/arch": board.machine + "\n",
         "proc/meminfo": f"MemTotal:       {board.memory_kib} kB\nMemAvailable:   {board.memory_kib // 2} kB\n",
         "proc/cpuinfo": "".join(f"processor\t: {core}\n" for core in range(4)),
         "proc/loadavg": "0.42 0.40 0.38 1/120 812\n",

@@ -49,6 +49,7 @@ def write_agent(
     root: Path,
     film: Path,
     trial: str = "",
+    log_level: str = "info",
 ) -> Path:
     """Lay one board and write its agent.toml and policy beside its claim; returns the configuration file."""
     lay(board, folder / "root")
@@ -60,6 +61,7 @@ def write_agent(
 data_dir = "data"
 board_root = "root"
 name = "{board.name}"
+log_level = "{log_level}"
 
 [server]
 url = "{server["device_url"]}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Record = Mapping[str, Any]
+STEP_NAMES = ("enrolment", "detection", "better release", "bad releases", "tampering", "remote log", "second look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +14,18 @@ class Evidence:
     """Everything that was read from the operator API after the story. ``reports`` and ``logs`` are by device id."""
 
     devices: Sequence[Record]
+    claims: Sequence[Record]
     reports: Mapping[str, Sequence[Record]]
     rollouts: Sequence[Record]
     detections: Sequence[Record]
     logs: Mapping[str, Sequence[Record]]
     debug_sessions: Mapping[str, Sequence[Record]]
-    why_not: Mapping[str, Sequence[Record]]
-    """What ``why-not`` answered while each tampered release was wanted, by release."""
+    said_of_tampering: Mapping[str, Sequence[Record]]
+    """What API (``reason``), page and command line said of each device while a tampered release was wanted, by release."""
     alerts: Sequence[Record]
     overview: Record
+    impossible: str
+    """What the board that no variant fits was told."""
     now_s: float
 
 
@@ -33,8 +37,9 @@ class Expectation:
     """Device name -> board profile."""
     missing_accelerators: frozenset[str]
     """Names of devices whose accelerator must be reported as found but not usable."""
-    factory: str
     good: str
+    impossible: str = ""
+    """Name of the board that no variant fits; empty when the story has none."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Release -> reason with which every device that tried it must have refused it."""
     rolled_back: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +49,8 @@ class Expectation:
     """Name of the device whose log level was raised."""
     verified: bool = True
     variants: int = 2
+    min_gated_frames: int = 50
+    """Frames with motion that a trial must have seen before its commit counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +74,16 @@ def demand(condition: bool, what: str) -> None:
 
 def judge(evidence: Evidence, expected: Expectation) -> list[Step]:
     """All steps, in the order of the story."""
-    steps: list[tuple[str, Callable[[Evidence, Expectation], str]]] = [
-        ("enrolment", _enrolment),
-        ("detection", _detection),
-        ("better release", _better_release),
-        ("bad releases", _bad_releases),
-        ("tampering", _tampering),
-        ("remote log", _remote_log),
-        ("second look", _second_look),
-    ]
+    checks: list[Callable[[Evidence, Expectation], str]] = [
+        _enrolment, _detection, _better_release, _bad_releases, _tampering, _remote_log, _second_look,
+    ]  # fmt: skip
     found = []
-    for name, check in steps:
+    for name, check in zip(STEP_NAMES, checks, strict=True):
         try:
             found.append(Step(name, True, check(evidence, expected)))
         except UntrueError as untrue:
             found.append(Step(name, False, str(untrue)))
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, StopIteration) as error:
             found.append(Step(name, False, f"the server's answer lacks what the step needs: {error!r}"))
     return found
 
@@ -96,13 +97,21 @@ def _enrolment(evidence: Evidence, expected: Expectation) -> str:
         demand(device["profile"] == profile, f"{name} is a {device['profile']}, expected {profile}")
         demand(bool(device.get("running")), f"{name} does not say what it runs")
         demand(bool(device.get("runtime")), f"{name} does not say which runtime it has")
-    serials = {str(device["certificate"]["serial"]) for device in evidence.devices}
-    demand(len(serials) == len(by_name), "devices share a certificate")
+    for what in ("serial", "key_sha256"):
+        distinct = {str(device["certificate"][what]) for device in evidence.devices}
+        demand(len(distinct) == len(by_name), f"devices share a certificate's {what}")
+    used = {str(claim["device"]) for claim in evidence.claims if claim["state"] == "used"}
+    demand({str(device["id"]) for device in evidence.devices} <= used, "a device stands in the inventory without a used claim")
     for name in expected.missing_accelerators:
         accelerator = by_name[name]["accelerator"]
         reason = str(accelerator.get("reason") or by_name[name]["running"].get("variant_reason") or "")
         demand(str(accelerator["wanted"]).startswith("edgetpu"), f"{name}: the accelerator was not found")
         demand(accelerator["running"] == "cpu" and bool(reason), f"{name}: no reason why the accelerator is not used")
+    if expected.impossible:
+        demand(
+            "no variant fits" in evidence.impossible,
+            f"{expected.impossible} was not told that no variant fits: {evidence.impossible}",
+        )
     variants = {str(device["running"]["variant"]) for device in evidence.devices}
     demand(len(variants) >= expected.variants, f"all devices run the same variant: {sorted(variants)}")
     return ", ".join(f"{name}: {by_name[name]['profile']} runs {by_name[name]['running']['variant']}" for name in sorted(by_name))
@@ -148,6 +157,12 @@ def _better_release(evidence: Evidence, expected: Expectation) -> str:
         states = [report["state"] for report in reports]
         for state in ("verifying", "selftest", "trial", "committed"):
             demand(state in states, f"device {device} never reported {state} for {expected.good}")
+        last = next(report for report in reports if report["state"] == "committed")
+        demand(not last.get("behaviour_unseen"), f"device {device} committed {expected.good} with its behaviour unseen")
+        gated = float(last["figures"].get("trial_gated_frames", 0))
+        demand(
+            gated >= expected.min_gated_frames, f"device {device} committed {expected.good} after {gated:.0f} frames with motion"
+        )
     return f"{expected.good} committed on {devices} devices in {len(rollout['stages'])} stages"
 
 
@@ -174,10 +189,13 @@ def _tampering(evidence: Evidence, expected: Expectation) -> str:
     for release, reason in expected.tampered.items():
         for name, reports in _reports(evidence, release).items():
             demand(_ends(reports, "refused", reason), f"device {name} did not refuse {release} with refused({reason})")
-        answers = evidence.why_not.get(release, ())
+        answers = evidence.said_of_tampering.get(release, ())
         demand(len(answers) == len(expected.profiles), f"why-not was not asked of every device about {release}")
         for answer in answers:
             demand(answer["reason"] == reason, f"why-not of {answer['device']} says {answer['reason']!r} about {release}")
+            for where in ("page", "cli"):
+                told = reason in str(answer[where]) and release in str(answer[where])
+                demand(told, f"the {where} of {answer['device']} does not say {reason} about {release}")
     for device in evidence.devices:
         demand(device["running"]["release"] == expected.good, f"{device['name']} runs {device['running']['release']}")
     said = [f"{release} refused({reason}) on every device" for release, reason in expected.tampered.items()]

@@ -53,6 +53,7 @@ accelerator = "cpu"
 model = "model_float32.tflite"
 card = "card.toml"
 profiles = ["rpi-5", "generic-x86-64"]
+machines = ["aarch64", "x86_64"]
 min_memory_bytes = 1_000_000_000
 
 [[variant]]
@@ -60,6 +61,7 @@ id = "cpu-int8"
 accelerator = "cpu"
 model = "model_int8.tflite"
 card = "card.toml"
+machines = ["aarch64", "x86_64"]
 min_memory_bytes = 134_217_728
 """
 

@@ -28,15 +28,20 @@ def true_story() -> dict[str, Any]:
         running = {"release": "yard@2", "variant": "cpu-float32" if name == "a" else "cpu-int8", "variant_reason": "why"}
         wanted, reason = ("edgetpu-usb", "no library") if name == "b" else ("none", "")
         accelerator = {"wanted": wanted, "running": "cpu", "reason": reason}
+        certificate = {"serial": str(number), "key_sha256": f"k{number}"}
         devices.append({
             "id": f"d-{name}", "name": name, "profile": profile, "state": "online", "runtime": "litert 2", "running": running,
-            "accelerator": accelerator, "certificate": {"serial": str(number)}, "heartbeat": {"v": 1}, "log_level": "info",
+            "accelerator": accelerator, "certificate": certificate, "heartbeat": {"v": 1}, "log_level": "info",
         })  # fmt: skip
         told = [("yard@2", state, "") for state in ("verifying", "selftest", "trial", "committed")]
         told += [("yard@5", "refused", "hash"), ("yard@6", "refused", "signature")]
         if name == "a":
             told += [("yard@3", "refused", "acceptance"), ("yard@4", "rolled_back", "detection_rate")]
-        reports[f"d-{name}"] = [{"target": target, "state": state, "reason": reason} for target, state, reason in told]
+        figures = {"trial_gated_frames": 60.0}
+        reports[f"d-{name}"] = [
+            {"target": target, "state": state, "reason": reason, "figures": figures, "behaviour_unseen": False}
+            for target, state, reason in told
+        ]
         logs[f"d-{name}"] = [{"session": "s1", "level": "debug", "at_s": 50.0}] if name == "a" else []
         sessions[f"d-{name}"] = [{"id": "s1", "until_s": 100.0}] if name == "a" else []
     counts = {"committed": 0, "refused": 0, "rolled_back": 0}
@@ -49,8 +54,13 @@ def true_story() -> dict[str, Any]:
     return {
         "devices": devices, "reports": reports, "rollouts": rollouts, "logs": logs, "debug_sessions": sessions,
         "detections": [{"device_name": name, "zone": "yard", "track": 1, "crops": [copy.deepcopy(crop)]} for name in names],
-        "why_not": {release: [{"device": name, "reason": reason} for name in names]
-                    for release, reason in (("yard@5", "hash"), ("yard@6", "signature"))},
+        "said_of_tampering": {
+            release: [{"device": name, "reason": reason, "page": f"{release} refused({reason})", "cli": f"{release} {reason}"}
+                      for name in names]
+            for release, reason in (("yard@5", "hash"), ("yard@6", "signature"))
+        },
+        "claims": [{"state": "used", "device": f"d-{name}"} for name in names],
+        "impossible": "no variant fits: cpu: too small",
         "alerts": [{"kind": "rollout_paused", "subject": "r3"}, {"kind": "rollout_paused", "subject": "r4"}],
         "overview": {"bytes_sent": 1, "bytes_baseline_gated_jpeg": 9}, "now_s": 200.0,
     }  # fmt: skip
@@ -60,7 +70,7 @@ def verdict(judge: Any, story: dict[str, Any]) -> list[str]:
     """Names of the steps that were not true."""
     expected = judge.Expectation(
         profiles={"a": "rpi-5", "b": "rpi-4-coral-usb", "c": "rpi-zero-2w"}, missing_accelerators=frozenset({"b"}),
-        factory="yard@1", good="yard@2", refused={"yard@3": "acceptance"}, rolled_back={"yard@4": "detection_rate"},
+        good="yard@2", impossible="d", refused={"yard@3": "acceptance"}, rolled_back={"yard@4": "detection_rate"},
         tampered={"yard@5": "hash", "yard@6": "signature"}, debugged="a",
     )  # fmt: skip
     return [step.name for step in judge.judge(judge.Evidence(**story), expected) if not step.ok]
@@ -98,7 +108,21 @@ def spoil(story: dict[str, Any], how: str) -> None:
         case "one device took the torn file":
             story["reports"]["d-c"] = [one for one in story["reports"]["d-c"] if one["target"] != "yard@5"]
         case "why-not is silent":
-            story["why_not"]["yard@6"][0]["reason"] = ""
+            story["said_of_tampering"]["yard@6"][0]["reason"] = ""
+        case "the page hides the reason":
+            story["said_of_tampering"]["yard@5"][1]["page"] = "yard@5 is wanted"
+        case "the command line hides the reason":
+            story["said_of_tampering"]["yard@5"][1]["cli"] = "yard@5 is wanted"
+        case "two devices share a key":
+            devices[1]["certificate"]["key_sha256"] = devices[0]["certificate"]["key_sha256"]
+        case "a device came without a claim":
+            story["claims"][0]["state"] = "unused"
+        case "the impossible board was told nothing":
+            story["impossible"] = "it said nothing"
+        case "a trial saw nothing":
+            story["reports"]["d-b"][3]["behaviour_unseen"] = True
+        case "a trial saw too little":
+            story["reports"]["d-b"][3]["figures"] = {"trial_gated_frames": 9.0}
         case "a device left release 2":
             devices[2]["running"]["release"] = "yard@6"
         case "the level never fell":
@@ -127,6 +151,13 @@ def spoil(story: dict[str, Any], how: str) -> None:
         ("a person paused the rollout", "bad releases"),
         ("one device took the torn file", "tampering"),
         ("why-not is silent", "tampering"),
+        ("the page hides the reason", "tampering"),
+        ("the command line hides the reason", "tampering"),
+        ("two devices share a key", "enrolment"),
+        ("a device came without a claim", "enrolment"),
+        ("the impossible board was told nothing", "enrolment"),
+        ("a trial saw nothing", "better release"),
+        ("a trial saw too little", "better release"),
         ("a device left release 2", "tampering"),
         ("the level never fell", "remote log"),
         ("debug went on after the session", "remote log"),

@@ -30,16 +30,17 @@ class DemoRun:
 
 
 def processes_of(home: Path) -> list[str]:
-    """Command lines of living processes that work in this home."""
+    """Command lines of living processes that work in this home: it stands in their arguments or in their environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            words = (entry / "cmdline").read_bytes()
+            about = words + (entry / "environ").read_bytes()
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if str(home) in words and state != "Z" and int(entry.name) != os.getpid():
-            found.append(words)
+        if str(home).encode() in about and state != "Z" and int(entry.name) != os.getpid():
+            found.append(words.replace(b"\0", b" ").decode(errors="replace"))
     return found
 
 

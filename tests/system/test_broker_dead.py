@@ -48,7 +48,7 @@ def test_every_event_arrives_without_a_broker(demo_modules: Any, films: Path, tm
     broken.mkdir()
     (broken / "mosquitto").write_text("#!/bin/sh\necho 'this broker dies at the first second' >&2\nexit 1\n")
     (broken / "mosquitto").chmod(0o755)
-    story_module, boards, fleet = demo_modules("story"), demo_modules("boards"), demo_modules("fleet")
+    stage_module, boards, fleet = demo_modules("stage"), demo_modules("boards"), demo_modules("fleet")
     processes_module, material = demo_modules("processes"), demo_modules("material")
     home = tmp_path / "home"
     home.mkdir()
@@ -59,32 +59,31 @@ def test_every_event_arrives_without_a_broker(demo_modules: Any, films: Path, tm
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{broken}:{path}"
     try:
-        story = story_module.Story(story_module.Options(home=home, port=fleet.free_port(20_000)), processes, lambda text: None)
-        story.processes = processes
-        story.work.mkdir(parents=True, exist_ok=True)
-        story._server()
-        story._trust()
-        bundle = story._release(material.STORY[0])
-        story._push(bundle)
+        stage = stage_module.Stage(stage_module.Options(home=home, port=fleet.free_port(20_000)), processes, lambda text: None)
+        stage.work.mkdir(parents=True, exist_ok=True)
+        stage.start_server()
+        stage.make_trust()
+        bundle = stage.build(material.STORY[0])
+        stage.push(bundle)
         board = boards.BOARDS[0]
-        folder = story.work / "boards" / board.name
+        folder = stage.work / "boards" / board.name
         folder.mkdir(parents=True)
-        story.cli.run("claim", "create", "--name", board.name, "--out", str(folder / "claim"))
-        root = story.work / "offline" / "trust" / "root.json"
-        config = fleet.write_agent(board, folder, server=story.server, bundle=bundle, root=root, film=film)
+        stage.cli.run("claim", "create", "--name", board.name, "--out", str(folder / "claim"))
+        root = stage.work / "offline" / "trust" / "root.json"
+        config = fleet.write_agent(board, folder, server=stage.server, bundle=bundle, root=root, film=film)
         config.write_text(config.read_text().replace('pacing = "live"\nloop = true', 'pacing = "recorded"'))
         wanted = expected_events(film, material.RELEASES / "yard-1", tmp_path)
         assert wanted > 3
         fleet.start_agent(processes, Path(sys.executable), board, config)
         processes.wait_until(
-            f"the arrival of {wanted} events", lambda: len(story.api.items("/detections", limit=1000)) >= wanted, 120
+            f"the arrival of {wanted} events", lambda: len(stage.api.items("/detections", limit=1000)) >= wanted, 120
         )
-        found = story.api.items("/detections", limit=1000)
+        found = stage.api.items("/detections", limit=1000)
         assert len(found) == wanted
         assert len({event["id"] for event in found}) == wanted
-        processes.wait_until("a heartbeat by HTTPS", lambda: bool(story._devices()[0].get("heartbeat")), 60)
-        assert story._devices()[0]["heartbeat"]["broker_connected"] is False
-        assert story.api.get("/overview")["broker"]["connected"] is False
+        processes.wait_until("a heartbeat by HTTPS", lambda: bool(stage.api.items("/devices")[0].get("heartbeat")), 60)
+        assert stage.api.items("/devices")[0]["heartbeat"]["broker_connected"] is False
+        assert stage.api.get("/overview")["broker"]["connected"] is False
     finally:
         os.environ["PATH"] = path
         processes.close()

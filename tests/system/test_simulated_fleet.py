@@ -27,38 +27,38 @@ def demo_modules() -> Iterator[Any]:
 
 def simulate(demo_modules: Any, home: Path, devices: int, deadline_s: float) -> None:
     """Enrol ``devices`` boards with a claim each, send them a release, and see each of them finish it."""
-    story_module, fleet, material = demo_modules("story"), demo_modules("fleet"), demo_modules("material")
+    stage_module, fleet, material = demo_modules("stage"), demo_modules("fleet"), demo_modules("material")
     processes = demo_modules("processes").Processes(home / "run" / "logs")
     try:
-        options = story_module.Options(home=home, port=fleet.free_port(20_000))
-        story = story_module.Story(options, processes, lambda text: None)
-        story.work.mkdir(parents=True, exist_ok=True)
-        story._server()
-        story._trust()
-        story._push(story._release(material.STORY[0]))
+        options = stage_module.Options(home=home, port=fleet.free_port(20_000))
+        stage = stage_module.Stage(options, processes, lambda text: None)
+        stage.work.mkdir(parents=True, exist_ok=True)
+        stage.start_server()
+        stage.make_trust()
+        stage.push(stage.build(material.STORY[0]))
         claims = home / "claims"
-        claims.write_text(story.cli.run("-o", "name", "claim", "create", "--count", str(devices), "--group", "simulated"))
+        claims.write_text(stage.cli.run("-o", "name", "claim", "create", "--count", str(devices), "--group", "simulated"))
         processes.start("simulator", [
-            str(BIN / "rookery-agent"), "simulate", "--server", story.server["device_url"], "--ca", story.server["ca_file"],
-            "--claims", str(claims), "--devices", str(devices), "--root", str(story.work / "offline" / "trust" / "root.json"),
+            str(BIN / "rookery-agent"), "simulate", "--server", stage.server["device_url"], "--ca", stage.server["ca_file"],
+            "--claims", str(claims), "--devices", str(devices), "--root", str(stage.work / "offline" / "trust" / "root.json"),
             "--folder", str(home / "simulated"), "--pace", "2",
         ])  # fmt: skip
 
         def online() -> int:
-            return int(story.api.get("/overview")["devices"]["online"])
+            return int(stage.api.get("/overview")["devices"]["online"])
 
         processes.wait_until(f"{devices} devices online", lambda: online() == devices, deadline_s)
-        serials = {device["certificate"]["serial"] for device in story.api.items("/devices", limit=1000)}
+        serials = {device["certificate"]["serial"] for device in stage.api.items("/devices", limit=1000)}
         assert len(serials) == devices
-        made = story.cli.json("rollout", "create", "yard@1", "--group", "simulated", "--stages", "10%,100%")
+        made = stage.cli.json("rollout", "create", "yard@1", "--group", "simulated", "--stages", "10%,100%")
 
         def ended() -> bool:
-            return bool(story.api.get(f"/rollouts/{made['id']}")["state"] != "running")
+            return bool(stage.api.get(f"/rollouts/{made['id']}")["state"] != "running")
 
         processes.wait_until("the end of the rollout", ended, deadline_s)
-        rollout = story.api.get(f"/rollouts/{made['id']}")
+        rollout = stage.api.get(f"/rollouts/{made['id']}")
         assert (rollout["state"], rollout["counts"]["committed"]) == ("finished", devices), rollout["reason"]
-        processes.wait_until("events from the simulated fleet", lambda: story.api.get("/overview")["events_24h"] > 0, deadline_s)
+        processes.wait_until("events from the simulated fleet", lambda: stage.api.get("/overview")["events_24h"] > 0, deadline_s)
     finally:
         processes.close()
     assert processes_of(home) == []
