@@ -8,10 +8,15 @@ import msgspec
 from ota.durable_disk import remove_leftovers, write_whole
 
 log = logging.getLogger(__name__)
+RESERVE = 64
+"""Batch numbers are reserved in blocks: with one write for many, and a full disk does not stop the next report at once."""
 
 
 class _State(msgspec.Struct, kw_only=True):
-    """``used``: stream -> highest number whose file may be gone. ``counter``: report batches sent. ``evicted``: by reason."""
+    """``used``: stream -> highest number whose file may be gone. ``counter``: report batches numbered, with a reserve.
+
+    ``evicted``: entries given up, by reason.
+    """
 
     used: dict[str, int] = {}
     counter: int = 0
@@ -31,7 +36,9 @@ class Ledger:
             pass
         except (msgspec.DecodeError, OSError) as error:
             log.error("spool: state.json cannot be read (%s); numbers are taken from the server's mark", error)
+            (folder / "quarantine").mkdir(exist_ok=True)
             self._path.replace(folder / "quarantine" / "state.json")
+        self._counter = self._state.counter
 
     def used(self, stream: str) -> int:
         """Highest number of this stream that may have no file any more."""
@@ -50,10 +57,14 @@ class Ledger:
             raise
 
     def next_counter(self) -> int:
-        """Number of the next report batch, durable before it is returned."""
-        self._state.counter += 1
-        self._write()
-        return self._state.counter
+        """Number of the next report batch: higher than any before, also after a restart (which skips what was reserved).
+
+        Raises OSError, numbering nothing, where no number is left in reserve and the disk cannot be written.
+        """
+        if self._counter >= self._state.counter:
+            self._write()
+        self._counter += 1
+        return self._counter
 
     def count(self, reason: str) -> None:
         """One entry was given up for this reason; written with the next durable change (a lost count costs nothing)."""
@@ -65,4 +76,10 @@ class Ledger:
         return dict(self._state.evicted)
 
     def _write(self) -> None:
-        write_whole(self._path, msgspec.json.encode(self._state))
+        # Whatever the reason to write, the reserve is filled again: on a disk that is full later, reports still go.
+        before, self._state.counter = self._state.counter, self._counter + RESERVE
+        try:
+            write_whole(self._path, msgspec.json.encode(self._state))
+        except OSError:
+            self._state.counter = before
+            raise

@@ -19,8 +19,9 @@ from device_agent.errors import DiskFullError
 from device_agent.spool import retention
 from device_agent.spool.entry import Crop, Header, TornEntryError, frame_of, header_of, line_of, pack, unpack
 from device_agent.spool.ledger_disk import Ledger
+from device_agent.spool.quarantine_disk import Quarantine
 from device_agent.spool.retention import Candidate
-from ota.durable_disk import fsync_folder, remove_leftovers, write_whole
+from ota.durable_disk import remove_leftovers, write_whole
 from ota.wire.deployments import DeploymentReport
 from ota.wire.events import Event
 from ota.wire.heartbeat import SpoolHealth
@@ -50,8 +51,8 @@ class _Known:
 class Outbox:
     """All entries under ``folder``. Methods may be called from any thread; an entry is durable when ``add_*`` returns.
 
-    ``max_bytes`` is the budget of the files here, ``min_free_bytes`` the reserve that the disk keeps for others. ``changed`` is
-    called (without a lock held) after an entry was added.
+    ``max_bytes`` is the budget of the files here (what was put aside may have a tenth of it besides), ``min_free_bytes`` the
+    reserve that the disk keeps for others. ``changed`` is called (without a lock held) after an entry was added.
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Outbox:
         self._lock = threading.RLock()
         self._known: dict[str, dict[int, _Known]] = {stream: {} for stream in STREAMS}
         self._used_bytes = 0
-        self._quarantine = folder / "quarantine"
-        for sub in (*STREAMS, "quarantine"):
+        for sub in STREAMS:
             (folder / sub).mkdir(parents=True, exist_ok=True)
         self._ledger = Ledger(folder)
+        self._quarantine = Quarantine(folder / "quarantine", max_bytes, lambda: self._ledger.count("quarantine"))
         for stream in STREAMS:
             self._scan(stream)
 
@@ -198,7 +199,7 @@ class Outbox:
                 self._quarantine_file(stream, number, known.path, reason)
 
     def next_counter(self) -> int:
-        """A number that rises with every report batch this device ever sent; durable before it is returned."""
+        """A number that rises with every report batch this device ever sent; OSError where the disk takes no further reserve."""
         with self._lock:
             return self._ledger.next_counter()
 
@@ -214,7 +215,7 @@ class Outbox:
                 items=len(created),
                 bytes=self._used_bytes,
                 oldest_age_s=max(0.0, self._now() - min(created)) if created else 0.0,
-                quarantined=sum(1 for _ in self._quarantine.glob(f"*{SUFFIX}")),
+                quarantined=self._quarantine.count(SUFFIX),
                 evicted=self._ledger.evicted,
             )
 
@@ -254,10 +255,8 @@ class Outbox:
 
     def _quarantine_file(self, stream: str, number: int, path: Path, why: str) -> None:
         log.warning("spool: %s %d is put aside: %s", stream, number, why)
-        target = self._quarantine / f"{stream}-{path.name}"
         if path.exists():
-            path.replace(target)
-            fsync_folder(self._quarantine)
+            self._quarantine.take(path, f"{stream}-{path.name}")
         known = self._known[stream].pop(number, None)
         if known is not None:
             self._used_bytes -= known.size_bytes

@@ -1,5 +1,6 @@
 """Empties the outbox into the server: slot, PUT, batch, and forget what is *stored*."""
 
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ BATCH_ENTRIES = 40
 """Entries per batch: with two crops each far below the wire's limit, and little enough to read into memory on a Zero 2 W."""
 UNSTORABLE = (400, 413, 422)
 """Answers that say: these bytes will never be taken."""
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 log = logging.getLogger(__name__)
 
 
@@ -59,12 +61,31 @@ class Sender:
         self._keys: dict[str, str] = {}
         self._facts_told: BoardFacts | None = None
         self._slots_told: dict[str, str] | None = None
+        self._held: dict[str, str] = {}
 
     def step(self) -> bool:
-        """Send one batch of each stream. True when something still waits. Raises AgentError of the link."""
-        self._send_reports()
-        self._send_events()
-        return any(self._outbox.count(stream) for stream in ("events", "reports"))
+        """Send one batch of each stream. True when something still waits that could go. Raises AgentError of the link.
+
+        A full disk holds up only the stream that cannot write: what the other one delivers makes the room again.
+        """
+        reports_go = self._pass("reports", self._send_reports)
+        events_go = self._pass("events", self._send_events)
+        return (reports_go and self._outbox.count("reports") > 0) or (events_go and self._outbox.count("events") > 0)
+
+    def _pass(self, stream: str, send: Callable[[], None]) -> bool:
+        """One batch; False when this board's own disk is in the way, said once."""
+        try:
+            send()
+        except OSError as error:
+            if error.errno not in DISK_FAULTS:
+                raise
+            if self._held.get(stream) != str(error):
+                log.warning("spool: %s wait, the disk of this board cannot be written: %s", stream, error)
+            self._held[stream] = str(error)
+            return False
+        if self._held.pop(stream, None):
+            log.info("spool: %s go again", stream)
+        return True
 
     # -- reports --------------------------------------------------------------------------------------------------------
 

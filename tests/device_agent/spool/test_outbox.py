@@ -1,5 +1,6 @@
 """The outbox: nothing that was acknowledged to the caller is lost, no number is used twice, the least worthy goes first."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -96,6 +97,24 @@ def test_flipped_bytes_are_found_before_sending(tmp_path: Path) -> None:
     assert box.health().quarantined == 1
 
 
+def test_what_is_put_aside_does_not_fill_the_card(tmp_path: Path) -> None:
+    """A dying card tears entry after entry: what is put aside stays within a tenth of the budget, the oldest goes, counted."""
+    box = outbox(tmp_path, max_bytes=200_000)
+    for n in range(1, 31):
+        assert box.add_event(event(n), [crop(n, 3000)]) == n
+        torn = tmp_path / "events" / f"{n:012d}.entry"
+        torn.write_bytes(torn.read_bytes()[:-1])
+        assert box.waiting("events", 10) == []
+    aside = sorted(path.name for path in (tmp_path / "quarantine").iterdir())
+    assert sum(path.stat().st_size for path in (tmp_path / "quarantine").iterdir()) <= 20_000
+    assert aside[-1] == f"events-{30:012d}.entry", "the newest is there to be looked at"
+    assert aside == [f"events-{n:012d}.entry" for n in range(31 - len(aside), 31)]
+    health = box.health()
+    assert health.evicted == {"quarantine": 30 - len(aside)}
+    assert health.quarantined == len(aside) >= 4
+    assert outbox(tmp_path, max_bytes=20_000).health().quarantined == 0, "a smaller budget holds from the next start on"
+
+
 def test_a_lost_ledger_is_repaired_by_the_servers_mark(tmp_path: Path) -> None:
     """The folder was restored from an old copy: numbering began again at 1, but the server has 500. What waits moves above it."""
     box = outbox(tmp_path)
@@ -190,7 +209,33 @@ def test_a_full_disk_still_forgets_what_was_stored(tmp_path: Path, monkeypatch: 
 
 def test_the_report_counter_rises_over_restarts(tmp_path: Path) -> None:
     """A cloned card is found by a counter that forks: so it must never go back by itself."""
-    assert [outbox(tmp_path).next_counter() for _ in range(3)] == [1, 2, 3]
+    numbers = []
+    for _ in range(3):
+        box = outbox(tmp_path)
+        numbers += [box.next_counter() for _ in range(100)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_report_numbers_need_no_write_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 bytes free: the numbers in reserve still serve; when none is left nothing is numbered twice, before or after."""
+    box = outbox(tmp_path)
+    numbers = [box.next_counter()]
+    full = {"now": True}
+    real = os.write
+
+    def write(handle: int, data: bytes) -> int:
+        if full["now"]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data)
+
+    monkeypatch.setattr(durable_disk.os, "write", write)
+    with contextlib.suppress(OSError):
+        while True:
+            numbers.append(box.next_counter())
+    assert len(numbers) > 10
+    full["now"] = False
+    numbers += [box.next_counter() for _ in range(3)] + [outbox(tmp_path).next_counter()]
+    assert numbers == sorted(set(numbers))
 
 
 KILLED = """

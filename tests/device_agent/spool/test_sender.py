@@ -1,5 +1,7 @@
 """The sender against a real TLS server: outages, lost answers, stores that refuse."""
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +16,14 @@ from device_agent.link.tls_x509 import context
 from device_agent.spool.entry import Crop
 from device_agent.spool.spool_disk import Outbox
 from device_agent.spool.upload_http import Sender, Standing
+from ota import durable_disk
 from ota.wire.deployments import DeploymentReport
 from tests.fakes.device_door_fake import DeviceDoor
 from tests.fakes.facts import FACTS, make_crop, make_event
+
+TOLD = DeploymentReport(
+    sequence=0, at_s=1, assignment_seq=1, target_sha256="1" * 64, target="a@1", state="idle", running="a@1"
+)  # fmt: skip
 
 
 class Board:
@@ -83,10 +90,7 @@ def test_a_server_that_is_away_for_an_hour_gets_every_event_once(board: Board, d
 
 def test_an_answer_lost_after_the_commit_doubles_nothing(board: Board, door: DeviceDoor) -> None:
     """The server commits and the link breaks before the answer: the batch goes again, the page shows each event once."""
-    told = DeploymentReport(
-        sequence=0, at_s=1, assignment_seq=1, target_sha256="1" * 64, target="a@1", state="idle", running="a@1"
-    )
-    board.outbox.add_report(told)
+    board.outbox.add_report(TOLD)
     door.state.lose_answers = 1
     with pytest.raises(ServerUnavailableError):
         board.sender.step()
@@ -150,6 +154,29 @@ def test_facts_go_once_and_again_only_when_they_change(board: Board, door: Devic
     board.drain()
     board.drain()
     assert [batch.facts is not None for batch in door.state.report_batches] == [True]
+
+
+def test_a_disk_with_nothing_free_still_delivers_its_events(
+    board: Board, door: DeviceDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 bytes free since the last start: no report can be numbered, yet the events go, and what they free lets the reports go."""
+    board.outbox.add_report(TOLD)
+    for n in range(3):
+        board.outbox.add_event(make_event(n), [make_crop(n)])
+
+    def full(handle: int, data: bytes) -> int:
+        # Room comes back only by what is removed here.
+        if board.outbox.count("events") > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data)
+
+    real = os.write
+    monkeypatch.setattr(durable_disk.os, "write", full)
+    assert board.sender.step() is False, "reports wait without a storm of attempts"
+    assert sorted(door.state.shown(board.device)) == ["ev0", "ev1", "ev2"]
+    assert (board.outbox.count("events"), board.outbox.count("reports")) == (0, 1)
+    board.drain()
+    assert len(door.state.reports[board.device]) == 1
 
 
 class Poisoned:
