@@ -4,9 +4,11 @@ A URL of ours is signed (HMAC-SHA256) over method, key, expiry, type, length and
 """
 
 import base64
+import contextlib
 import errno
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import secrets
@@ -21,6 +23,9 @@ from ota.wire.topics import BLOBS
 
 MIN_FREE_BYTES = 32 * 1024 * 1024
 """Below this much free disk nothing more is taken: the database on the same disk must still be able to commit."""
+LEFTOVER_S = 86_400.0
+"""A body that began to arrive longer ago than this is what a crash left behind."""
+FULL_HINT = "free space on the server's disk, or keep crops for fewer days (ROOKERY_CROP_RETENTION_DAYS)"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -40,6 +45,10 @@ class DiskBlobStore:
         self._secret, self._base_url, self._clock, self._free_bytes = secret, base_url.rstrip("/"), clock, free_bytes
         for folder in (self._root, self._temp):
             folder.mkdir(parents=True, exist_ok=True)
+        for path in self._temp.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process of this server tidies at the same time
+                if path.stat().st_mtime < clock() - LEFTOVER_S:
+                    path.unlink()
 
     def presign_put(self, key: str, content_type: str, length_bytes: int, sha256: str, ttl_s: float) -> SignedUrl:
         """A URL that takes exactly these bytes once."""
@@ -79,22 +88,21 @@ class DiskBlobStore:
         if there is not None:
             return self._same(there, sha256)
         if self._free_bytes(self._root) < length_bytes + MIN_FREE_BYTES:
-            raise StoreFullError("the blob store's disk is full", "free space on the server's disk, or lower the retention")
+            raise StoreFullError("the blob store's disk is full", FULL_HINT)
         target = self._path(key)
         temporary = self._temp / secrets.token_hex(12)
         head = json.dumps({"type": content_type, "length": length_bytes, "sha256": sha256}).encode() + b"\n"
         try:
             _write(temporary, head, _exactly(chunks, length_bytes, sha256))
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(temporary, target)  # atomic, and never over a file that is there
+                _link(temporary, target)
             except FileExistsError:
                 there = self.stat(key)
                 return there is None or self._same(there, sha256)
             _sync_folders(target.parent, self._root)
         except OSError as error:
             if error.errno in _FULL:
-                raise StoreFullError("the blob store's disk is full", "free space on the server's disk") from None
+                raise StoreFullError("the blob store's disk is full", FULL_HINT) from None
             raise
         finally:
             temporary.unlink(missing_ok=True)
@@ -128,26 +136,55 @@ class DiskBlobStore:
 
     def delete(self, key: str) -> bool:
         """Forget the key; True if it was there."""
+        path = self._path(key)
         try:
-            self._path(key).unlink()
+            path.unlink()
         except (FileNotFoundError, NotADirectoryError):
             return False
+        for folder in path.parents:
+            if folder == self._root:
+                break
+            try:
+                folder.rmdir()  # one folder per event would stay behind for ever
+            except OSError:
+                break  # it is not empty
         return True
 
     def list(self, prefix: str, after: str = "", limit: int = 1000) -> list[BlobStat]:
         """Blobs whose key begins with ``prefix`` in order of their keys, those behind ``after``."""
-        first = prefix.split("/", 1)[0] if "/" in prefix else ""
-        start = self._root / first if first else self._root
-        keys = sorted(key for key in self._keys(start) if key.startswith(prefix) and key > after)
-        found = (self.stat(key) for key in keys[:limit])
+        keys = (key for key in self._keys("", prefix, after) if key.startswith(prefix) and key > after)
+        found = (self.stat(key) for key in itertools.islice(keys, limit))
         return [each for each in found if each is not None]
 
-    def _keys(self, start: Path) -> Iterator[str]:
-        for folder, _folders, files in os.walk(start):
-            yield from (str((Path(folder) / name).relative_to(self._root)) for name in files)
+    def _keys(self, folder: str, prefix: str, after: str) -> Iterator[str]:
+        # A folder sorts as its name with the slash: then walking in order is the order of the keys, and a slice of a million
+        # blobs opens only the folders that it needs.
+        try:
+            with os.scandir(self._root / folder) as entries:
+                names = sorted(folder + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
+        except FileNotFoundError:
+            return  # emptied and removed while we looked
+        for name in names:
+            if not name.endswith("/"):
+                yield name
+            elif (name.startswith(prefix) or prefix.startswith(name)) and (name > after or after.startswith(name)):
+                yield from self._keys(name, prefix, after)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    # Atomic, and never over a file that is there. The folder may be removed as empty between making and using it.
+    for last_try in (False, False, True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(temporary, target)
+        except FileNotFoundError:
+            if last_try:
+                raise
+        else:
+            return
 
 
 def _exactly(chunks: Iterable[bytes], length_bytes: int, sha256: str) -> Iterator[bytes]:

@@ -72,16 +72,26 @@ class S3BlobStore:
 
     def delete(self, key: str) -> bool:
         """Forget the key; True if it was there."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
         there = self.stat(key) is not None
-        self._s3().delete_object(Bucket=self._bucket, Key=self._full(key))
+        try:
+            self._s3().delete_object(Bucket=self._bucket, Key=self._full(key))
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable(error) from None
         return there
 
     def list(self, prefix: str, after: str = "", limit: int = 1000) -> list[BlobStat]:
         """Blobs whose key begins with ``prefix`` in order of their keys, those behind ``after``; hashes are read by ``stat``."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
         start = self._full(after) if after else ""
-        answer = self._s3().list_objects_v2(
-            Bucket=self._bucket, Prefix=self._under(prefix), StartAfter=start, MaxKeys=min(limit, 1000)
-        )  # fmt: skip
+        try:
+            answer = self._s3().list_objects_v2(
+                Bucket=self._bucket, Prefix=self._under(prefix), StartAfter=start, MaxKeys=min(limit, 1000)
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable(error) from None
         cut = len(self._under(""))
         return [
             BlobStat(each["Key"][cut:], each["Size"], "", "", each["LastModified"].timestamp())

@@ -1,8 +1,8 @@
 """Store events, follow their crops into the blob store, keep what the verifier said."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from fleet_server.blobs.store import BlobStore, check_key
@@ -120,6 +120,23 @@ def mark_checked(session: Session, found: dict[str, bool], *, now_s: float) -> l
     if delivered:
         note_change(session, "detections")
     return delivered
+
+
+def named_keys(session: Session, keys: Collection[str]) -> set[str]:
+    """Those of the keys that crops of events bear."""
+    return set(session.scalars(select(CropRow.key).where(CropRow.key.in_(list(keys)))))
+
+
+def crops_before(session: Session, before_s: float, limit: int) -> list[str]:
+    """Keys of crops that were named before then and are not expired yet, oldest first."""
+    query = select(CropRow.key).where(CropRow.received_s < before_s, CropRow.state != "expired")
+    return list(session.scalars(query.order_by(CropRow.received_s, CropRow.key).limit(limit)))
+
+
+def mark_expired(session: Session, keys: Collection[str]) -> None:
+    """These crops were deleted from the store because of their age; what is known about them stays."""
+    session.execute(update(CropRow).where(CropRow.key.in_(list(keys))).values(state="expired"))
+    note_change(session, "detections")
 
 
 def set_verdict(session: Session, key: str, *, verdict: str, label: str, score: float, verifier: str, now_s: float) -> bool:

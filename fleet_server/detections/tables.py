@@ -51,7 +51,7 @@ class CropRow(Base):
     at_s: Mapped[float]
     box: Mapped[list[Any]] = mapped_column(Json)
     state: Mapped[str] = mapped_column(index=True)
-    """missing or delivered"""
+    """missing, delivered or expired (deleted because of its age)"""
     checked_s: Mapped[float]
     received_s: Mapped[float] = mapped_column(index=True)
     verdict: Mapped[str] = mapped_column(index=True)

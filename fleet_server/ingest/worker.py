@@ -18,6 +18,7 @@ from fleet_server.errors import ServerError
 from fleet_server.ingest import service
 from fleet_server.ingest.broker_mqtt import BrokerLink
 from fleet_server.ingest.conditions_disk import gather, stopped_rollouts
+from fleet_server.ingest.sweeping import Sweeping
 from fleet_server.ingest.verifying import Verifying
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import service as logs
@@ -76,6 +77,7 @@ class Worker:
         self._context = context
         self._owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._verifying = Verifying(context, self._owner)
+        self._sweeping = Sweeping(context)
         self.link = self._make_link()
         self._noted: dict[str, tuple[bool, str]] = {}
 
@@ -203,7 +205,7 @@ class Worker:
                 break
 
     def tick_housekeeping(self, _fence: int) -> None:
-        """Fresh timestamp, the release cache, old rows."""
+        """Fresh timestamp, the release cache, old rows, pictures that nobody needs."""
         here, now_s = self._context, self._context.clock()
         status = here.repository.status()
         problem = "; ".join(status.problems) if status.initialised else ""
@@ -215,6 +217,7 @@ class Worker:
         with here.database.write() as session:
             telemetry.prune(session, now_s)
             logs.prune(session)
+        self._sweeping.sweep()
 
     def _read_releases(self, now_s: float) -> None:
         here = self._context

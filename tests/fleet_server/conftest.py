@@ -163,7 +163,13 @@ def make_context(settings: Settings, database: Database, clock: Clock, repositor
 
 
 @pytest.fixture
-def server(settings: Settings, sqlite_database: Database, clock: Clock, repository: Any) -> Context:
+def server(settings: Settings, database: Database, clock: Clock, repository: Any) -> Context:
+    """A context over each kind of database; folders where the kind does not matter override it with ``sqlite_server``."""
+    return make_context(settings, database, clock, repository)
+
+
+@pytest.fixture
+def sqlite_server(settings: Settings, sqlite_database: Database, clock: Clock, repository: Any) -> Context:
     """A context over SQLite."""
     return make_context(settings, sqlite_database, clock, repository)
 

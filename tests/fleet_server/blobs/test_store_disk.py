@@ -135,6 +135,19 @@ def test_listing_goes_on_behind_a_key(store: DiskBlobStore) -> None:
         store.read(first[0].key)
 
 
+def test_slices_come_in_the_order_of_their_keys_whatever_the_folders_are_called(store: DiskBlobStore) -> None:
+    """``d-1-x`` sorts before ``d-1/``, though the folder d-1 is listed first: a walk in slices must lose nothing there."""
+    keys = [f"{device}/crop/{name}/{SHA}" for device in ("d-1", "d-1-x", "d-10", "d-2") for name in ("a", "a-b", "a.c", "b")]
+    for key in keys:
+        _put(store, DATA, key=key)
+    walked: list[str] = []
+    while found := store.list("", after=walked[-1] if walked else "", limit=3):
+        walked += [each.key for each in found]
+    assert walked == sorted(keys)
+    assert [each.key for each in store.list("d-1/crop/a/")] == [f"d-1/crop/a/{SHA}"]
+    assert [each.key for each in store.list("d-1/crop/a")] == sorted(key for key in keys if key.startswith("d-1/crop/a"))
+
+
 @pytest.fixture
 def slot(device_door: Any, enrolled: Any) -> UploadSlot:
     """An upload slot that device d-… was given for DATA."""
