@@ -63,6 +63,14 @@ def retry_wait_s(failures: int) -> float:
     return float(min(RETRY_FIRST_S * RETRY_FACTOR ** max(0, failures - 1), RETRY_LONGEST_S))
 
 
+def retry_over(deployment: Deployment, now_s: float) -> bool:
+    """Whether the wait between two attempts is over."""
+    if deployment.retry_at_s is None or now_s >= deployment.retry_at_s:
+        return True
+    # Bounded by running time too: a clock that was set back must not make a wait longer.
+    return deployment.in_state_s >= deployment.retry_at_s - deployment.entered_at_s
+
+
 def _decide(deployment: Deployment, event: Event, now_s: float) -> tuple[Event, Deployment]:
     """The event as the table knows it, and the deployment with what was counted."""
     if event.kind == "failed":

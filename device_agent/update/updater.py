@@ -13,9 +13,10 @@ import msgspec
 from device_agent.update.answers import Answers
 from device_agent.update.assignment_rule import Accepted, Seen, payload_digest
 from device_agent.update.deployment import Deployment, Event
+from device_agent.update.expiry import Renewal, begins_late, past_end
 from device_agent.update.health import HealthWindow
 from device_agent.update.installed import Installed
-from device_agent.update.machine import age, begin, overdue, step
+from device_agent.update.machine import age, begin, overdue, retry_over, step
 from device_agent.update.ports import Actions, Clock, Memory, Reports, Trust
 from device_agent.update.reports import deliver, report_of, report_of_refused_answer
 from device_agent.update.states import STATES
@@ -53,7 +54,7 @@ class Updater:
         self._interrupted = self._active() is not None
         self._steady_s = self._saved_s = clock.steady_s()
         self._end_retry_s: float | None = None
-        self._answers = Answers(device, trust, clock)
+        self._answers, self._renewal = Answers(device, trust, clock), Renewal()
         if memory.note:
             log.error("%s", memory.note)
 
@@ -160,8 +161,12 @@ class Updater:
         if event is None:
             return False
         while event is not None and not self._stopped.is_set():
-            event = self._apply(self._overruled() or event)
+            late = begins_late(self._active(), self._assignment, event, self._clock.now_s())
+            event = self._apply(self._overruled() or late or event)
         return True
+
+    def _unless_late(self, deployment: Deployment, event: Event) -> Event | None:
+        return self._renewal.go_on(event, past_end(deployment, self._assignment, self._clock.now_s()), self._clock.steady_s())
 
     def _active(self) -> Deployment | None:
         deployment = self._state.deployment
@@ -180,16 +185,18 @@ class Updater:
         deployment = self._active()
         if deployment is None:
             return None
-        interrupted, self._interrupted = self._interrupted, False
         if deployment.state == "idle":
+            self._interrupted = False
             return Event(kind="assigned")
-        if interrupted:
-            return Event(kind="interrupted")
+        if self._interrupted:
+            again = Event(kind="interrupted")
+            resumed = again if deployment.state == "waiting" else self._unless_late(deployment, again)
+            self._interrupted = resumed is None
+            return resumed
         if STATES[deployment.state].ended:
             due = self._end_retry_s is None or self._clock.steady_s() >= self._end_retry_s
             return Event(kind="interrupted") if due else None
-        event = self._overruled() or overdue(deployment)
-        if event is not None:
+        if (event := self._overruled() or overdue(deployment)) is not None:
             return event
         if deployment.state == "waiting":
             return self._wait_over(deployment)
@@ -198,16 +205,10 @@ class Updater:
         return None
 
     def _wait_over(self, deployment: Deployment) -> Event | None:
-        if deployment.retry_at_s is not None:
-            # Bounded by running time too: a clock that was set back must not make a wait longer.
-            longest_s = deployment.retry_at_s - deployment.entered_at_s
-            if self._clock.now_s() < deployment.retry_at_s and deployment.in_state_s < longest_s:
-                return None
-            return Event(kind="clear")
-        obstacle = self._actions.obstacle()
-        if obstacle is None:
-            return Event(kind="clear")
-        return None if obstacle.reason == deployment.reason else obstacle
+        if deployment.retry_at_s is None and (obstacle := self._actions.obstacle()) is not None:
+            return None if obstacle.reason == deployment.reason else obstacle
+        over = retry_over(deployment, self._clock.now_s())
+        return self._unless_late(deployment, Event(kind="clear")) if over else None
 
     def _begin(self) -> Event | None:
         assignment = self._assignment

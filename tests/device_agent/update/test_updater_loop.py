@@ -397,3 +397,72 @@ def test_a_torn_state_file_is_set_aside_and_the_model_keeps_running(world, tmp_p
     assert "could not be read" in world.updater.status.sentences[0]
     world.ticks()
     assert world.runs() == "yard@1"
+
+
+def test_a_release_whose_assignment_expired_behind_a_lock_is_not_installed(world) -> None:
+    """A lock is held for a day, the server falls silent, the lock goes: the assignment of yesterday begins nothing."""
+    (world.folder / "inhibit").write_text("stocktaking")
+    world.assign(world.publish("2"))
+    world.ticks()
+    world.hands.pass_s(86_400)
+    world.ticks(3)
+    assert world.updater.status.state == "waiting", "it waits on: the server may renew the assignment before the lock goes"
+    (world.folder / "inhibit").unlink()
+    world.ticks()
+    assert world.hands.fetched == [], "nothing is begun while the server has a moment to renew it"
+    world.ticks(3, seconds=60)
+    last = world.hands.reports[-1]
+    assert (last.state, last.reason, last.running) == ("refused", "expired", "yard@1")
+    assert "not renewed" in last.detail
+    assert world.hands.fetched == []
+    assert world.runs() == "yard@1"
+
+
+def test_a_renewed_assignment_goes_on_where_the_expired_one_waited(world) -> None:
+    """The same outage, but the server comes back and signs anew: the same release is installed, without a refusal in between."""
+    (world.folder / "inhibit").write_text("stocktaking")
+    second = world.publish("2")
+    world.assign(second)
+    world.ticks()
+    world.hands.pass_s(86_400)
+    (world.folder / "inhibit").unlink()
+    world.ticks()
+    world.assign(second)
+    world.ticks(2)
+    assert world.updater.status.state == "trial"
+    assert "refused" not in world.states()
+
+
+def test_a_board_that_was_dark_past_the_assignments_end_does_not_finish_the_install(world) -> None:
+    """The power fails between download and self-test and comes back a week later: it is refused, not finished."""
+    world.hands.cut_at = lambda what: what == "selftest"
+    world.assign(world.publish("2"))
+    with pytest.raises(BaseException, match="selftest"):
+        world.ticks()
+    world.hands.cut_at = lambda what: False
+    world.hands.pass_s(7 * 86_400)
+    world.restart()
+    world.ticks(4, seconds=60)
+    last = world.hands.reports[-1]
+    assert (last.state, last.reason) == ("refused", "expired")
+    assert world.hands.used == []
+    world.assign(world.publish("2"))
+    world.ticks()
+    assert world.updater.status.state == "trial", "a renewed assignment may bring it all the same"
+
+
+def test_an_assignment_that_ends_during_the_download_does_not_reach_the_install(world) -> None:
+    """A slow line and a silent server: when the last file is there, the assignment is past its end."""
+    second = world.publish("2")
+    world.assign(second)
+
+    def slow(what: str) -> bool:
+        if what == "fetch":
+            world.hands.pass_s(3600)
+        return False
+
+    world.hands.cut_at = slow
+    world.ticks()
+    last = world.hands.reports[-1]
+    assert (last.state, last.reason) == ("refused", "expired")
+    assert world.hands.used == []
