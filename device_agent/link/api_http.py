@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,6 +15,7 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from device_agent.errors import AgentError, ServerNonsenseError, ServerRefusedError, ServerUnavailableError, SettingsError
 from device_agent.link.pool_http import counted_pool, retry_after_s, translate
 from device_agent.link.socket_bytes_linux import ByteCount
+from ota.trust import request_http
 from ota.wire import topics
 from ota.wire.assignments import Signed, StateAnswer, StateRequest
 from ota.wire.base import Message
@@ -27,6 +29,8 @@ from ota.wire.logs import LogBatch
 A = TypeVar("A", bound=Message)
 JSON = "application/json"
 ERROR_LIMIT_BYTES = 16 * 1024
+ANSWER_S = 120.0
+"""Longest time for the body of one answer: half a megabyte over a bad line, not a byte a minute for ever."""
 
 
 class _Problem(msgspec.Struct):
@@ -125,15 +129,22 @@ class DeviceApi:
     def put_blob(self, slot: UploadSlot, data: bytes) -> None:
         """Put a blob where the slot says, with exactly its headers. The same bytes being there already is success."""
         parts = urlsplit(slot.url)
+        if slot.method != "PUT" or (parts.hostname and parts.scheme != "https"):
+            # Whoever has the server must not have our network too: no other verb, nothing without TLS.
+            raise ServerNonsenseError(f"{self.where} asks for {slot.method[:20]!r} to {slot.url[:80]!r}; a blob is put, by https")
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         if not parts.hostname or (parts.hostname, parts.port or 443) == (self._host, self._port):
             self._request(slot.method, path, data, slot.headers, prefix="")
             return
         # Another host is an object store with a public certificate: its trust is the system's, its right is the signed URL.
         with urllib3.PoolManager(timeout=self._timeout, retries=False) as store, _translated(parts.hostname):
-            answer = store.request(slot.method, slot.url, body=data, headers=slot.headers)
+            answer = store.request(
+                slot.method, slot.url, body=data, headers=slot.headers, preload_content=False, decode_content=False,
+                redirect=False,
+            )  # fmt: skip
             self._count.add(len(data) + 1024, 1024)
-            _check(answer.status, answer.data, answer.headers.get("Retry-After"))
+            told = _read(answer, ERROR_LIMIT_BYTES)
+        _check(answer.status, told, answer.headers.get("Retry-After"))
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -173,15 +184,23 @@ class DeviceApi:
             pool, where = self._pool, self._prefix if prefix is None else prefix
         with _translated(self.where):
             answer = pool.urlopen(
-                method, where + path, body=body, headers=headers, preload_content=False, redirect=False, assert_same_host=False
-            )
-            try:
-                data = answer.read(limit + 1)
-                answer.drain_conn()
-            finally:
-                answer.release_conn()
+                method, where + path, body=body, headers=headers, preload_content=False, decode_content=False, redirect=False,
+                assert_same_host=False,
+            )  # fmt: skip
+            data = _read(answer, limit)
         _check(answer.status, data, answer.headers.get("Retry-After"))
         return data
+
+
+def _read(answer: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+    """The body up to one byte more than ``limit``; what goes on behind it, or drips for ever, ends with its connection."""
+    data = b""
+    with request_http.body(answer, time.monotonic() + ANSWER_S) as pieces:
+        for piece in pieces:
+            data += piece
+            if len(data) > limit:
+                return data[: limit + 1]
+    return data
 
 
 @contextmanager
@@ -190,6 +209,8 @@ def _translated(where: str) -> Iterator[None]:
         yield
     except AgentError:
         raise
+    except request_http.RequestError as error:
+        raise ServerUnavailableError(f"{where}: {error}") from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise translate(error, where) from None
 
