@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fleet_server.cli.output import Row, ago, clock, print_items, print_one, talk
+from fleet_server.cli.output import Row, ago, clock, plain, print_items, print_one, talk
 from fleet_server.cli.session import Session, pass_session, segment
 
 
@@ -89,9 +89,9 @@ def why_not(session: Session, name: str) -> None:
         print_one(answer, [], session.output, "device")
         return
     for sentence in answer["sentences"]:
-        print(sentence)
+        print(plain(sentence))
     for rule in answer.get("rules", []):
-        print(f"  {'ok ' if rule['ok'] else 'NOT'} {rule['rule']}: {rule['detail']}")
+        print(plain(f"  {'ok ' if rule['ok'] else 'NOT'} {rule['rule']}: {rule['detail']}"))
 
 
 @device.command()

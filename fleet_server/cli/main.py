@@ -7,6 +7,7 @@ import sys
 import click
 
 from fleet_server.cli.errors import FAILURE, INTERRUPTED, CliError
+from fleet_server.cli.output import lines
 from fleet_server.cli.session import Session
 
 COMMANDS = {
@@ -69,9 +70,9 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except CliError as error:
-        click.echo(f"rookery: {error.message}", err=True)
+        click.echo(f"rookery: {lines(error.message)}", err=True)
         if error.hint:
-            click.echo(f"         {error.hint}", err=True)
+            click.echo(f"         {lines(error.hint)}", err=True)
         sys.exit(error.code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
@@ -86,7 +87,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("ROOKERY_TRACE"):
             raise
-        click.echo(f"rookery: unexpected {type(error).__name__}: {error}", err=True)
+        click.echo(f"rookery: unexpected {type(error).__name__}: {lines(str(error))}", err=True)
         click.echo("         this is a fault of rookery; ROOKERY_TRACE=1 shows where", err=True)
         sys.exit(FAILURE)
 

@@ -13,7 +13,17 @@ FORMATS = ("table", "json", "ndjson", "name")
 
 def talk(text: str) -> None:
     """Say something to the person; never data."""
-    print(text, file=sys.stderr)
+    print(lines(text), file=sys.stderr)
+
+
+def plain(value: Any) -> str:
+    """As one line of text: the words of a device or a server must not steer the terminal, so no control characters reach it."""
+    return "".join(character if character.isprintable() else " " for character in str(value))
+
+
+def lines(text: str) -> str:
+    """The same of several lines."""
+    return "\n".join(plain(line) for line in text.split("\n"))
 
 
 def print_items(items: Sequence[Row], columns: Sequence[Column], output: str, name: str = "id") -> None:
@@ -25,7 +35,7 @@ def print_items(items: Sequence[Row], columns: Sequence[Column], output: str, na
             print(json.dumps(item))
     elif output == "name":
         for item in items:
-            print(item[name])
+            print(plain(item[name]))
     else:
         print_table([title for title, _ in columns], [[_cell(value(item)) for _, value in columns] for item in items])
 
@@ -35,7 +45,7 @@ def print_one(item: Row, lines: Sequence[tuple[str, Any]], output: str, name: st
     if output in ("json", "ndjson"):
         print(json.dumps(item, indent=2 if output == "json" else None))
     elif output == "name":
-        print(item[name])
+        print(plain(item[name]))
     else:
         width = max((len(key) for key, _ in lines), default=0)
         for key, value in lines:
@@ -44,6 +54,7 @@ def print_one(item: Row, lines: Sequence[tuple[str, Any]], output: str, name: st
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns without a library: short, greppable, no wrapping."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [
         max(len(title), *(len(row[index]) for row in rows), 0) if rows else len(title) for index, title in enumerate(titles)
     ]
@@ -82,5 +93,4 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    # A device's words must not steer the terminal: no control characters reach it.
-    return "".join(character if character.isprintable() else " " for character in str(value))
+    return plain(value)
