@@ -1,7 +1,10 @@
-"""What holds for every test: where the real material lies, and which reasons may skip a test in continuous integration."""
+"""What holds for every test: where the real material lies, which reasons may skip, and evidence of the slow tier."""
 
+import json
 import os
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +23,7 @@ ALLOWED_SKIPS = (
 """With CI=true any other reason fails the run: a test that silently stopped running proves nothing."""
 
 _forbidden: list[str] = []
+_outcomes: dict[str, str] = {}
 
 
 def assets_folder() -> Path:
@@ -27,7 +31,31 @@ def assets_folder() -> Path:
     return Path(os.environ.get("ROOKERY_ASSETS") or ROOT.parent / "shared" / "assets")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def evidence_file() -> Path | None:
+    """Where ``./run test --slow PART`` keeps what was shown; None in the everyday tier."""
+    given = os.environ.get("ROOKERY_EVIDENCE")
+    return Path(given) if given else None
+
+
+def commit() -> str:
+    """The commit that is tested, with a mark when the tree differs from it (evidence itself aside)."""
+    here = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", ".", ":!docs/evidence"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return here.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    shown = evidence_file()
+    if shown is not None and shown.exists():
+        # A long matrix is taken up where it was interrupted, as long as it is the same commit.
+        before = json.loads(shown.read_text())
+        if before["commit"] == commit():
+            done = {name for name, outcome in before["tests"].items() if outcome == "passed"}
+            _outcomes.update(dict.fromkeys(done, "passed"))
+            config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
+            items[:] = [item for item in items if item.nodeid not in done]
     if assets_folder().is_dir():
         return
     for item in items:
@@ -53,7 +81,25 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if evidence_file() is not None and (report.when == "call" or report.outcome != "passed"):
+        _outcomes[report.nodeid] = report.outcome
+        _write_evidence()
+
+
+def _write_evidence() -> None:
+    target = evidence_file()
+    assert target is not None
+    counts = {outcome: sum(value == outcome for value in _outcomes.values()) for outcome in ("passed", "failed", "skipped")}
+    document = {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime()), "counts": counts, "tests": _outcomes}
+    temporary = target.with_name(f".{target.name}.part")
+    temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    temporary.replace(target)
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and _outcomes and set(_outcomes.values()) == {"passed"}:
+        session.exitstatus = 0  # everything was shown before at this commit
     if os.environ.get("CI") == "true" and _forbidden and exitstatus == 0:
         session.exitstatus = 1
 
