@@ -18,6 +18,7 @@ from fleet_server.enrolment.certificates import Certificate
 from fleet_server.enrolment.tables import ClaimRow, EnrolmentRow
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import CertificateSummary
 from ota.wire.codec import to_builtins
 from ota.wire.enrolment import BoardFacts, EnrolRequest
 
@@ -37,7 +38,7 @@ class NewClaim:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim as it is listed: ``state`` is open, used or expired."""
+    """A claim as it is listed: ``state`` is unused, used or expired; ``device``: who got in with it."""
 
     id: str
     state: str
@@ -50,6 +51,7 @@ class Claim:
     device_name: str | None
     used_s: float | None
     enrolment: str | None
+    device: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,15 @@ def make_claims(session: Session, *, count: int, terms: ClaimTerms, ttl_s: float
 
 def claims(session: Session, now_s: float, limit: int = 1000) -> list[Claim]:
     """Newest first."""
-    rows = session.scalars(select(ClaimRow).order_by(ClaimRow.created_s.desc(), ClaimRow.id).limit(limit))
+    query = select(ClaimRow, EnrolmentRow.device_id).outerjoin(EnrolmentRow, EnrolmentRow.id == ClaimRow.request_id)
+    rows = session.execute(query.order_by(ClaimRow.created_s.desc(), ClaimRow.id).limit(limit))
     return [
         Claim(
-            row.id, "used" if row.used_s is not None else "expired" if row.expires_s < now_s else "open", row.created_s,
+            row.id, "used" if row.used_s is not None else "expired" if row.expires_s < now_s else "unused", row.created_s,
             row.created_by, row.expires_s, row.profile, row.serial, row.group, row.device_name, row.used_s, row.request_id,
+            device,
         )
-        for row in rows
+        for row, device in rows
     ]  # fmt: skip
 
 
@@ -201,7 +205,7 @@ def renew(session: Session, device_id: str, csr_pem: str, issuer: Issuer, *, now
             return had.pem
     issued = issuer.authority.issue_device(checked, device_id, issuer.certificate_days, now_s)
     _remember(session, issued, device_id, now_s)
-    inventory.record_certificate(session, device_id, issued.serial, issued.not_after_s)
+    inventory.record_certificate(session, device_id, _summary(issued))
     audit.record(
         session, who=f"device:{device_id}", what="certificate.renew", target=device_id,
         after={"serial": issued.serial}, now_s=now_s,
@@ -258,9 +262,8 @@ def _accept(
         name = f"{name}-{suffix}"
     issued = issuer.authority.issue_device(checked, device_id, issuer.certificate_days, now_s)
     inventory.record_enrolled(
-        session, device_id=device_id, name=name, group=claim.group, facts=facts,
-        serial=issued.serial, not_after_s=issued.not_after_s, now_s=now_s,
-    )  # fmt: skip
+        session, device_id=device_id, name=name, group=claim.group, facts=facts, certificate=_summary(issued), now_s=now_s
+    )
     _remember(session, issued, device_id, now_s)
     row.state, row.device_id, row.decided_s, row.decided_by = "accepted", device_id, now_s, who
     audit.record(
@@ -269,6 +272,10 @@ def _accept(
     )  # fmt: skip
     note_change(session, "enrolments")
     return Outcome("accepted", device_id, issued.pem)
+
+
+def _summary(issued: IssuedCertificate) -> CertificateSummary:
+    return CertificateSummary(issued.serial, issued.not_after_s, issued.key_sha256)
 
 
 def _remember(session: Session, issued: IssuedCertificate, device_id: str, now_s: float) -> None:

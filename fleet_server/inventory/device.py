@@ -39,14 +39,17 @@ class DeploymentState:
     detail: str
     target: str
     at_s: float
+    behaviour_unseen: bool = False
+    """Committed, but the trial saw too little to judge how the model behaves."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateSummary:
-    """The certificate that was issued last."""
+    """The certificate that was issued last. ``key_sha256``: of its SubjectPublicKeyInfo (DER), hexadecimal."""
 
     serial: str
     not_after_s: float
+    key_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,25 @@ class Presence:
     revoked: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceCounts:
+    """How many devices are in which state; revoked ones are in none but their own and not in ``total``."""
+
+    total: int
+    online: int
+    offline: int
+    pending: int
+    revoked: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCount:
+    """How many devices run one release (None: they have not said)."""
+
+    release: str | None
+    devices: int
+
+
 def state_of(revoked_s: float | None, last_seen_s: float | None, mqtt_online: bool, now_s: float, within_s: float) -> str:
     """online, offline, pending or revoked. Clocks of devices play no part: ``last_seen_s`` is the server's."""
     if revoked_s is not None:
@@ -123,7 +145,7 @@ def to_device(row: DeviceRow, state: DeviceStateRow, now_s: float, within_s: flo
         log_level_until_s=heartbeat.get("log_level_until_s"),
         heartbeat=state.heartbeat,
         enrolled_s=row.enrolled_s,
-        certificate=CertificateSummary(row.certificate_serial, row.certificate_not_after_s),
+        certificate=CertificateSummary(row.certificate_serial, row.certificate_not_after_s, row.certificate_key_sha256),
         held=row.held,
     )
 

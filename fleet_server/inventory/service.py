@@ -1,7 +1,7 @@
 """The use cases of the inventory. ``received_s`` and ``now_s`` are the server's clock, never a device's."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, false, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -10,9 +10,12 @@ from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
 from fleet_server.inventory.device import (
     DEFAULT_ONLINE_WITHIN_S,
+    CertificateSummary,
     DeploymentState,
     Device,
+    DeviceCounts,
     Presence,
+    RunningCount,
     RunningRelease,
     state_of,
     to_device,
@@ -24,25 +27,6 @@ from ota.wire.enrolment import BoardFacts
 from ota.wire.heartbeat import Heartbeat
 
 STATES = ("online", "offline", "pending", "revoked")
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCounts:
-    """How many devices are in which state; revoked ones are in none but their own and not in ``total``."""
-
-    total: int
-    online: int
-    offline: int
-    pending: int
-    revoked: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunningCount:
-    """How many devices run one release (None: they have not said)."""
-
-    release: str | None
-    devices: int
 
 
 def get(session: Session, id_or_name: str, now_s: float, within_s: float = DEFAULT_ONLINE_WITHIN_S) -> Device:
@@ -137,7 +121,7 @@ def presences(
 
 
 def record_enrolled(
-    session: Session, *, device_id: str, name: str, group: str, facts: BoardFacts, serial: str, not_after_s: float, now_s: float
+    session: Session, *, device_id: str, name: str, group: str, facts: BoardFacts, certificate: CertificateSummary, now_s: float
 ) -> None:
     """A new device; ConflictError when the name is taken."""
     if session.scalar(select(DeviceRow.id).where(DeviceRow.name == name)) is not None:
@@ -146,7 +130,8 @@ def record_enrolled(
         DeviceRow(
             id=device_id, name=name, group=group, profile=facts.profile, board_model=facts.board_model, serial=facts.serial,
             facts=to_builtins(facts), enrolled_s=now_s, revoked_s=None, held=None, wanted=None,
-            certificate_serial=serial, certificate_not_after_s=not_after_s,
+            certificate_serial=certificate.serial, certificate_not_after_s=certificate.not_after_s,
+            certificate_key_sha256=certificate.key_sha256,
         )
     )  # fmt: skip
     session.flush()  # the device before its state: the foreign key
@@ -164,9 +149,12 @@ def name_is_free(session: Session, name: str) -> bool:
     return session.scalar(select(DeviceRow.id).where(or_(DeviceRow.name == name, DeviceRow.id == name))) is None
 
 
-def record_certificate(session: Session, device_id: str, serial: str, not_after_s: float) -> None:
+def record_certificate(session: Session, device_id: str, new: CertificateSummary) -> None:
     """The device was given a new certificate."""
-    _update(session, device_id, certificate_serial=serial, certificate_not_after_s=not_after_s)
+    _update(
+        session, device_id, certificate_serial=new.serial, certificate_not_after_s=new.not_after_s,
+        certificate_key_sha256=new.key_sha256,
+    )  # fmt: skip
 
 
 def record_facts(session: Session, device_id: str, facts: BoardFacts) -> None:
@@ -258,7 +246,8 @@ def record_report(session: Session, device_id: str, report: DeploymentReport, re
         return
     row.report_sequence = report.sequence
     row.last_seen_s = max(row.last_seen_s or 0.0, received_s)
-    row.deployment = asdict(DeploymentState(report.state, report.reason, report.detail, report.target, report.at_s))
+    unseen = report.behaviour_unseen
+    row.deployment = asdict(DeploymentState(report.state, report.reason, report.detail, report.target, report.at_s, unseen))
     if report.running_sha256:
         before = row.running or {}
         same = before.get("bundle_sha256") == report.running_sha256

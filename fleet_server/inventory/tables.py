@@ -27,6 +27,8 @@ class DeviceRow(Base):
     wanted: Mapped[str | None]
     certificate_serial: Mapped[str]
     certificate_not_after_s: Mapped[float]
+    certificate_key_sha256: Mapped[str]
+    """Of the public key (SubjectPublicKeyInfo), hexadecimal."""
 
 
 class DeviceStateRow(Base):

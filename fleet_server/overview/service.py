@@ -8,7 +8,7 @@ from fleet_server.alerts import service as alerts
 from fleet_server.alerts.parts import parts
 from fleet_server.detections import listing as detections
 from fleet_server.inventory import service as inventory
-from fleet_server.inventory.service import RunningCount
+from fleet_server.inventory.device import RunningCount
 from fleet_server.rollouts import service as rollouts
 from fleet_server.rollouts.views import Rollout
 from fleet_server.telemetry import service as telemetry

@@ -121,5 +121,5 @@ def take_over(session: Session, device_id: str, report: DeploymentReport, now_s:
         row.state, row.reason, row.detail, row.at_s = "pending", "", "the offer was withdrawn", now_s
         return
     row.state, row.reason, row.detail = report.state, report.reason, report.detail
-    row.running, row.at_s = report.running, now_s
+    row.running, row.at_s, row.behaviour_unseen = report.running, now_s, report.behaviour_unseen
     note_change(session, "rollouts")

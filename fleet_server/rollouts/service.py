@@ -44,7 +44,7 @@ def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: b
     rows = [
         RolloutDeviceRow(
             rollout_id=rollout.id, device_id=device_id, stage=stage, state="pending", reason="", detail="", running="",
-            at_s=now_s, previous=standing.get(device_id), withdrawn=False,
+            at_s=now_s, previous=standing.get(device_id), withdrawn=False, behaviour_unseen=False,
         )
         for stage, members in enumerate(plan.stages(rollout.id, devices, order.stages)) for device_id in members
     ]  # fmt: skip

@@ -51,6 +51,8 @@ class RolloutDeviceRow(Base):
     previous: Mapped[str | None]
     """The release that the device was meant to run before; what it goes back to when the offer is withdrawn."""
     withdrawn: Mapped[bool]
+    behaviour_unseen: Mapped[bool]
+    """It committed, but its trial saw too little to judge the model's behaviour."""
 
 
 class TargetRow(Base):

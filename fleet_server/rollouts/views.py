@@ -48,6 +48,8 @@ class RolloutDevice:
     detail: str
     running: str
     at_s: float
+    behaviour_unseen: bool
+    """Committed, but its trial saw too little to judge the model's behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,11 @@ def view(
         for one in members:
             name = known[one.device_id].name if one.device_id in known else one.device_id
             devices.append(
-                RolloutDevice(one.device_id, name, one.stage + 1, one.state, one.reason, one.detail, one.running, one.at_s)
-            )
+                RolloutDevice(
+                    one.device_id, name, one.stage + 1, one.state, one.reason, one.detail, one.running, one.at_s,
+                    one.behaviour_unseen,
+                )
+            )  # fmt: skip
     stages = [_stage(row, index, float(share), [one.state for one in members if one.stage == index])
               for index, share in enumerate(row.shares)]  # fmt: skip
     return Rollout(

@@ -157,6 +157,7 @@ def upgrade() -> None:
     sa.Column('wanted', sa.String(), nullable=True),
     sa.Column('certificate_serial', sa.String(), nullable=False),
     sa.Column('certificate_not_after_s', sa.Float(precision=53), nullable=False),
+    sa.Column('certificate_key_sha256', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_device')),
     sa.UniqueConstraint('name', name=op.f('uq_device_name'))
     )
@@ -508,6 +509,7 @@ def upgrade() -> None:
     sa.Column('at_s', sa.Float(precision=53), nullable=False),
     sa.Column('previous', sa.String(), nullable=True),
     sa.Column('withdrawn', sa.Boolean(), nullable=False),
+    sa.Column('behaviour_unseen', sa.Boolean(), nullable=False),
     sa.ForeignKeyConstraint(['rollout_id'], ['rollout.id'], name=op.f('fk_rollout_device_rollout_id_rollout')),
     sa.PrimaryKeyConstraint('rollout_id', 'device_id', name=op.f('pk_rollout_device'))
     )

@@ -1,5 +1,6 @@
 """Claims, requests, certificates: one claim lets one key in, once."""
 
+import hashlib
 import threading
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fleet_server.audit import service as audit
 from fleet_server.database import Database
@@ -44,6 +45,8 @@ def test_a_claim_lets_a_board_in(database: Database, issuer: Issuer, new_board: 
         device = inventory.get(session, "gate", NOW_S)
         assert (device.id, device.group, device.state, device.profile) == (outcome.device_id, "yard", "pending", "rpi-5")
         assert device.certificate.serial == f"{certificate.serial_number:x}"
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert device.certificate.key_sha256 == hashlib.sha256(spki).hexdigest(), "whose key it is can be judged from outside"
         assert [entry.what for entry in audit.entries(session)] == ["enrolment.accept"]
 
 
@@ -98,6 +101,18 @@ def test_a_claim_is_good_only_on_its_terms(
     with database.read() as session:
         assert inventory.counts(session, NOW_S).total == 0
         assert service.claims(session, NOW_S)[0].used_s is None
+
+
+def test_the_list_of_claims_says_what_became_of_each(database: Database, issuer: Issuer, new_board: Any) -> None:
+    """Three claims were given out; one was used, one is still good, one was left lying too long."""
+    used, _unused = _claim(database), _claim(database)
+    outcome = _enrol(database, new_board(), used, issuer)
+    with database.read() as session:
+        assert sorted((one.state, one.device) for one in service.claims(session, NOW_S)) == [
+            ("unused", None), ("used", outcome.device_id),
+        ]  # fmt: skip
+        late = service.claims(session, NOW_S + 3601)
+        assert sorted((one.state, one.device) for one in late) == [("expired", None), ("used", outcome.device_id)]
 
 
 def test_an_unknown_claim_is_refused(database: Database, issuer: Issuer, new_board: Any) -> None:

@@ -9,6 +9,7 @@ from fleet_server.database import Database
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
 from fleet_server.experiments import service
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import CertificateSummary
 from fleet_server.releases import service as releases
 from fleet_server.releases.published_disk import ListedChannel, ListedRelease
 from fleet_server.rollouts.targets import set_target, targets
@@ -40,8 +41,9 @@ def fleet(database: Database) -> dict[str, str]:
         releases.take_over(session, [ListedChannel("stable", 1, listed)], NOW_S)
         for name in IDS:
             inventory.record_enrolled(
-                session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=NOW_S, now_s=NOW_S
-            )
+                session, device_id=name, name=name, group="g", facts=FACTS,
+                certificate=CertificateSummary("1", NOW_S, "ab" * 32), now_s=NOW_S,
+            )  # fmt: skip
     return found
 
 

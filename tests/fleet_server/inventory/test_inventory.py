@@ -8,6 +8,7 @@ import pytest
 from fleet_server.database import Database
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
 from fleet_server.inventory import service
+from fleet_server.inventory.device import CertificateSummary
 from ota.wire.deployments import DeploymentReport
 from ota.wire.enrolment import Accelerator, BoardFacts
 from ota.wire.heartbeat import Heartbeat, Running
@@ -22,8 +23,8 @@ FACTS = BoardFacts(
 def _add(database: Database, number: int, facts: BoardFacts = FACTS, group: str = "default") -> str:
     with database.write() as session:
         service.record_enrolled(
-            session, device_id=f"d-{number:03}", name=f"cam {number:03}", group=group, facts=facts, serial="ab",
-            not_after_s=NOW_S + 1e6, now_s=NOW_S,
+            session, device_id=f"d-{number:03}", name=f"cam {number:03}", group=group, facts=facts,
+            certificate=CertificateSummary("ab", NOW_S + 1e6, "ab" * 32), now_s=NOW_S,
         )  # fmt: skip
     return f"d-{number:03}"
 

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import CertificateSummary
 from fleet_server.releases import service as releases
 from fleet_server.releases.published_disk import ListedChannel, ListedRelease
 from ota.bundle.manifest import FileEntry, Manifest, Variant, encode_manifest, target_path
@@ -27,9 +28,8 @@ def enrol() -> Callable[..., list[str]]:
         ids = [f"{prefix}-{number:03}" for number in range(count)]
         for device_id in ids:
             inventory.record_enrolled(
-                session, device_id=device_id, name=f"{device_id}-name", group="yard", facts=FACTS, serial="1f",
-                not_after_s=now_s + 1e6,
-                now_s=now_s,
+                session, device_id=device_id, name=f"{device_id}-name", group="yard", facts=FACTS,
+                certificate=CertificateSummary("1f", now_s + 1e6, "ab" * 32), now_s=now_s,
             )  # fmt: skip
             inventory.record_seen(session, device_id, now_s)
         session.flush()

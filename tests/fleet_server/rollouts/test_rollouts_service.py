@@ -285,6 +285,22 @@ def test_a_lost_answer_costs_nothing_and_overlapping_batches_are_stored_once(wor
         assert len(reports(session, device)) == 4
 
 
+def test_a_commit_without_enough_seen_says_so_wherever_it_is_shown(world: World) -> None:
+    """A yard at night: the trial ended at its deadline with two frames of motion. Committed, but nobody saw how it behaves."""
+    rollout = world.create(stages=(1.0,))
+    world.tick()
+    blind, seen = world.ids[0], world.ids[1]
+    world.say(blind, "yard@1", "downloading", "trial")
+    world.say(blind, "yard@1", "committed", behaviour_unseen=True)
+    world.commit(seen, "yard@1")
+    devices = {one.device: one for one in world.view(rollout).devices}
+    assert (devices[blind].state, devices[blind].behaviour_unseen) == ("committed", True)
+    assert not devices[seen].behaviour_unseen
+    with world.database.read() as session:
+        assert inventory.get(session, blind, NOW_S).deployment.behaviour_unseen  # type: ignore[union-attr]
+        assert not inventory.get(session, seen, NOW_S).deployment.behaviour_unseen  # type: ignore[union-attr]
+
+
 def test_a_board_with_a_wiped_disk_is_heard_from_its_first_report_on(world: World) -> None:
     """The spool was lost; 150 reports wait under numbers that the server has seen of the old disk: none may go unsent."""
     device, sha = world.ids[0], world.sha["yard@1"]

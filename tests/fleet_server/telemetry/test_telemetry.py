@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import CertificateSummary
 from fleet_server.telemetry import service
 from ota.wire import codec
 from ota.wire.enrolment import BoardFacts
@@ -38,8 +39,9 @@ def fleet(database: Database) -> Database:
     with database.write() as session:
         for name in ("cam-1", "cam-2"):
             inventory.record_enrolled(
-                session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=NOW_S, now_s=NOW_S
-            )
+                session, device_id=name, name=name, group="g", facts=FACTS,
+                certificate=CertificateSummary("1", NOW_S, "ab" * 32), now_s=NOW_S,
+            )  # fmt: skip
     return database
 
 
