@@ -6,6 +6,7 @@ launcher's own environment.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 POINTER = "agent-slot.json"
@@ -24,7 +26,11 @@ FALL_BACK_AFTER = 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 FINAL_CODES = (0, 2, 3)
 """The agent ended on purpose, or a person has to act (settings, claim): starting it again would change nothing."""
-END_S = 15.0
+END_S = 10.0
+"""From a signal to the agent's end, then it is killed: longer than its own patience (8 s), and shorter than that of whoever
+supervises us (15 s and more), so that nobody kills the launcher while its agent still runs."""
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,7 +76,7 @@ class Launcher:
         command = [python, "-m", "device_agent", "run", "--config", str(self._config)]
         try:
             # A group of its own: Ctrl-C at a terminal reaches the agent once, through us, and not twice.
-            self._child = subprocess.Popen(command, start_new_session=True)
+            self._child = subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with(os.getpid()))
         except OSError as error:
             _say(f"launcher: {python} cannot be started: {error.strerror}")
             return 126
@@ -109,6 +115,22 @@ class Launcher:
         return chosen
 
 
+def _end_with(launcher: int) -> Callable[[], None]:
+    """What the child does before it becomes the agent: ask the kernel to end it with the launcher, even one killed by SIGKILL.
+
+    SIGKILL, because what the agent acknowledged survives that, and the launcher that is started next must not meet a folder that
+    is still in use.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != launcher:
+            os._exit(1)  # it ended while we were being made
+
+    return ask
+
+
 def _say(text: str) -> None:
     """One line on standard error, where systemd's journal takes it from."""
     sys.stderr.write(f"{text}\n")
@@ -116,10 +138,13 @@ def _say(text: str) -> None:
 
 
 def _data_folder(config: Path) -> Path | None:
-    """``agent.data_dir`` of the settings, as far as it can be read: the agent itself says what is wrong with the file."""
+    """``agent.data_dir`` as the agent itself reads it: ~ is the home, the rest is relative to the file's folder.
+
+    None where it cannot be read: the agent says what is wrong with its file.
+    """
     try:
-        return config.parent / str(tomllib.loads(config.read_text())["agent"]["data_dir"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return config.absolute().parent / Path(tomllib.loads(config.read_text())["agent"]["data_dir"]).expanduser()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
 

@@ -44,7 +44,10 @@ def _convert(value: Any, hint: Any, base: Path) -> Any:
     if hint is Path or (isinstance(hint, types.UnionType) and Path in typing.get_args(hint)):
         if not isinstance(value, str) or not value:
             raise msgspec.ValidationError("Expected a path")
-        return base / Path(value).expanduser()
+        try:
+            return base / Path(value).expanduser()
+        except RuntimeError:
+            raise msgspec.ValidationError("Expected a path: there is no home folder for its ~") from None
     return msgspec.convert(value, hint)
 
 

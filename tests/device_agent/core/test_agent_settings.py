@@ -101,3 +101,9 @@ def test_single_faults(before: str, after: str, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(GOOD.replace(before, after), Path("agent.toml"))
     assert words in "\n".join(caught.value.faults)
+
+
+def test_a_home_folder_that_is_not_there_is_a_fault_of_the_file() -> None:
+    """``~nobody-here/data``: words with the key, no stack trace."""
+    with pytest.raises(SettingsError, match=r"agent\.data_dir: expected a path: there is no home folder"):
+        parse(GOOD.replace('"data"', '"~nobody-here-at-all/data"'), Path("/etc/rookery/agent.toml"))

@@ -1,9 +1,13 @@
 """The supervisor restarts, tells systemd the truth, and ends; the launcher counts failed starts and falls back."""
 
+import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -11,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent import launcher
+from device_agent import launcher, supervise
 from device_agent.duties.turn import Bell, Stop
 from device_agent.errors import ClaimRefusedError
 from device_agent.supervise import Notifier, Supervisor
@@ -163,3 +167,44 @@ def test_a_damaged_pointer_means_the_launchers_own_environment(tmp_path: Path) -
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = environment
+
+
+def test_a_pointer_below_the_home_folder_is_found_where_the_agent_has_it(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``data_dir = "~/rookery"``: launcher and agent mean the same folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    only = fake_python(tmp_path / "only", 0)
+    (tmp_path / "home" / "rookery").mkdir(parents=True)
+    (tmp_path / "home" / "rookery" / launcher.POINTER).write_text(json.dumps({"python": only}))
+    (tmp_path / "agent.toml").write_text('[agent]\ndata_dir = "~/rookery"\n')
+    assert launcher.main(["--config", str(tmp_path / "agent.toml")]) == 0
+    assert starts(only) == 1
+
+
+def test_the_launchers_patience_lies_between_the_agents_and_its_supervisors() -> None:
+    """A supervisor that kills after 15 s must not meet a launcher that still waits: its agent would be left alone."""
+    assert supervise.END_S < launcher.END_S < 15.0
+
+
+def test_a_launcher_killed_by_9_takes_its_agent_with_it(tmp_path: Path) -> None:
+    """The launcher is killed with SIGKILL (out of memory, say): no agent stays behind that would hold the data folder."""
+    (tmp_path / "agent.toml").write_text('[agent]\ndata_dir = "."\n')
+    agent = tmp_path / "agent"
+    agent.write_text(f"#!{sys.executable}\nimport os, time\nos.write(1, b'%d\\n' % os.getpid())\ntime.sleep(120)\n")
+    agent.chmod(0o755)
+    (tmp_path / launcher.POINTER).write_text(json.dumps({"python": str(agent)}))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-m", "device_agent.launcher", "--config", str(tmp_path / "agent.toml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as running:
+        assert running.stdout is not None
+        watched = os.pidfd_open(int(running.stdout.readline()))
+        try:
+            running.kill()
+            running.wait(20)
+            ended, _, _ = select.select([watched], [], [], 20)
+            assert ended == [watched]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(watched, signal.SIGKILL)
+            os.close(watched)
