@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import random
 import secrets
 import ssl
 import time
@@ -189,12 +190,13 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     store = IdentityStore(base.data / "identity")
     linking = Linking(
         store, api, ClaimFile(settings.server.claim_file), lambda: base.facts,
-        use=side.use, confirm=side.confirm, learn_time=side.learn_time, now_s=base.clock.now_s,
+        use=side.use, confirm=side.confirm, learn_time=side.learn_time, now_s=base.clock.now_s, draw=random.random,
     )  # fmt: skip
     polling = Polling(
         api.state, seat, bells["poll"], new_nonce=lambda: secrets.token_hex(16),
         accepted=lambda accepted: base.clock.verified(accepted.state.now_s),
         assigned=functools.partial(_assigned, base, bells["update"]), poll_s=settings.server.poll_s,
+        draw=random.random,
     )  # fmt: skip
     watching, seeing = _watchers(base, eyes, seat, polling)
     report = SelfReport(
@@ -209,8 +211,8 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     )  # fmt: skip
     after = (
         polling, Updating(seat, bells["update"]), beating,
-        Sending("outbox", sender.step, bells["send"], gather_s=EVENT_GATHER_S),
-        Sending("log upload", log_sender.step, bells["logs"]),
+        Sending("outbox", sender.step, bells["send"], draw=random.random, gather_s=EVENT_GATHER_S),
+        Sending("log upload", log_sender.step, bells["logs"], draw=random.random),
     )  # fmt: skip
     always: list[Duty] = [*seeing, watching, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking]
     return always + [AfterLink(duty, linking.linked) for duty in after]

@@ -1,7 +1,6 @@
 """The way to an identity, and its renewal: enrol, tell the others, renew at two thirds. Pure apart from what is handed in."""
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -31,7 +30,10 @@ class Claim(Protocol):
 
 
 class Linking:
-    """A duty. ``use`` switches the link to an identity; ``confirm`` makes one call that demands it (raises the link's errors)."""
+    """A duty. ``use`` switches the link to an identity; ``confirm`` makes one call that demands it (raises the link's errors).
+
+    ``draw`` gives numbers uniform in [0, 1): they spread the tries of many devices.
+    """
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Linking:
         confirm: Callable[[], None],
         learn_time: Callable[[], None],
         now_s: Callable[[], float],
+        draw: Callable[[], float],
     ) -> None:
         self.name = "link"
         self.silence_s = 4 * LOOK_EVERY_S
@@ -51,7 +54,7 @@ class Linking:
         self.note = "not enrolled yet"
         """For people: what the way to the server waits for."""
         self._store, self._door, self._claim, self._facts = store, door, claim, facts
-        self._use, self._confirm, self._learn_time, self._now_s = use, confirm, learn_time, now_s
+        self._use, self._confirm, self._learn_time, self._now_s, self._draw = use, confirm, learn_time, now_s, draw
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Enrol if need be, then keep the certificate young. Raises OwnerError when only a person can help."""
@@ -90,7 +93,7 @@ class Linking:
             except OwnerError:
                 raise
             except AgentError as error:
-                back_off = after_error(back_off, error, random.random())
+                back_off = after_error(back_off, error, self._draw())
                 if isinstance(error, ServerError):
                     # Before enrolment nothing is lost by asking soon: someone stands beside the board and waits.
                     back_off = BackOff(cap_s=60.0, previous_s=min(back_off.wait_s, 10.0))

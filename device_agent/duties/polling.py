@@ -1,7 +1,6 @@
 """The poll: ask the server what this device should run, believe only what verifies. Pure apart from what is handed in."""
 
 import logging
-import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,7 +31,10 @@ class Judge(Protocol):
 
 
 class Polling:
-    """A duty. ``accepted`` hears of every answer that was believed, ``assigned`` of every new assignment."""
+    """A duty. ``accepted`` hears of every answer that was believed, ``assigned`` of every new assignment.
+
+    ``draw`` gives numbers uniform in [0, 1): they spread the polls of many devices.
+    """
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Polling:
         accepted: Callable[[Accepted], None],
         assigned: Callable[[Assignment], None],
         poll_s: float,
+        draw: Callable[[], float],
     ) -> None:
         self.name = "poll"
         self.silence_s = 2 * LONGEST_POLL_S
@@ -51,7 +54,7 @@ class Polling:
         """Whether the last poll was answered (even with something that was not believed)."""
         self._ask, self._judge, self._bell, self._new_nonce = ask, judge, bell, new_nonce
         self._accepted, self._assigned, self._poll_s = accepted, assigned, poll_s
-        self._told = ""
+        self._draw, self._told = draw, ""
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Poll until told to stop; a wake polls at once."""
@@ -61,14 +64,14 @@ class Polling:
                 self._once()
             except AgentError as error:
                 self.reached = False
-                back_off = after_error(back_off, error, random.random())
+                back_off = after_error(back_off, error, self._draw())
                 self._say(error.message)
                 # At least the ordinary rhythm holds: a server that polls every 2 s is not away for a minute.
                 wait_s = min(back_off.wait_s, max(self._poll_s, 5.0)) if back_off.wait_s < 60 else back_off.wait_s
             else:
                 self.reached = True
                 back_off = back_off.after_success()
-                wait_s = self._poll_s * (1 + random.uniform(-JITTER, JITTER))
+                wait_s = self._poll_s * (1 + JITTER * (2 * self._draw() - 1))
             progress()
             self._bell.wait(wait_s)
 

@@ -1,7 +1,6 @@
 """Empties the outbox whenever something is in it; backs off while the server cannot take it. Pure but for what it is given."""
 
 import logging
-import random
 from collections.abc import Callable
 
 from device_agent.duties.turn import Bell, Stop
@@ -14,13 +13,16 @@ IDLE_S = 60.0
 
 
 class Sending:
-    """A duty around anything with a step that says whether more waits (the outbox, the log ring)."""
+    """A duty around anything with a step that says whether more waits (the outbox, the log ring). ``draw``: uniform in [0, 1)."""
 
-    def __init__(self, name: str, step: Callable[[], bool], bell: Bell, *, idle_s: float = IDLE_S, gather_s: float = 0.0) -> None:
+    def __init__(
+        self, name: str, step: Callable[[], bool], bell: Bell, *, draw: Callable[[], float], idle_s: float = IDLE_S,
+        gather_s: float = 0.0,
+    ) -> None:  # fmt: skip
         self.name = name
         self.silence_s = 600.0
         self._step, self._bell, self._idle_s, self._gather_s = step, bell, idle_s, gather_s
-        self._told = ""
+        self._draw, self._told = draw, ""
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Send until told to stop."""
@@ -31,7 +33,7 @@ class Sending:
             except OwnerError:
                 raise
             except AgentError as error:
-                back_off = after_error(back_off, error, random.random())
+                back_off = after_error(back_off, error, self._draw())
                 self._say(error.message)
                 # A ring does not shorten an outage's wait: a busy camera would else knock at a dead door all day.
                 stop.wait(back_off.wait_s)

@@ -98,11 +98,6 @@ class IdentityStore:
         self._clean()
         return identity
 
-    def discard_pending(self) -> None:
-        """Drop a received identity that does not work; the next renewal starts with a new key."""
-        shutil.rmtree(self._folder / self._next_place(), ignore_errors=True)
-        fsync_folder(self._folder)
-
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _current(self) -> str | None:
