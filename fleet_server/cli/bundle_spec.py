@@ -120,6 +120,27 @@ def make_draft(folder: Path, spec: dict[str, Any], created_s: int, parity: bytes
     return Draft(manifest, files, folder / acceptance if acceptance else None)
 
 
+def check_models(folder: Path, spec: dict[str, Any]) -> None:
+    """Open every CPU variant with its card, so that a damaged or unfitting model never leaves the releaser's machine.
+
+    Edge TPU files cannot be opened without one; their signature says whose word they rest on.
+    """
+    from models.card import CardError, load_card
+    from models.inference.errors import ModelError
+    from models.inference.runtime_tflite import TfliteModel
+
+    for raw in spec["variant"]:
+        if raw["accelerator"] != "cpu":
+            continue
+        try:
+            with TfliteModel(folder / raw["model"], load_card(_read(folder / raw["card"]).decode())):
+                pass
+        except (CardError, UnicodeDecodeError) as error:
+            raise CliError(CONFLICT, f"{raw['card']}: {error}") from None
+        except ModelError as error:
+            raise CliError(CONFLICT, f"variant {raw['id']}: {error.message}") from None
+
+
 def golden_pictures(folder: Path, spec: dict[str, Any]) -> dict[str, bytes]:
     """Bundle path -> bytes of the pictures that parity samples are made of."""
     given = spec.get("golden", {}).get("pictures")

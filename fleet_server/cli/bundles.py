@@ -33,13 +33,14 @@ def build(session: Session, folder: Path, out: Path | None) -> None:
 
     The same folder gives the same bytes (set created_s in bundle.toml, or SOURCE_DATE_EPOCH).
     """
-    from fleet_server.cli.bundle_spec import make_draft, make_parity_samples, read_spec
+    from fleet_server.cli.bundle_spec import check_models, make_draft, make_parity_samples, read_spec
     from ota.bundle.errors import BundleError
     from ota.bundle.writer_disk import write_bundle
 
     spec = read_spec(folder)
     created_s = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
     draft = make_draft(folder, spec, created_s, make_parity_samples(folder, spec))
+    check_models(folder, spec)
     target = out or Path(f"{draft.manifest.name}-{draft.manifest.version}.rookery")
     try:
         digest = write_bundle(target, draft.manifest, draft.files)

@@ -191,3 +191,13 @@ def test_a_wrong_bundle_toml_is_named(rookery, workplace: Path, tmp_path: Path, 
     assert said in answer.err
     assert "unexpected" not in answer.err
     assert not (tmp_path / "out.rookery").exists()
+
+
+def test_a_model_that_was_cut_in_half_is_not_packed(rookery, workplace: Path, tmp_path: Path) -> None:
+    """A copy broke off: the bundle would be signed, sent and refused by every board. It is refused here."""
+    folder = release_folder(tmp_path / "folder", "1")
+    whole = (folder / "model_int8.tflite").read_bytes()
+    (folder / "model_int8.tflite").write_bytes(whole[: len(whole) // 2])
+    answer = rookery("bundle", "build", folder, "--out", tmp_path / "out.rookery")
+    assert (answer.code, "cpu-int8" in answer.err) == (5, True), answer.err
+    assert not (tmp_path / "out.rookery").exists()
