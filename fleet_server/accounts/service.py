@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from fleet_server.accounts.tables import OperatorRow, OperatorTokenRow, SetupLinkRow, SignInFailureRow
-from fleet_server.database import upsert
+from fleet_server.database import insert_new
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
 from fleet_server.identities import SCOPES, Operator
 
@@ -34,13 +34,6 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A sign-in that failed: nothing tells an unknown name from a wrong password. ``retry_after_s`` > 0: locked."""
-
-    retry_after_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class SetupLink:
     """The one-time token for the first admin."""
 
@@ -54,7 +47,6 @@ class Candidate:
 
     name: str
     password_hash: str | None
-    locked_for_s: float
 
 
 @functools.cache
@@ -116,12 +108,10 @@ def add_operator(session: Session, *, name: str, password_hash: str, role: str, 
     session.flush()
 
 
-def candidate(session: Session, name: str, now_s: float) -> Candidate:
+def candidate(session: Session, name: str) -> Candidate:
     """What is known of this name before its password is checked."""
     row = session.scalar(select(OperatorRow).where(OperatorRow.name == name, OperatorRow.disabled.is_(False)))
-    failures = session.get(SignInFailureRow, _hash(name))
-    locked_for_s = max(0.0, failures.locked_until_s - now_s) if failures else 0.0
-    return Candidate(name, (row.password_hash or None) if row else None, locked_for_s)
+    return Candidate(name, (row.password_hash or None) if row else None)
 
 
 def password_fits(found: Candidate, password: str) -> bool:
@@ -133,16 +123,24 @@ def password_fits(found: Candidate, password: str) -> bool:
         return False
 
 
-def record_failure(session: Session, name: str, now_s: float) -> Refusal:
-    """Count a failed sign-in; after FREE_FAILURES the name is locked for a while, whether it exists or not."""
+def count_attempt(session: Session, name: str, now_s: float) -> float:
+    """Count a sign-in as failed until it succeeds; answers for how many seconds the name is locked (0: the attempt may go on).
+
+    After FREE_FAILURES the name is locked for a while, whether it exists or not. The name's row is locked in the database: of
+    many attempts at the same moment each sees those before it.
+    """
     session.execute(delete(SignInFailureRow).where(SignInFailureRow.last_s < now_s - FAILURES_FORGOTTEN_S))
     key = _hash(name)
-    row = session.get(SignInFailureRow, key, with_for_update=True)
-    count = (row.count if row else 0) + 1
-    lock_s = min(60.0 * 2 ** (count - FREE_FAILURES), 900.0) if count >= FREE_FAILURES else 0.0
-    values = {"name": key, "count": count, "last_s": now_s, "locked_until_s": now_s + lock_s if lock_s else 0.0}
-    upsert(session, SignInFailureRow, [values], keys=["name"], update=["count", "last_s", "locked_until_s"])
-    return Refusal(lock_s)
+    first = {"name": key, "count": 0, "last_s": now_s, "locked_until_s": 0.0}
+    insert_new(session, SignInFailureRow, [first], keys=["name"])
+    row = session.get_one(SignInFailureRow, key, with_for_update=True, populate_existing=True)
+    if row.locked_until_s > now_s:
+        return row.locked_until_s - now_s
+    row.count += 1
+    row.last_s = now_s
+    if row.count >= FREE_FAILURES:
+        row.locked_until_s = now_s + min(60.0 * 2 ** (row.count - FREE_FAILURES), 900.0)
+    return 0.0
 
 
 def open_grant(session: Session, *, name: str, kind: str, token_name: str, ttl_s: float, now_s: float) -> Grant:

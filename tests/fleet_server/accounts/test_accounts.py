@@ -1,5 +1,6 @@
 """Operators: the first admin, sessions, tokens, lockout."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -56,6 +57,25 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same(database: Database) 
         with pytest.raises(TooManyError):
             _sign_in(database, name, "wrong password")
     assert len(words) == 1
+
+
+def test_guesses_at_the_same_moment_are_counted_one_by_one(database: Database) -> None:
+    """Twenty guesses arrive together, before the first slow check has ended: no more of them are checked than one by one."""
+    _admin(database)
+    refused: list[type[Exception]] = []
+
+    def guess() -> None:
+        try:
+            _sign_in(database, "ada", "wrong password")
+        except (UnauthenticatedError, TooManyError) as error:
+            refused.append(type(error))
+
+    threads = [threading.Thread(target=guess) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (refused.count(UnauthenticatedError), len(refused)) == (service.FREE_FAILURES, 20)
 
 
 def test_the_lock_ends_and_success_forgets_the_failures(database: Database) -> None:
