@@ -12,6 +12,7 @@ from device_agent.telemetry.probes_linux import cpu_temp_c
 from device_agent.update.assignment_rule import Accepted
 from device_agent.update.health import HealthWindow
 from device_agent.update.installed import Installed
+from device_agent.update.reports import report_of_first_contact
 from device_agent.update.status import Status
 from device_agent.update.updater import Updater
 from device_agent.vision.detector import Detector
@@ -66,6 +67,11 @@ class SpoolReports:
 
     def __init__(self, outbox: Outbox, told: Callable[[], None]) -> None:
         self._outbox, self._told = outbox, told
+
+    def first_contact(self, running: Installed, *, factory: bool, now_s: float) -> None:
+        """A board that never reported says what it runs and why that variant: the inventory knows it before any update."""
+        if self._outbox.untouched("reports"):
+            self.put(report_of_first_contact(running, factory=factory, now_s=now_s))
 
     def put(self, report: DeploymentReport) -> None:
         """Keep it; where not even a report fits the update goes on, and the log says so."""

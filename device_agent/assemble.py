@@ -286,12 +286,15 @@ def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, content: P
     limits = TrialLimits(
         trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes
     )
+    reports, factory = SpoolReports(base.outbox, beat.ring), eyes.slots.factory()
+    came_with_it = factory is not None and factory.sha256 == eyes.installed.sha256
+    reports.first_contact(eyes.installed, factory=came_with_it, now_s=base.clock.now_s())
     return Updater(
         device,
         memory=StateFile(base.data / "state"),
         actions=performer,
         trust=trust,
         clock=base.clock,
-        reports=SpoolReports(base.outbox, beat.ring),
+        reports=reports,
         watch=TrialWatch(HistoryFile(base.data / "history"), limits),
     )

@@ -203,6 +203,11 @@ class Outbox:
         with self._lock:
             return self._ledger.next_counter()
 
+    def untouched(self, stream: str) -> bool:
+        """Whether this board never put anything into a stream."""
+        with self._lock:
+            return self._next(stream) == 1
+
     def count(self, stream: str) -> int:
         """How many entries of a stream wait."""
         return len(self._known[stream])

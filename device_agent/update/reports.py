@@ -59,6 +59,24 @@ def report_of_refused_answer(
     )
 
 
+def report_of_first_contact(running: Installed, *, factory: bool, now_s: float) -> DeploymentReport:
+    """What a board runs that never reported: which variant and why. ``idle``: it was no deployment, so no rollout counts it."""
+    return DeploymentReport(
+        sequence=0,
+        at_s=now_s,
+        assignment_seq=0,
+        target_sha256=running.sha256,
+        target=running.release,
+        state="idle",
+        detail="it came with the board" if factory else "it ran when this board was enrolled",
+        running_sha256=running.sha256,
+        running=running.release,
+        variant=running.variant.lower(),
+        variant_reason=running.variant_reason[:MAX_DETAIL_CHARS],
+        origin="factory" if factory else "server",
+    )
+
+
 def deliver(reports: Reports, report: DeploymentReport) -> None:
     """Hand a report to the spool; a spool that cannot keep it holds up no update, for the state itself is on the disk."""
     try:

@@ -147,6 +147,10 @@ def test_a_board_enrols_sees_delivers_updates_and_is_debugged(board: Board, door
     assert (beat.running.version, beat.running.slot) == ("1", "factory")
     assert beat.bytes_sent > 1000
     assert door.state.report_batches[0].facts is not None
+    assert door.wait(lambda: bool(door.state.reports.get(device)))
+    first = door.state.reports[device][1]
+    assert (first.state, first.origin, first.target, first.running) == ("idle", "factory", "yard@1", "yard@1")
+    assert first.variant_reason, "the inventory can say why this variant runs before any update"
 
     _, second = fleet.publish("2", model="yard-2", counter=2)
     until_s = time.time() + 6
@@ -186,6 +190,7 @@ def test_a_server_that_goes_away_gets_every_event_once_when_it_is_back(board: Bo
     assert door.wait(lambda: len(door.state.events[device]) >= max(int(name.split(".")[0]) for name in waiting), 60)
     numbers = sorted(door.state.events[device])
     assert numbers == list(range(1, len(numbers) + 1))
+    assert [report.origin for report in door.state.reports[device].values()] == ["factory"], "told once, not at every start"
 
 
 def test_a_used_claim_ends_the_agent_with_words_and_a_code(
