@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from flask import Flask, Response, request
+from gunicorn.http.errors import ParseException
 from pydantic import ValidationError
 from sqlalchemy.exc import DataError, OperationalError
 from werkzeug.exceptions import HTTPException
@@ -88,6 +89,11 @@ def from_data_error(_error: DataError | OverflowError) -> Response:
     return problem(400, "The request is not valid", "a value in it cannot be stored: NUL in a text, or a number beyond 64 bits")
 
 
+def from_broken_body(_error: ParseException) -> Response:
+    """Chunks that are none: the client's fault, told when the body is read."""
+    return problem(400, "The request is not valid", "the body's chunks cannot be read", headers={"Connection": "close"})
+
+
 def from_recursion(_error: RecursionError) -> Response:
     """Ten thousand brackets: Python's JSON reader gives up, and that is no fault of ours to log."""
     return problem(400, "The request is not valid", "the JSON is nested too deep")
@@ -107,5 +113,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(OperationalError, from_database_error)
     app.register_error_handler(DataError, from_data_error)
     app.register_error_handler(OverflowError, from_data_error)
+    app.register_error_handler(ParseException, from_broken_body)
     app.register_error_handler(RecursionError, from_recursion)
     app.register_error_handler(Exception, _unexpected)

@@ -1,7 +1,9 @@
 """Tell a webhook. The address was typed by an operator and is not trusted: it must not lead into our own network."""
 
 import ipaddress
+import queue
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 
 TIMEOUT_S = 5.0
+WHOLE_S = 15.0
+"""For all of one call: a receiver that drips a byte every second must not keep the alerts of everybody else waiting."""
 _TUNNELS = tuple(ipaddress.IPv6Network(net) for net in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
 """IPv4-compatible, NAT64, Teredo, 6to4: an IPv4 address of our own network may hide in each; no receiver needs them."""
 Resolve = Callable[[str, int], list[str]]
@@ -60,8 +64,9 @@ def address_problem(address: str, *, allow_private: bool) -> str | None:
 
 
 def send(
-    url: str, body: dict[str, Any], *, allow_private: bool, resolve_host: Resolve = resolve, timeout_s: float = TIMEOUT_S
-) -> str | None:
+    url: str, body: dict[str, Any], *, allow_private: bool, resolve_host: Resolve = resolve, timeout_s: float = TIMEOUT_S,
+    whole_s: float = WHOLE_S,
+) -> str | None:  # fmt: skip
     """POST the body; None when it was taken (2xx), else what went wrong. Redirects are not followed.
 
     The name is resolved once and the connection goes to that very address: a name that changes its mind in between
@@ -79,13 +84,22 @@ def send(
     refused = [found for found in (address_problem(each, allow_private=allow_private) for each in addresses) if found]
     if refused or not addresses:
         return refused[0] if refused else f"{parsed.host} has no address"
-    try:
-        with httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False) as client:
+    answers: queue.Queue[str | None] = queue.Queue()
+
+    def post() -> None:
+        try:
             request = client.build_request("POST", parsed.copy_with(host=addresses[0]), json=body)
             request.headers["Host"] = parsed.netloc.decode()
             request.extensions["sni_hostname"] = parsed.host
             response = client.send(request, stream=True)
             response.close()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"{type(error).__name__}: {error}"[:200]
-    return None if response.is_success else f"answered {response.status_code}"
+            answers.put(None if response.is_success else f"answered {response.status_code}")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError) as error:
+            answers.put(f"{type(error).__name__}: {error}"[:200])
+
+    with httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False) as client:
+        threading.Thread(target=post, name="webhook", daemon=True).start()
+        try:
+            return answers.get(timeout=whole_s)
+        except queue.Empty:  # closing the client ends the thread at its next byte
+            return f"no whole answer within {whole_s:g} s"

@@ -1,6 +1,8 @@
 """Alerts: one per condition, ended by itself; webhooks that cannot be turned against us."""
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -143,6 +145,26 @@ def test_a_name_that_resolves_into_our_network_is_refused_and_one_that_does_goes
     assert got == []
     assert send(named, {}, allow_private=True, resolve_host=lambda *_: ["127.0.0.1"]) is None
     assert got[0]["host"].startswith("hooks.example.org:")
+
+
+def test_a_receiver_that_drips_holds_nobody_up() -> None:
+    """A receiver that was taken over answers one byte now and then, for ever: the next alert goes out all the same."""
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert "no whole answer" in str(send(url, {}, allow_private=True, whole_s=0.5))
+        over.set()
+        thread.join(10)
 
 
 def test_a_receiver_that_is_not_there_is_said(receiver: tuple[str, list[dict[str, Any]]]) -> None:

@@ -225,6 +225,16 @@ def test_half_a_request_does_not_close_the_door(running: Running) -> None:
             each.close()
 
 
+def test_broken_chunks_are_the_clients_fault(running: Running) -> None:
+    """Someone sends chunks whose sizes are no numbers, again and again: refused, and no stack trace that fills the log."""
+    address = ("127.0.0.1", urlsplit(running.facts["device_url"]).port)
+    head = b"POST /device/v1/time HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with running.tls().wrap_socket(socket.create_connection(address), server_hostname="localhost") as tls:
+        tls.sendall(head + b"ZZ\r\n")
+        assert tls.recv(100).startswith(b"HTTP/1.1 400")
+    assert "Traceback" not in (running.data / "logs" / "device-door.log").read_text()
+
+
 def test_clients_that_do_not_hang_up_make_nobody_wait(running: Running) -> None:
     """Forty clients ask with Connection: close and then keep their side open: the next one is served at once, not one by one."""
     port = int(running.facts["operator_url"].rsplit(":", 1)[1])
