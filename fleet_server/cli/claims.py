@@ -56,6 +56,7 @@ def list_claims(session: Session) -> None:
     columns = [
         ("id", lambda item: item["id"]),
         ("state", lambda item: item.get("state")),
+        ("device", lambda item: item.get("device")),
         ("group", lambda item: item.get("group")),
         ("profile", lambda item: item.get("profile")),
         ("until", lambda item: clock(item.get("expires_s"))),

@@ -8,6 +8,9 @@ from fleet_server.cli.errors import NOT_FOUND, CliError
 from fleet_server.cli.output import Row, clock, print_items, talk
 from fleet_server.cli.session import Session, pass_session, segment
 
+PAGE = 1000
+"""Events asked for at once."""
+
 
 @click.group()
 def detection() -> None:
@@ -37,11 +40,21 @@ COLUMNS = [
 @click.option("--device", metavar="NAME")
 @click.option("--label", metavar="LABEL")
 @click.option("--verdict", type=click.Choice(["agree", "disagree", "unverified"]))
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
 @pass_session
 def list_detections(session: Session, device: str | None, label: str | None, verdict: str | None, limit: int) -> None:
     """List events, newest first."""
-    items = session.client().get("/detections", device=device, label=label, verdict=verdict, limit=limit)["items"]
+    client = session.client()
+    items: list[Row] = []
+    cursor: str | None = None
+    while len(items) < limit:
+        page = client.get(
+            "/detections", device=device, label=label, verdict=verdict, limit=min(limit - len(items), PAGE), cursor=cursor
+        )
+        items += page["items"]
+        cursor = page.get("next")
+        if not cursor or not page["items"]:
+            break
     print_items(items, COLUMNS, session.output)
 
 
@@ -52,9 +65,9 @@ def list_detections(session: Session, device: str | None, label: str | None, ver
 def crop(session: Session, event_id: str, out: Path) -> None:
     """Save the best crop of an event as a JPEG file."""
     client = session.client()
-    crops = client.get(f"/detections/{segment(event_id)}").get("crops", [])
+    crops = [item for item in client.get(f"/detections/{segment(event_id)}").get("crops", []) if item.get("url")]
     if not crops:
-        raise CliError(NOT_FOUND, f"event {event_id} has no crop in the store yet")
+        raise CliError(NOT_FOUND, f"event {event_id} has no crop in the store (not yet, or it was deleted because of its age)")
     best = next((item for item in crops if item["kind"] == "best"), crops[-1])
     client.download(best["url"].removeprefix("/api/v1"), out)
     talk(f"{best['kind']} crop of {event_id} saved as {out}")

@@ -85,9 +85,13 @@ def _show(session: Session, item: Row) -> None:
     print_one(item, [("rollout", item["id"]), ("release", item["release"]), ("state", item["state"]),
                      ("reason", item.get("reason")), ("result", _counts(item))], session.output)  # fmt: skip
     if session.output == "table":
-        rows = [[device["name"], str(device["stage"]), device["state"], device.get("reason") or "-", device.get("running") or "-",
+        rows = [[device["name"], str(device["stage"]), _state(device), device.get("reason") or "-", device.get("running") or "-",
                  device.get("detail") or ""] for device in item["devices"]]  # fmt: skip
         print_table(["device", "stage", "state", "reason", "runs now", "detail"], rows)
+
+
+def _state(device: Row) -> str:
+    return f"{device['state']}, behaviour unseen" if device.get("behaviour_unseen") else str(device["state"])
 
 
 @rollout.command()

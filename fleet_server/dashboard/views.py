@@ -10,6 +10,7 @@ from fleet_server.alerts import service as alerts
 from fleet_server.context import context
 from fleet_server.dashboard.columns import series
 from fleet_server.detections import listing as detections
+from fleet_server.detections.cursor import following, read_cursor
 from fleet_server.enrolment import service as enrolment
 from fleet_server.errors import NotFoundError
 from fleet_server.experiments import service as experiments
@@ -126,19 +127,20 @@ def detection_list() -> str:
     """Events with their crops and verdicts."""
     here = context()
     named, label, verdict = (request.args.get(key, "").strip() for key in ("device", "label", "verdict"))
-    before_s = request.args.get("before_s", type=float)
+    cursor = request.args.get("cursor", "")
+    after = read_cursor(cursor) if cursor else None
     with here.database.read() as db:
         only, problem = _device_named(db, named)
         found: list[dict[str, Any]] = []
         if not problem:
             found = detections.detections(
-                db, device=only.id if only else None, label=label or None, verdict=verdict or None, before_s=before_s,
+                db, device=only.id if only else None, label=label or None, verdict=verdict or None, after=after,
                 limit=EVENTS_PER_PAGE,
             )  # fmt: skip
         seen = inventory.presences(db, {event["device"] for event in found}, here.clock())
         offered = _names(db)
     chosen = {"device": only.name if only else named, "label": label, "verdict": verdict}
-    older = found[-1]["started_at_s"] if len(found) == EVENTS_PER_PAGE else None
+    older = following(found) if len(found) == EVENTS_PER_PAGE else None
     return render_template(
         "detections.html", events=found, names={one.id: one.name for one in seen.values()}, offered=offered, chosen=chosen,
         older=older, problem=problem, topics="detections",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from fleet_server.blobs.store import check_key
 from fleet_server.context import context
 from fleet_server.detections import listing, service
-from fleet_server.detections.cursor import MAX_CHARS, Position, read_cursor, write_cursor
+from fleet_server.detections.cursor import MAX_CHARS, following, read_cursor
 from fleet_server.errors import InvalidError, NotFoundError
 from fleet_server.http_access import device_identity, require
 from fleet_server.http_json import reply, reply_list
@@ -75,7 +75,7 @@ def list_detections(query: DetectionsQuery) -> Response:
             limit=query.limit,
         )  # fmt: skip
         names = {each: inventory.get(session, each, here.clock()).name for each in {item["device"] for item in found}}
-    return reply_list([_named(item, names) for item in found], _following(found) if len(found) == query.limit else None)
+    return reply_list([_named(item, names) for item in found], following(found) if len(found) == query.limit else None)
 
 
 @operator.get("/detections/<event>")
@@ -111,11 +111,6 @@ def get_crop(path: CropPath) -> Response:
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response.headers["Cache-Control"] = "private, max-age=86400, immutable"
     return response
-
-
-def _following(found: list[dict[str, Any]]) -> str:
-    last = found[-1]
-    return write_cursor(Position(last["started_at_s"], last["device"], last["id"]))
 
 
 def _named(item: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ import base64
 import binascii
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fleet_server.errors import InvalidError
 
@@ -40,3 +42,9 @@ def read_cursor(text: str) -> Position:
         return Position(float(started_at_s), device, event)
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error):
         raise InvalidError(f"cursor {text[:40]!r} is not one of ours", "give back `next` of the page before, unchanged") from None
+
+
+def following(page: Sequence[Mapping[str, Any]]) -> str:
+    """The cursor of the page behind this one, which is not empty; items as ``listing.detections`` gives them."""
+    last = page[-1]
+    return write_cursor(Position(last["started_at_s"], last["device"], last["id"]))

@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from fleet_server.cli import detections
+from fleet_server.cli import rollouts as rollouts_cli
+from fleet_server.cli.main import cli as rookery_command
 from tests.fakes.operator_site import NAME, PASSWORD, OperatorSite
 from tests.fakes.seeded_fleet import HASH_DETAIL, SeededFleet, seed_fleet
 
@@ -162,6 +166,9 @@ def test_rollouts_dry_created_paused_watched_aborted(rookery, fleet: SeededFleet
     assert rookery("rollout", "watch", made, "--timeout", "1").code == 7
     assert rookery("rollout", "abort", made).code == 0
     assert rookery("rollout", "abort", made).code == 5
+    shown = json.loads(rookery("-o", "json", "rollout", "status", made).out)["devices"][0]
+    assert rollouts_cli._state(shown) == shown["state"]
+    assert rollouts_cli._state(shown | {"state": "committed", "behaviour_unseen": True}) == "committed, behaviour unseen"
 
 
 def test_detections_experiments_and_alerts(rookery, fleet: SeededFleet, workplace: Path) -> None:
@@ -174,6 +181,18 @@ def test_detections_experiments_and_alerts(rookery, fleet: SeededFleet, workplac
     assert "yard@2" in rookery("experiment", "show", experiment["id"]).out
     alerts = rookery("-o", "name", "alert", "list").out.split()
     assert rookery("alert", "acknowledge", alerts[0]).code == 0
+
+
+def test_a_long_list_of_detections_is_fetched_page_by_page(
+    rookery, fleet: SeededFleet, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More events than the server gives at once: each comes once, and the list ends."""
+    monkeypatch.setenv("ROOKERY_CONFIG", str(workplace / "config.toml"))
+    monkeypatch.setattr(detections, "PAGE", 4)
+    for limit, wanted in (("50", 6), ("5", 5)):
+        done = CliRunner().invoke(rookery_command, ["-o", "json", "detection", "list", "--limit", limit])
+        assert done.exit_code == 0, done.output
+        assert len({item["id"] for item in json.loads(done.stdout)["items"]}) == wanted
 
 
 def test_a_viewer_may_look_and_not_touch(rookery, signed_in: OperatorSite, fleet: SeededFleet, tmp_path: Path) -> None:

@@ -39,5 +39,5 @@ def test_numbers_and_texts_that_no_column_holds(sign_in: Any) -> None:
     """A cursor of a hundred digits, NUL in a name: the caller's fault, never a stack trace."""
     client = sign_in("operator")
     assert client.get(f"/api/v1/audit?cursor={'9' * 100}").status_code == 400
-    assert client.get("/api/v1/devices/a%00b").status_code == 404
-    assert client.get("/api/v1/devices?q=%00").status_code == 200
+    assert client.get("/api/v1/devices/a%00b").status_code in (400, 404), "PostgreSQL takes no NUL, SQLite finds nothing"
+    assert client.get("/api/v1/devices?q=%00").status_code in (200, 400)

@@ -7,6 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fleet_server.rollouts import reports
+from fleet_server.rollouts import service as rollouts
+from ota.wire.deployments import DeploymentReport, ReportBatch
 from tests.fakes.operator_site import PASSWORD, OperatorSite, operator_site
 from tests.fakes.seeded_fleet import SeededFleet, seed_fleet
 
@@ -97,7 +100,7 @@ def test_problems_are_pages_for_people_and_documents_for_programs(site: Operator
 def test_strange_addresses_break_no_page(site: OperatorSite, fleet: SeededFleet) -> None:
     client = sign_in(site, "ada")
     for path in (
-        "/devices?state=flying", "/devices?q=%25%00%5C&cursor=zzz", "/detections?before_s=x", "/detections?before_s=nan",
+        "/devices?state=flying", "/devices?q=%25%00%5C&cursor=zzz", "/detections?cursor=x", "/detections?cursor=WzEsMiwzXQ",
         "/detections?device=%00", "/detections?verdict=maybe", "/logs?device=gate-north&level=loud", "/detections/%00",
         "/devices?q=" + "a" * 3000, "/setup?token=" + "a" * 3000, "/static/../views.py", "/static/%2e%2e/views.py",
     ):  # fmt: skip
@@ -123,3 +126,18 @@ def test_the_policy_is_strict_on_every_answer(site: OperatorSite) -> None:
         policy = client.get(path).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
+
+
+def test_a_commit_that_nobody_saw_at_work_is_marked_on_the_pages(site: OperatorSite, fleet: SeededFleet) -> None:
+    """The trial ended in an empty yard: both pages say that nobody saw how the release behaves."""
+    with site.context.database.write() as session:
+        device = next(one for one in rollouts.rollout(session, fleet.paused_rollout).devices if one.stage == 1)
+        said = DeploymentReport(
+            sequence=2, at_s=1.0, assignment_seq=1, target_sha256=fleet.releases["yard@2"], target="yard@2", state="committed",
+            running_sha256=fleet.releases["yard@2"], running="yard@2", behaviour_unseen=True,
+        )  # fmt: skip
+        batch = ReportBatch(boot_id="boot-1", counter=2, highest_seq=1, reports=[said])
+        reports.store_reports(session, device.device, batch, now_s=site.context.clock())
+    client = sign_in(site, "vera")
+    for page in (f"/rollouts/{fleet.paused_rollout}", f"/devices/{device.device}"):
+        assert "behaviour unseen" in client.get(page).text
