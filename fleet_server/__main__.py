@@ -26,7 +26,7 @@ from ota.durable_disk import write_whole
 from ota.trust.errors import TrustError
 
 _FLAGS = {
-    "host": "address that both doors listen on (127.0.0.1)",
+    "host": "address that both doors listen on (127.0.0.1); every address: name --device-host, too",
     "device-host": "name or address under which devices reach this machine",
     "operator-port": "port of pages and API (8080); 0: a free one",
     "device-port": "port of the device door (8443); 0: a free one",

@@ -53,7 +53,7 @@ def write_acl(settings: Settings, revoked_devices: Iterable[str]) -> None:
 
 def _configuration(settings: Settings, folder: Path) -> str:
     pki = settings.pki_dir
-    everywhere = settings.host in {"0.0.0.0", "::", ""}  # noqa: S104  compared, not bound
+    everywhere = settings.listens_everywhere
     lines = [
         "per_listener_settings false",
         "allow_anonymous false",

@@ -3,6 +3,8 @@
 Nothing secret stands in arguments: a database URL with a password comes by ROOKERY_DATABASE_URL.
 """
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +16,8 @@ MAX_JSON_BYTES = 2 * 1024 * 1024
 """Largest body of an ordinary request on either door; content uploads say their own limit."""
 
 
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 BROKER_USER = "fleet-server"
 """The server's own name at the broker's inside listener on 127.0.0.1:``broker_inside_port``."""
 
@@ -28,7 +32,7 @@ class Settings:
     operator_port: int = 8080
     device_port: int = 8443
     device_host: str = ""
-    """Name or address under which devices reach door and broker; empty: ``host`` (127.0.0.1 when that is every address)."""
+    """Name or address under which devices reach door and broker; empty: ``host``, which then is one address, not all."""
     broker: str = "auto"
     """auto: mosquitto where it is installed; none."""
     broker_port: int = 0
@@ -90,14 +94,17 @@ class Settings:
     @property
     def public_host(self) -> str:
         """Where devices are told to go."""
-        if self.device_host:
-            return self.device_host
-        return "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104  compared, not bound
+        return self.device_host or ("127.0.0.1" if self.listens_everywhere else self.host)
+
+    @property
+    def listens_everywhere(self) -> bool:
+        """Whether ``host`` means every address of this machine, which is none that anybody could be told."""
+        return is_every_address(self.host)
 
     @property
     def operator_url(self) -> str:
         """Where a person's browser finds the operator door."""
-        return f"http://{_bracketed(self.host if self.host not in {'0.0.0.0', '::', ''} else '127.0.0.1')}:{self.operator_port}"  # noqa: S104
+        return f"http://{_bracketed('127.0.0.1' if self.listens_everywhere else self.host)}:{self.operator_port}"
 
     @property
     def device_url(self) -> str:
@@ -108,6 +115,34 @@ class Settings:
     def online_within_s(self) -> float:
         """A device that was heard within this time is online."""
         return max(3 * self.heartbeat_s, 90.0)
+
+
+def is_every_address(host: str) -> bool:
+    """Whether this is an address that stands for all of them, however it is written."""
+    try:
+        return not host or ipaddress.ip_address("0.0.0.0" if host == "0" else host).is_unspecified  # noqa: S104  compared, not bound
+    except ValueError:
+        return False
+
+
+def check_device_host(settings: Settings) -> None:
+    """SettingsError unless devices can be told one name or address to come to."""
+    if settings.listens_everywhere and not settings.device_host:
+        detail = f"--host {settings.host!r} listens on every address, and devices must be told one to come to"
+        raise SettingsError(detail, "name it: --device-host NAME-OR-ADDRESS (it will stand in the server's certificate, too)")
+    host = settings.device_host
+    if host and (is_every_address(host) or not (_is_address(host) or _HOST_NAME.fullmatch(host))):
+        raise SettingsError(
+            f"--device-host {host[:80]!r} is neither a host name nor the address of one machine", "such as fleet.example.org"
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
 
 
 def _bracketed(host: str) -> str:

@@ -24,7 +24,7 @@ from fleet_server.enrolment import authority_x509
 from fleet_server.errors import AlreadyRunningError, OperatorError, PortTakenError, SettingsError, UnavailableError
 from fleet_server.migrate import migrate
 from fleet_server.process_linux import Child, stop_all
-from fleet_server.settings import Settings, to_environment
+from fleet_server.settings import Settings, check_device_host, to_environment
 from ota.durable_disk import make_folder, write_whole
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def run(settings: Settings, *, say: Any = print) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    check_device_host(settings)
     make_folder(settings.data_dir, 0o700)
     with _lock(settings.data_dir):
         listeners: list[socket.socket] = []
@@ -136,7 +137,7 @@ def _prepare(settings: Settings, database: Database) -> str | None:
     now_s = time.time()
     make_secrets(settings)
     hosts = dict.fromkeys(["localhost", "127.0.0.1", "::1", settings.public_host, socket.gethostname()])
-    if settings.host not in {"", "0.0.0.0", "::"}:  # noqa: S104  compared, not bound
+    if not settings.listens_everywhere:
         hosts[settings.host] = None
     authority_x509.prepare(settings.pki_dir, list(hosts), now_s)
     migrate(database)
@@ -230,7 +231,7 @@ def _announce(settings: Settings, setup_link: str | None, say: Any) -> None:
 
 def _answers(settings: Settings) -> bool:
     tls = ssl.create_default_context(cafile=settings.pki_dir / "ca.pem")
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "", "::"} else settings.host  # noqa: S104  compared, not bound
+    host = "127.0.0.1" if settings.listens_everywhere else settings.host
     doors: list[http.client.HTTPConnection] = [
         http.client.HTTPConnection(host, settings.operator_port, timeout=2),
         http.client.HTTPSConnection(host, settings.device_port, timeout=2, context=tls),

@@ -305,6 +305,27 @@ def test_a_second_server_over_the_same_data_says_so(running: Running) -> None:
     assert httpx.get(running.facts["operator_url"] + "/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("flags", [("--host", "0.0.0.0"), ("--host", "::"), ("--host", "0"), ("--device-host", "0.0.0.0"),
+                                   ("--host", "0.0.0.0", "--device-host", "two words")])  # fmt: skip
+def test_a_server_on_every_address_must_be_told_the_one_for_devices(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Somebody opens the server to the network; boards would be told 127.0.0.1 and look for it on themselves."""
+    refused = _verb("run", "--data", str(tmp_path / "data"), *flags)
+    assert (refused.returncode, "--device-host" in refused.stderr, "Traceback" in refused.stderr) == (2, True, False)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_name_that_devices_are_told_stands_in_the_certificate(tmp_path: Path) -> None:
+    """With its name the same server comes up, and that name is the one that TLS proves and that boards are sent to."""
+    running = _start(tmp_path / "server", "--host", "0.0.0.0", "--device-host", "fleet.example.org", "--broker", "none")
+    try:
+        assert urlsplit(running.facts["device_url"]).hostname == "fleet.example.org"
+        certificate = x509.load_pem_x509_certificate((tmp_path / "server" / "pki" / "server.crt").read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert "fleet.example.org" in names.get_values_for_type(x509.DNSName)
+    finally:
+        _end(running)
+
+
 @pytest.mark.parametrize("flag", ["--operator-port", "--device-port", "--broker-port"])
 def test_a_chosen_port_in_use_is_named(tmp_path: Path, flag: str) -> None:
     """Another program has the port: exit 2 with its number, nothing started."""
