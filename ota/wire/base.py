@@ -27,7 +27,9 @@ Count = Annotated[int, Meta(ge=0, lt=2**53)]
 Instant = Annotated[float, Meta(ge=0, lt=2**34)]
 """Seconds since 1970 UTC; the bound (year 2514) refuses nonsense."""
 Share = Annotated[float, Meta(ge=0, le=1)]
-Box = tuple[float, float, float, float]
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
+"""Any measured number. The bound keeps sums finite: a database may hand 1e308 back as an integer of 309 digits."""
+Box = tuple[Number, Number, Number, Number]
 """x, y, width, height in pixels of the source picture."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from ota.wire.base import Code, Count, Instant, Message, Name, Part, Sha256, Text
+from ota.wire.base import Code, Count, Instant, Message, Name, Number, Part, Sha256, Text
 from ota.wire.enrolment import BoardFacts
 
 DEPLOYMENT_STATES = (
@@ -65,7 +65,7 @@ class DeploymentReport(Part, frozen=True, kw_only=True):
     """server, local (USB stick) or factory."""
     attempt: Count = 1
     behaviour_unseen: bool = False
-    figures: dict[Code, float] = {}
+    figures: dict[Code, Number] = {}
     """Measured: parity_pairs, acceptance_ap50, selftest_ms, trial_gated_frames, trial_rate, history_rate, …"""
 
 

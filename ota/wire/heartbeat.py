@@ -1,6 +1,6 @@
 """The heartbeat: the periodic telemetry message of one device. It may be lost; ``sequence`` shows how many were."""
 
-from ota.wire.base import Code, Count, Instant, Message, Name, Part, Sha256, Share, Text
+from ota.wire.base import Code, Count, Instant, Message, Name, Number, Part, Sha256, Share, Text
 
 
 class CameraHealth(Part, frozen=True, kw_only=True):
@@ -12,22 +12,22 @@ class CameraHealth(Part, frozen=True, kw_only=True):
 
     camera: Name
     state: Code = "ok"
-    camera_fps: float = 0.0
-    processed_fps: float = 0.0
+    camera_fps: Number = 0.0
+    processed_fps: Number = 0.0
     frames: Count = 0
     gated_frames: Count = 0
     frames_with_detection: Count = 0
     detections: Count = 0
     events: Count = 0
-    brightness: float = 0.0
+    brightness: Number = 0.0
     dropped: dict[Code, Count] = {}
 
 
 class StageLatency(Part, frozen=True, kw_only=True):
     """Milliseconds of one stage of the pipeline over the window."""
 
-    p50_ms: float
-    p95_ms: float
+    p50_ms: Number
+    p95_ms: Number
     count: Count
 
 
@@ -36,7 +36,7 @@ class SpoolHealth(Part, frozen=True, kw_only=True):
 
     items: Count = 0
     bytes: Count = 0
-    oldest_age_s: float = 0.0
+    oldest_age_s: Number = 0.0
     quarantined: Count = 0
     evicted: dict[Code, Count] = {}
 
@@ -44,8 +44,8 @@ class SpoolHealth(Part, frozen=True, kw_only=True):
 class HostHealth(Part, frozen=True, kw_only=True):
     """The board. None where it cannot be read on this board."""
 
-    cpu_temp_c: float | None = None
-    load_1m: float | None = None
+    cpu_temp_c: Number | None = None
+    load_1m: Number | None = None
     memory_available_bytes: Count | None = None
     disk_free_bytes: Count | None = None
     agent_rss_bytes: Count | None = None
@@ -71,8 +71,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     sequence: Count
     boot_id: Code
     at_s: Instant
-    uptime_s: float
-    window_s: float
+    uptime_s: Number
+    window_s: Number
     state: Code
     """State of the deployment on this device (``idle`` when there is none)."""
     running: Running | None = None
