@@ -80,11 +80,14 @@ def detections(
 
 
 def detection(session: Session, event_id: str, device: str | None = None) -> dict[str, Any]:
-    """One event by its id; the newest where two devices chose the same. NotFoundError where there is none."""
+    """One event by its id; where two devices chose the same, the one that was here first: nobody takes over another's link.
+
+    NotFoundError where there is none.
+    """
     query = select(EventRow).where(EventRow.id == event_id)
     if device is not None:
         query = query.where(EventRow.device_id == device)
-    row = session.scalars(query.order_by(EventRow.received_s.desc()).limit(1)).first()
+    row = session.scalars(query.order_by(EventRow.received_s).limit(1)).first()
     if row is None:
         raise NotFoundError(f"there is no event {event_id}")
     return _with_crops(session, [row])[0]

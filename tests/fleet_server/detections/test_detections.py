@@ -81,6 +81,15 @@ def test_two_revisions_in_one_batch_and_the_same_id_of_two_devices(database: Dat
     assert sorted((one["device"], one["score"]) for one in listed(database)) == [("cam-1", 0.99), ("cam-2", 0.1)]
 
 
+def test_a_link_to_an_event_is_not_taken_over(database: Database) -> None:
+    """A hostile board learns the id of another board's event and raises one of its own under it, with higher revisions."""
+    store(database, event(1, "v"), now_s=NOW_S)
+    store(database, event(1, "v", revision=7, score=0.1), device="cam-2", now_s=NOW_S + 1)
+    with database.read() as session:
+        assert listing.detection(session, "v")["device"] == "cam-1"
+        assert listing.detection(session, "v", "cam-2")["device"] == "cam-2"
+
+
 @pytest.mark.parametrize("key", ["cam-2/crop/e1/" + "0" * 64, "../cam-1/x", "cam-1/crop/e1/" + "0" * 64])
 def test_a_crop_under_a_strange_key_is_refused_by_name_and_the_rest_stored(database: Database, key: str) -> None:
     """A device points at another device's picture, out of the folder, or at other bytes than it says."""
