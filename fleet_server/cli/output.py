@@ -8,7 +8,6 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], Any]]
-FORMATS = ("table", "json", "ndjson", "name")
 
 
 def talk(text: str) -> None:

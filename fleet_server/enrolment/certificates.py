@@ -54,14 +54,6 @@ def issued(session: Session, certificate: Certificate) -> None:
     )  # fmt: skip
 
 
-def newest(session: Session, device_id: str) -> Certificate | None:
-    """The device's certificate that was issued last."""
-    row = session.scalars(
-        select(CertificateRow).where(CertificateRow.device_id == device_id).order_by(CertificateRow.issued_s.desc()).limit(1)
-    ).first()
-    return _certificate(row) if row else None
-
-
 def newest_of_key(session: Session, key_sha256: str) -> Certificate | None:
     """The certificate that was issued last for this public key."""
     row = session.scalars(

@@ -28,7 +28,6 @@ class BrokerLink:
         self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(MAX_WAITING)
         self._waiting_bytes = 0
         self._counting = threading.Lock()
-        self._changed = threading.Event()
         self._note = f"not connected yet to {host}:{port}"
         self.connected = False
         self.dropped = 0
@@ -76,23 +75,16 @@ class BrokerLink:
             told += info.rc == mqtt.MQTT_ERR_SUCCESS
         return told
 
-    def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until connected; for tests and start-up."""
-        self._changed.wait(timeout_s)
-        return self.connected
-
     def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._note = f"the broker refuses the server: {reason}"
             return
         client.subscribe(topics.every_up(), qos=1)
         self.connected = True
-        self._changed.set()
         log.info("connected to the broker")
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self.connected = False
-        self._changed.clear()
         self._note = f"the broker does not answer ({reason}); devices use HTTPS alone until it does"
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:

@@ -203,13 +203,8 @@ def forget_presence(session: Session) -> None:
     note_change(session, "devices")
 
 
-def record_heartbeat(session: Session, device_id: str, heartbeat: Heartbeat, received_s: float) -> None:
-    """One heartbeat; an older one than the latest changes nothing."""
-    record_heartbeats(session, [(device_id, heartbeat, received_s)])
-
-
 def record_heartbeats(session: Session, received: Sequence[tuple[str, Heartbeat, float]]) -> None:
-    """Many heartbeats (device id, message, when received) in one statement; unknown devices are passed over."""
+    """Many heartbeats (device id, message, when received) in one statement. Unknown devices and late ones change nothing."""
     latest = {device_id: (heartbeat, received_s) for device_id, heartbeat, received_s in received}
     table = DeviceStateRow.__table__
     rows = []

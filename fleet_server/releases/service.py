@@ -133,11 +133,6 @@ def find_release(session: Session, name: str) -> Release | None:
     return _release(row) if row is not None else None
 
 
-def release_of(session: Session, sha256: str) -> str | None:
-    """The name of the release whose manifest has this digest."""
-    return session.scalar(select(ReleaseRow.release).where(ReleaseRow.sha256 == sha256).limit(1))
-
-
 def manifest_of(session: Session, name: str) -> Manifest | None:
     """The manifest of a release, or None."""
     row = session.get(ReleaseRow, name)

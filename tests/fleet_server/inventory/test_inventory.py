@@ -55,7 +55,7 @@ def test_a_device_is_pending_then_online_then_offline(database: Database) -> Non
 
     assert state(NOW_S) == "pending"
     with database.write() as session:
-        service.record_heartbeat(session, device, _beat(1), NOW_S)
+        service.record_heartbeats(session, [(device, _beat(1), NOW_S)])
     assert state(NOW_S + 90) == "online"
     assert state(NOW_S + 91) == "offline"
     with database.write() as session:
@@ -91,7 +91,7 @@ def test_reports_say_what_runs_and_why_this_variant(database: Database) -> None:
         report = _report(1, "committed", SHA_2, SHA_2, variant="cpu-int8", variant_reason=why)
         service.record_report(session, device, report, NOW_S)
     with database.write() as session:
-        service.record_heartbeat(session, device, _beat(2, SHA_2), NOW_S + 1)
+        service.record_heartbeats(session, [(device, _beat(2, SHA_2), NOW_S + 1)])
     with database.read() as session:
         found = service.get(session, device, NOW_S + 1)
     assert found.running is not None
