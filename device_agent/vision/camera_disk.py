@@ -1,5 +1,6 @@
 """Films and folders of pictures as cameras."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 @dataclass(frozen=True, slots=True)
 class Playing:
-    """How a source on disk is played. `fps` None takes the film's own; `loop` starts again at the end, without end."""
+    """How a source on disk is played; `loop` starts again at the end, without end.
+
+    `fps`: the rate of a source that does not say its own; of one that does, at most so many frames a second are given.
+    """
 
     pacing: Pacing = "recorded"
     fps: float | None = None
@@ -31,13 +35,14 @@ class Playing:
 
 
 class _DiskCamera:
-    """What films and folders share: numbering, time stamps, pacing, looping."""
+    """What films and folders share: numbering, time stamps, pacing, looping. `fps` is the source's own rate, `most` the limit."""
 
-    def __init__(self, name: str, playing: Playing, fps: float) -> None:
+    def __init__(self, name: str, playing: Playing, fps: float, most: float | None = None) -> None:
         self.name = name
         self.fps = fps
         self._playing = playing
-        self._pace = Pace(fps, playing.monotonic_s) if playing.pacing == "live" else None
+        self._share = 1.0 if most is None else min(1.0, most / fps)
+        self._pace = Pace(fps * self._share, playing.monotonic_s) if playing.pacing == "live" else None
         self._closed = False
 
     @property
@@ -46,11 +51,14 @@ class _DiskCamera:
         return 0
 
     def frames(self) -> Iterator[Frame]:
-        """Frames in order; a recorded source's time is its own (frame number / fps), a live one's is the clock's."""
+        """Frames in order, numbered as in the source; a recorded one's time is number / fps, a live one's is the clock's."""
         start_wall_s = self._playing.wall_s()
         index = 0
         while not self._closed:
             for picture in self._pictures():
+                if picture is None:
+                    index += 1
+                    continue
                 if self._closed or (self._pace is not None and not self._pace.wait()):
                     return
                 film_s = index / self.fps
@@ -67,8 +75,13 @@ class _DiskCamera:
         if self._pace is not None:
             self._pace.stop()
 
-    def _pictures(self) -> Iterator[Picture]:
+    def _pictures(self) -> Iterator[Picture | None]:
+        """All pictures once; None in place of one that the limit leaves out."""
         raise NotImplementedError
+
+    def _wanted(self, number: int) -> bool:
+        """Whether this picture of the source (from 0) is given: as many as the limit allows, evenly spread."""
+        return number == 0 or math.floor(number * self._share) != math.floor((number - 1) * self._share)
 
 
 class FilmCamera(_DiskCamera):
@@ -88,15 +101,19 @@ class FilmCamera(_DiskCamera):
                 raise CameraError("no_frames", f"the film {path} holds no frame that can be decoded; record it again")
         finally:
             capture.release()
-        usable = own_fps if np.isfinite(own_fps) and 0 < own_fps <= MAX_FPS else DEFAULT_FPS
-        super().__init__(name, playing, playing.fps or usable)
+        usable = own_fps if np.isfinite(own_fps) and 0 < own_fps <= MAX_FPS else playing.fps or DEFAULT_FPS
+        super().__init__(name, playing, usable, playing.fps)
 
-    def _pictures(self) -> Iterator[Picture]:
+    def _pictures(self) -> Iterator[Picture | None]:
         capture = _opened(self.path)
         count, size = 0, None
         try:
-            while True:
-                got, picture = capture.read()
+            while capture.grab():
+                if not self._wanted(count):
+                    count += 1
+                    yield None
+                    continue
+                got, picture = capture.retrieve()
                 if not got:
                     break
                 # OpenCV gives a new array each time, so nobody has to copy it.
@@ -122,7 +139,7 @@ class PicturesCamera(_DiskCamera):
         self.paths = list_pictures(folder)
         super().__init__(name, playing, playing.fps or DEFAULT_FPS)
 
-    def _pictures(self) -> Iterator[Picture]:
+    def _pictures(self) -> Iterator[Picture | None]:
         size = None
         for count, path in enumerate(self.paths):
             picture = read_picture(path)

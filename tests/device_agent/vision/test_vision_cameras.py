@@ -54,6 +54,17 @@ def test_a_looped_film_goes_on_in_time(film):
     assert np.array_equal(frames[0].picture_bgr, frames[20].picture_bgr)
 
 
+def test_a_limit_thins_a_film_and_leaves_its_time_alone(film):
+    """5 frames a second, 2 are wanted: 8 of 20 come, evenly, with the film's own numbers and times, also in the second round."""
+    camera = FilmCamera("door", film, Playing(fps=2.0))
+    frames = list(camera.frames())
+    assert [frame.index for frame in frames] == [0, 3, 5, 8, 10, 13, 15, 18]
+    assert [frame.at_s for frame in frames] == pytest.approx([index / 5 for index in (0, 3, 5, 8, 10, 13, 15, 18)])
+    assert len(list(FilmCamera("door", film, Playing(fps=50.0)).frames())) == 20, "a limit above the film's rate adds nothing"
+    looped = FilmCamera("door", film, Playing(fps=2.0, loop=True)).frames()
+    assert [next(looped).index for _ in range(9)][-1] == 20
+
+
 def test_what_is_not_a_film_is_refused_before_it_is_played(tmp_path):
     """A text file with a film's name, an empty one, a folder, none at all: each with its reason."""
     (tmp_path / "text.mp4").write_text("not a film " * 500)
@@ -184,9 +195,10 @@ def test_a_pace_neither_hurries_nor_catches_up():
     assert waited == pytest.approx([0.1, 0.1])
 
 
-def test_a_film_played_live_has_the_clocks_time_and_can_be_stopped(film):
+def test_a_film_played_live_has_the_clocks_time_and_can_be_stopped(tmp_path, draw):
     """A live film is stamped with the monotonic clock and ends when it is closed, in the middle of a wait too."""
-    camera = open_camera(CameraSettings("door", f"film:{film}", pacing="live", fps=200, loop=True))
+    film = draw.film(tmp_path / "fast.avi", [draw.picture((10 * t, 50, 10 * t + 30, 100)) for t in range(20)], fps=100.0)
+    camera = open_camera(CameraSettings("door", f"film:{film}", pacing="live", loop=True))
     assert isinstance(camera, LatestWins)
     seen = []
     for frame in camera.frames():
