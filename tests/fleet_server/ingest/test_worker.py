@@ -23,6 +23,7 @@ from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.ingest import broker_mqtt, service, worker
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import CertificateSummary
 from fleet_server.logs import service as logs
 from fleet_server.logs.tables import LogMarkRow
 from fleet_server.rollouts.targets import set_target
@@ -206,8 +207,9 @@ def test_a_message_that_cannot_be_stored_harms_nobody_else(database: Database, s
     with database.write() as session:
         for name in ("cam-1", "cam-2"):
             inventory.record_enrolled(
-                session, device_id=name, name=name, group="g", facts=FACTS, serial="1", not_after_s=2e9, now_s=1.0
-            )
+                session, device_id=name, name=name, group="g", facts=FACTS,
+                certificate=CertificateSummary("1", 2e9, "ab" * 32), now_s=1.0,
+            )  # fmt: skip
         logs.store_lines(session, "cam-1", codec.decode(LogBatch, log_batch(1, 0)))
         session.execute(update(LogMarkRow).values(dropped=2**63 - 1))  # as if some sum had no end
     made = worker.Worker(replace(server, database=database, settings=replace(server.settings, broker="none")))

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import delete
 
 from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.releases import service
 from fleet_server.releases.published_disk import published_channels
+from fleet_server.releases.tables import ChannelRow, ReleaseRow
 from fleet_server.settings import Settings
 from ota.bundle.manifest import FileEntry, Manifest, Variant, encode_manifest, target_path
 from ota.trust.key_types import CryptoSigner
@@ -183,6 +185,9 @@ def test_the_rows_are_only_a_cache(
     put_content(admin)
     metadata, text = signed(signers, clock())
     post(admin, metadata, text)
+    with database.write() as session:
+        session.execute(delete(ReleaseRow))
+        session.execute(delete(ChannelRow))
     with database.write() as session:
         assert service.is_behind(session, repository)
         assert service.take_over(session, published_channels(repository, settings.data_dir), clock()) == ["yard@1"]
