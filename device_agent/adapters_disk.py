@@ -150,6 +150,11 @@ class UpdateSeat:
         """Where the update stands; None before enrolment."""
         return None if self._updater is None else self._updater.status
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether a release is on trial."""
+        return self._updater is not None and self._updater.status.state == "trial"
+
     def poll_answer(self, answer: StateAnswer, nonce: str) -> Accepted | Refusal:
         """Judge an answer."""
         assert self._updater is not None, "polls begin after enrolment"

@@ -24,6 +24,7 @@ from device_agent.duties.seeing import Seeing, Sinks
 from device_agent.duties.sending import Sending
 from device_agent.duties.turn import Bell, Duty, Stop
 from device_agent.duties.updating import Updating, Watching
+from device_agent.duties.watching_way import WatchingWay
 from device_agent.duties.wire_events import EventTranslator, SeenBy
 from device_agent.factory_disk import install_factory
 from device_agent.facts_linux import read_facts
@@ -34,6 +35,7 @@ from device_agent.link.identity_x509 import IdentityStore
 from device_agent.link.pool_http import counted_manager
 from device_agent.link.socket_bytes_linux import ByteCount
 from device_agent.link.tls_x509 import context
+from device_agent.link.way_linux import look_at_way
 from device_agent.logs.debug_session import DebugSessions, Effective
 from device_agent.logs.handler import RingHandler, set_level
 from device_agent.logs.ring_disk import LogRing
@@ -175,9 +177,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     settings, stop = base.settings, base.stop
     bells = {name: Bell(stop) for name in ("poll", "send", "logs", "beat", "update")}
     base.outbox.changed = bells["send"].ring
-    api = DeviceApi(
-        settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.now_s
-    )  # fmt: skip
+    api = DeviceApi(settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.now_s)
     stack.callback(api.close)
     pool = _pool(base, stack)
     trust = _trust(base, api, pool)
@@ -198,7 +198,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         assigned=functools.partial(_assigned, base, bells["update"]), poll_s=settings.server.poll_s,
         draw=random.random,
     )  # fmt: skip
-    watching, seeing = _watchers(base, eyes, seat, polling)
+    watchers, seeing = _watchers(base, eyes, seat, polling)
     report = SelfReport(
         settings.agent.board_root, base.data, base.facts, base.clock, base.count, base.outbox, base.levels, eyes.window,
         eyes.detector, eyes.slots, seat, seeing, trust.versions, side.broker_connected,
@@ -214,16 +214,19 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         Sending("outbox", sender.step, bells["send"], draw=random.random, gather_s=EVENT_GATHER_S),
         Sending("log upload", log_sender.step, bells["logs"], draw=random.random),
     )  # fmt: skip
-    always: list[Duty] = [*seeing, watching, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking]
+    always: list[Duty] = [*seeing, *watchers, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking]
     return always + [AfterLink(duty, linking.linked) for duty in after]
 
 
-def _watchers(base: Base, eyes: Eyes, seat: UpdateSeat, polling: Polling) -> tuple[Watching, list[Seeing]]:
+def _watchers(base: Base, eyes: Eyes, seat: UpdateSeat, polling: Polling) -> tuple[list[Duty], list[Seeing]]:
     seeing: list[Seeing] = []
+    look = functools.partial(look_at_way, base.settings.server.url)
+    way = WatchingWay(look, reached=lambda: polling.reached, on_trial=lambda: seat.on_trial)
     watching = Watching(
         seat, lambda: [pipeline.counts() for pipeline in eyes.pipelines],
         dropped=lambda: sum(one.totals().dropped.get("late", 0) for one in seeing),
-        crashes=lambda: eyes.detector.restarts, link=lambda: polling.reached, steady_s=base.clock.steady_s,
+        crashes=lambda: eyes.detector.restarts, link=lambda: polling.reached, link_worse=lambda: way.worse,
+        steady_s=base.clock.steady_s,
     )  # fmt: skip
 
     def timings(timings_ms: dict[str, float]) -> None:
@@ -240,7 +243,7 @@ def _watchers(base: Base, eyes: Eyes, seat: UpdateSeat, polling: Polling) -> tup
 
         source = CameraSettings(camera.name, camera.source, camera.pacing, camera.loop, camera.fps)
         seeing.append(Seeing(camera.name, functools.partial(open_camera, source), pipeline, Sinks(keep, timings)))
-    return watching, seeing
+    return [watching, way], seeing
 
 
 def _assigned(base: Base, update_bell: Bell, assignment: Assignment) -> None:
@@ -283,18 +286,11 @@ def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, content: P
             inhibit=base.data / "update-inhibit",
         )
     )
-    limits = TrialLimits(
-        trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes
-    )
+    limits = TrialLimits(trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes)
     reports, factory = SpoolReports(base.outbox, beat.ring), eyes.slots.factory()
     came_with_it = factory is not None and factory.sha256 == eyes.installed.sha256
     reports.first_contact(eyes.installed, factory=came_with_it, now_s=base.clock.now_s())
     return Updater(
-        device,
-        memory=StateFile(base.data / "state"),
-        actions=performer,
-        trust=trust,
-        clock=base.clock,
-        reports=reports,
+        device, memory=StateFile(base.data / "state"), actions=performer, trust=trust, clock=base.clock, reports=reports,
         watch=TrialWatch(HistoryFile(base.data / "history"), limits),
-    )
+    )  # fmt: skip

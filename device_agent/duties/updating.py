@@ -53,12 +53,13 @@ class Watching:
         dropped: Callable[[], int],
         crashes: Callable[[], int],
         link: Callable[[], bool],
+        link_worse: Callable[[], bool],
         steady_s: Callable[[], float],
     ) -> None:
         self.name = "health"
         self.silence_s = 120.0
         self._machine, self._counts, self._dropped, self._crashes = machine, counts, dropped, crashes
-        self._link, self._steady_s = link, steady_s
+        self._link, self._link_worse, self._steady_s = link, link_worse, steady_s
         self._lock = threading.Lock()
         self._invoke = StageHistogram()
 
@@ -87,6 +88,7 @@ class Watching:
                     latency_ms=invoke.percentile_ms(0.5) if invoke.count else None,
                     crashes=now_died - died,
                     link=self._link(),
+                    link_worse=self._link_worse(),
                 )
             )
             before, lost, died, at_s = now, now_lost, now_died, now_s

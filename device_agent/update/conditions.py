@@ -25,6 +25,7 @@ class Moment:
     inhibited: str | None = None
     """Text of the inhibit lock; None when there is no such file."""
     metered: bool = False
+    """Not fed yet: no board tells it (see docs/update-states.md)."""
 
 
 def blocked(policy: Policy, moment: Moment) -> Blocked | None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 
+from device_agent.update.expiry import PATIENCE_S
 from device_agent.update.machine import BOOT_LIMITS, RETRY_BUDGET, TRANSITION_LIMIT
 from device_agent.update.states import BEFORE_TRIAL, EVENTS, STATES, TABLE
 
@@ -22,6 +23,13 @@ def _head() -> Iterator[str]:
     yield f"Further attempts by class of error: {budgets}; every other class ends the deployment. Restarts survived: {boots}."
     yield f"After {TRANSITION_LIMIT} transitions a deployment is ended (`loop`), and so is one whose state outlasts its deadline."
     yield "Not drawn: from every state before the trial, `refused`, `newer`, `withdrawn` lead to refused, superseded, cancelled."
+    yield ""
+    yield "An assignment past its end begins no download, no install and no trial: `refused` (`expired`), after the server had"
+    yield f"{PATIENCE_S:.0f} s to renew it where the board had waited or was dark. What runs, on trial or not, goes on running."
+    yield ""
+    yield "Fed by the board: window, heat, inhibit lock, disk; frame rate, latency, crashes, detection rates by brightness, the"
+    yield "link, and whether gateway or name lookups got worse since the switch (IPv4; not known after a restart within the trial)."
+    yield "**Not fed yet:** whether a line is metered. `waiting(metered)` is in the rules and is never entered on a real board."
     yield ""
 
 
