@@ -28,7 +28,7 @@ def _head() -> Iterator[str]:
     yield f"{PATIENCE_S:.0f} s to renew it where the board had waited or was dark. What runs, on trial or not, goes on running."
     yield ""
     yield "Fed by the board: window, heat, inhibit lock, disk; frame rate, latency, crashes, detection rates by brightness, the"
-    yield "link, and whether gateway or name lookups got worse since the switch (IPv4; not known after a restart within the trial)."
+    yield "link, and whether gateway (IPv4) or name lookups got worse since the switch (not known after a restart in the trial)."
     yield "**Not fed yet:** whether a line is metered. `waiting(metered)` is in the rules and is never entered on a real board."
     yield ""
 
