@@ -10,12 +10,19 @@ from fleet_server.accounts import service
 from fleet_server.accounts.sign_in import sign_in as do_sign_in
 from fleet_server.app import create_operator_app
 from fleet_server.audit import service as audit
+from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError, TooManyError, UnauthenticatedError
 
 NOW_S = 1_790_000_000.0
 PASSWORD = "correct horse battery"
 HASH = service.hash_password(PASSWORD)
+
+
+@pytest.fixture
+def server(sqlite_server: Context) -> Context:
+    """One kind of database is enough for these doors."""
+    return sqlite_server
 
 
 def _sign_in(database: Database, name: str, password: str, now_s: float = NOW_S) -> service.Grant:

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from fleet_server.audit import service
+from fleet_server.context import Context
 from fleet_server.database import Database
+
+
+@pytest.fixture
+def server(sqlite_server: Context) -> Context:
+    """One kind of database is enough for these doors."""
+    return sqlite_server
 
 
 def test_what_failed_was_not_done_and_is_not_in_the_log(database: Database) -> None:

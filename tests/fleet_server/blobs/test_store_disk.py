@@ -13,12 +13,19 @@ import pytest
 
 from fleet_server.blob_store import upload_key
 from fleet_server.blobs.store_disk import DiskBlobStore
+from fleet_server.context import Context
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError, StoreFullError
 from ota.wire.events import UploadRequest, UploadSlot
 
 DATA = b"\xff\xd8 a crop" * 1000
 SHA = hashlib.sha256(DATA).hexdigest()
 KEY = upload_key("d-1", "crop", "event1", SHA)
+
+
+@pytest.fixture
+def server(sqlite_server: Context) -> Context:
+    """One kind of database is enough for these doors."""
+    return sqlite_server
 
 
 @pytest.fixture

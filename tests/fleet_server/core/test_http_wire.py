@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet_server.context import Context
 from fleet_server.http_wire import without_nul
+
+
+@pytest.fixture
+def server(sqlite_server: Context) -> Context:
+    """One kind of database is enough for these doors."""
+    return sqlite_server
 
 
 @given(st.text(alphabet=st.sampled_from('\x00\\u0a"é')))

@@ -7,7 +7,14 @@ import pytest
 from flask import Flask
 
 from fleet_server.app import create_operator_app
+from fleet_server.context import Context
 from fleet_server.database import Database, changes_since, note_change
+
+
+@pytest.fixture
+def server(sqlite_server: Context) -> Context:
+    """One kind of database is enough for these doors."""
+    return sqlite_server
 
 
 def test_a_route_that_names_no_scope_is_refused(server: Any) -> None:
