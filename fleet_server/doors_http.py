@@ -4,6 +4,7 @@ gunicorn has no deadline of its own: as many silent clients as there are threads
 new TLS context for every connection; ours is made once, which resumes sessions too.
 """
 
+import errno
 import socket
 import ssl
 from typing import Any
@@ -70,7 +71,11 @@ def serve(name: str, listener_fd: int, settings: Settings) -> None:
 
         def wrap(sock: socket.socket, _conf: object) -> ssl.SSLSocket:
             sock.settimeout(HANDSHAKE_S)
-            wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=True, suppress_ragged_eofs=True)
+            try:
+                wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=True, suppress_ragged_eofs=True)
+            except TimeoutError:
+                # To gunicorn a caller who hung up is no news; a time-out would be a stack trace for each silent stranger.
+                raise ConnectionResetError(errno.ECONNRESET, "no TLS handshake in time") from None
             wrapped.settimeout(None)
             return wrapped
 
