@@ -125,11 +125,17 @@ class Sender:
                 break
             ready.append(entry)
         if ready:
-            self._deliver("events", ready, lambda part: self._door.send_events(self._event_batch(part, refs)))
+            try:
+                self._deliver("events", ready, lambda part: self._door.send_events(self._event_batch(part, refs)))
+            except AgentError:
+                self._keys.clear()
+                raise
             for entry in ready:
                 for crop in entry.crops:
                     self._keys.pop(f"{entry.header.message['id']} {crop.sha256}", None)
         if outage is not None:
+            # The store forgets within a day what no event names: after an outage every crop is asked about anew.
+            self._keys.clear()
             raise outage
 
     def _event_batch(self, entries: list[Waiting], refs: dict[int, list[CropRef]]) -> EventBatch:

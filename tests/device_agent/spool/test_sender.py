@@ -204,3 +204,23 @@ def test_one_event_that_the_server_cannot_take_does_not_hold_up_the_others(board
     assert board.outbox.health().quarantined == 1
 
 
+
+
+def test_a_crop_that_was_swept_during_an_outage_is_put_again(
+    board: Board, door: DeviceDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link breaks between PUT and batch for a day and the server sweeps the unnamed upload: the event still has its crop."""
+
+    def gone(batch: object) -> object:
+        raise ServerUnavailableError("the link is gone")
+
+    board.outbox.add_event(make_event(1), [make_crop(1)])
+    with monkeypatch.context() as outage:
+        outage.setattr(board.api, "send_events", gone)
+        with pytest.raises(ServerUnavailableError):
+            board.sender.step()
+    assert door.state.blob_puts == 1
+    door.state.blobs.clear()
+    board.drain()
+    (event,) = door.state.shown(board.device).values()
+    assert door.state.blobs[event.crops[0].key]
