@@ -23,7 +23,7 @@ document.addEventListener("securitypolicyviolation", (event) => violations.push(
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests; each test has a context (cookies, theme) of its own."""
-    found = shutil.which("chromium")
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
