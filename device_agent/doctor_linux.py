@@ -63,7 +63,7 @@ def examine(config: Path) -> list[Finding]:
 def _board(settings: Settings) -> Finding:
     board = detect(settings.agent.board_root)
     known = board.profile != "unknown"
-    return Finding("board", known, f"{board.board_model} ({board.profile})", "write a profile for it: hardware/README.md")
+    return Finding("board", known, f"{board.board_model} ({board.profile})", "copy the nearest of hardware/profiles for it")
 
 
 def _runtime() -> Finding:

@@ -11,7 +11,7 @@ from fleet_server.cli.session import Session, pass_session, segment
 
 @click.group()
 def device() -> None:
-    """Boards of the fleet: list, show, why-not, logs, debug."""
+    """Boards of the fleet: list, show, why-not, logs, debug, revoke."""
 
 
 def _running(item: Row) -> str:

@@ -22,3 +22,8 @@ def test_every_line_names_a_proof_or_says_why_not() -> None:
     lines = [line for line in CHECKLIST.read_text().splitlines() if re.match(r"\d+\. ", line)]
     assert len(lines) == 44
     assert [line for line in lines if not re.search(r"::test_|by hand|not done: |docs/evidence/", line)] == []
+
+
+def test_every_named_evidence_exists() -> None:
+    named = re.findall(r"`(docs/evidence/[\w.]+)`", CHECKLIST.read_text())
+    assert [name for name in named if not (ROOT / name).is_file()] == []
