@@ -66,6 +66,7 @@ class DeviceApi:
         self._prefix = parts.path.rstrip("/")
         self._count, self._timeout = count, urllib3.Timeout(connect=min(10.0, timeout_s), read=timeout_s)
         self._now_s = now_s
+        self._context = context
         self._pool = self._made(context)
         self._lock = threading.Lock()
 
@@ -81,8 +82,13 @@ class DeviceApi:
     def use(self, context: ssl.SSLContext) -> None:
         """Speak with another certificate from now on; running calls end on the old connection."""
         with self._lock:
+            self._context = context
             old, self._pool = self._pool, self._made(context)
         old.close()
+
+    def rest(self) -> None:
+        """Give idle connections back; the next call opens a new one. A closed pool, as of ``close``, would stay closed."""
+        self.use(self._context)
 
     def close(self) -> None:
         """Close all connections."""

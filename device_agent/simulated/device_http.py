@@ -123,8 +123,12 @@ class VirtualDevice:
             pass
         self._beat()
 
+    def rest(self) -> None:
+        """Give the connections back until the next turn."""
+        self._api.rest()
+
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back for good."""
         self._api.close()
 
     @property

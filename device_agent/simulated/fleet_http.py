@@ -85,7 +85,7 @@ class Fleet:
             except AgentError as error:
                 self.faults[error.message] += 1
             if len(self.devices) > KEPT_CONNECTIONS:
-                device.close()
+                device.rest()
             with self._changed:
                 heapq.heappush(self._due, (time.monotonic() + wait_s, number))
                 self._changed.notify()

@@ -99,3 +99,25 @@ def test_too_few_claims_are_said_at_once(tmp_path: Path, door: DeviceDoor, capsy
     asked = ["simulate", "--server", door.url, "--ca", str(door.ca_file), "--claims", str(tmp_path / "claims"), "--devices", "9"]
     assert main(asked) == 2
     assert "holds 1 claims for 9 devices" in capsys.readouterr().err
+
+
+def test_a_fleet_larger_than_its_connections_goes_on_after_every_turn(
+    door: DeviceDoor, releases: ReleaseFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand boards cannot each keep a connection: they give it back after each turn, and the next turn opens another."""
+    monkeypatch.setattr("device_agent.simulated.fleet_http.KEPT_CONNECTIONS", 2)
+    stop = Stop()
+    around = Surroundings(door.url, door.ca_file, releases.root_file.read_bytes(), ("stable",), stop)
+    devices = [
+        VirtualDevice(draw(n, 5, "0.1"), door.claim(f"claim-number-{n:020d}"), tmp_path / "sim" / str(n), around)
+        for n in range(4)
+    ]
+    fleet = Fleet(devices, 0.1, stop)
+    running = threading.Thread(target=fleet.run)
+    running.start()
+    try:
+        assert door.wait(lambda: all(device.heartbeats >= 3 for device in devices), 60), fleet.summary()
+    finally:
+        stop.set()
+        running.join(30)
+    assert not fleet.faults
