@@ -230,6 +230,7 @@ def test_the_child_dies_with_its_agent(blob, tmp_path, state):
     arguments = [sys.executable, "-c", PARENT, str(blob[0]), str(blob[1]), state]
     with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, cwd=tmp_path) as agent:
         child = int(agent.stdout.readline())
+        assert alive(child)
         if state == "stopped":
             os.kill(child, signal.SIGSTOP)
         agent.kill()
