@@ -126,6 +126,9 @@ def _outcome(case: Case) -> str:
 def _under_way(case: Case) -> str:
     if case.state in BEGUN:
         return f"It is under way: {case.state}."
+    if case.state == "waiting":
+        told = "; ".join(part for part in (REASONS.get(case.reason, ""), case.detail) if part)
+        return f"It waits before its next attempt ({case.reason or 'no reason given'})" + (f": {told}." if told else ".")
     if case.state == "committed":
         return "It committed the release and has not said yet that it runs."
     return "It was offered and has not begun; it asks at its next poll."

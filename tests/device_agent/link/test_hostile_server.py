@@ -37,7 +37,7 @@ class Hostile:
         try:
             while True:
                 with self._tls.wrap_socket(self._listener.accept()[0], server_side=True) as connection:
-                    self.asked.append(connection.recv(65536))
+                    self.asked.append(whole_request(connection))
                     try:
                         self._answer(connection)
                     except OSError:
@@ -47,6 +47,18 @@ class Hostile:
 
     def close(self) -> None:
         self._listener.close()
+
+
+def whole_request(connection: ssl.SSLSocket) -> bytes:
+    """Head and body: what is left unread when a socket closes becomes a reset that may overtake the answer."""
+    got = b""
+    while part := connection.recv(65536):
+        got += part
+        head, found, body = got.partition(b"\r\n\r\n")
+        length = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        if found and len(body) >= int(length[0] if length else 0):
+            break
+    return got
 
 
 @pytest.fixture
