@@ -1,8 +1,10 @@
 """One camera's way from a frame to events: every stage in order, nothing hidden."""
 
+import functools
+import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from device_agent.vision.counters import CameraCounts, Counter
 from device_agent.vision.detector import Answer, Detector, DetectorError
 from device_agent.vision.motion import GateResult, GateSettings, MotionGate, brightness_of
 from device_agent.vision.rules import Moment, RuleSettings, ZoneRules
+from device_agent.vision.scene import Scene, Watcher
 from device_agent.vision.tracker import Sighting, Tracker, TrackerSettings
 from device_agent.vision.types import EventUpdate, Frame, Track
 from device_agent.vision.visit_events import VisitEvents
@@ -20,6 +23,7 @@ from models.card import UNUSED_LABELS, ModelCard
 from models.inference.types import Detections
 
 BASELINE_QUALITY = 85
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class StepResult:
     """What one frame brought. `detections` are the reported ones, with class ids of `card`; None when nobody looked.
 
     `dropped` says why the detector gave no answer, None when it did or was not asked. `timings_ms` has one entry for each stage
-    that ran: gate, detect (of which invoke), track, rules (with crops).
+    that ran: gate, detect (of which invoke), track, rules (with crops), watch.
     """
 
     events: list[EventUpdate]
@@ -66,8 +70,10 @@ class Pipeline:
         detector: Detector,
         new_id: Callable[[], str],
         clock_s: Callable[[], float] = time.perf_counter,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self.settings = settings
+        self._watchers = tuple(watchers)
         self.counter = Counter()
         self._detector = detector
         self._clock_s = clock_s
@@ -91,7 +97,7 @@ class Pipeline:
         if gate.open:
             marks.append(("detect", self._clock_s()))
             try:
-                answer = self._detector.look(frame.picture_bgr)
+                answer = _in_source_px(self._detector.look(frame.picture_bgr), frame)
             except DetectorError as error:
                 self.counter.drop(error.reason)
                 return StepResult([], None, None, [], gate, error.reason, self._timings(marks))
@@ -105,6 +111,9 @@ class Pipeline:
         marks.append(("rules", self._clock_s()))
         moment = Moment(frame.index, frame.at_s, frame.wall_s, frame.width_px, frame.height_px)
         events = self._events.step(frame, self._rules.step(tracks, moment), self._labels.threshold)
+        if self._watchers:
+            marks.append(("watch", self._clock_s()))
+            events += self._watch(Scene(frame, gate, answer, reported, tracks, moment, tuple(events)))
         self.counter.events(sum(update.kind == "start" for update in events))
         timings = self._timings(marks)
         if answer is not None:
@@ -115,7 +124,22 @@ class Pipeline:
         """The source ended: the ends of all events that were open. The next source may count its frames and time from 0 again."""
         self._tracker.finish(self._labels.names)
         self._gate = MotionGate(self.settings.gate)
-        return self._events.finish(self._rules.finish(), self._labels.threshold)
+        left = self._events.finish(self._rules.finish(), self._labels.threshold)
+        return left + [update for watcher in self._watchers for update in self._heard(watcher, watcher.finish)]
+
+    def _watch(self, scene: Scene) -> list[EventUpdate]:
+        heard = [self._heard(watcher, functools.partial(watcher.saw, scene)) for watcher in self._watchers]
+        return [update for updates in heard for update in updates]
+
+    def _heard(self, watcher: Watcher, call: Callable[[], Sequence[EventUpdate]]) -> Sequence[EventUpdate]:
+        """What a watcher says; one that fails costs its own word alone."""
+        try:
+            return call()
+        except Exception:
+            if "watcher_failed" not in self.counter.read().dropped:
+                log.exception("camera %s: %s failed on a frame; from now on only counted", self.settings.camera, watcher.name)
+            self.counter.drop("watcher_failed")
+            return ()
 
     def _count(self, frame: Frame, gate: GateResult, reported: Detections) -> None:
         self.counter.answered(len(reported))
@@ -125,6 +149,16 @@ class Pipeline:
     def _timings(self, marks: list[tuple[str, float]]) -> dict[str, float]:
         ends = [at_s for _, at_s in marks[1:]] + [self._clock_s()]
         return {name: (end_s - start_s) * 1e3 for (name, start_s), end_s in zip(marks, ends, strict=True)}
+
+
+def _in_source_px(answer: Answer, frame: Frame) -> Answer:
+    """The detector saw `picture_bgr`; everything after it speaks of the source picture."""
+    height_px, width_px = frame.picture_bgr.shape[:2]
+    if (width_px, height_px) == (frame.width_px, frame.height_px):
+        return answer
+    across, down = frame.width_px / width_px, frame.height_px / height_px
+    boxes = answer.detections.xyxy * np.array([across, down, across, down], np.float32)
+    return replace(answer, detections=replace(answer.detections, xyxy=boxes))
 
 
 class _Baseline:

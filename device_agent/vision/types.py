@@ -8,7 +8,7 @@ and dwell are measured with; `wall_s` is seconds since 1970 and is only ever sho
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,11 @@ import numpy.typing as npt
 Picture = npt.NDArray[np.uint8]
 """uint8, (height, width, 3) in BGR, or (height, width) for a luma plane."""
 Box = tuple[float, float, float, float]
-RuleKind = Literal["zone", "dwell", "line", "trigger"]
-CropKind = Literal["first", "best"]
+Cut = tuple[int, int, int, int]
+"""(left, top, right, bottom) in whole pixels of the source picture, the right and lower ends excluded."""
+RuleKind = Literal["zone", "dwell", "line", "trigger", "sample"]
+CropKind = Literal["first", "best", "burst"]
+StillPurpose = Literal["debug", "recall"]
 UpdateKind = Literal["start", "update", "end"]
 Pacing = Literal["live", "recorded"]
 
@@ -34,12 +37,31 @@ class CameraError(Exception):
         self.message = message
 
 
+class MainPicture(Protocol):
+    """The large picture behind a frame: read for winners alone. Valid until the next frame is asked for."""
+
+    @property
+    def width_px(self) -> int:
+        """Width of the large picture."""
+        ...
+
+    @property
+    def height_px(self) -> int:
+        """Height of the large picture."""
+        ...
+
+    def region(self, cut: Cut) -> Picture:
+        """A part of it, BGR; `cut` lies within the picture."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One picture of one camera. `picture_bgr` is (H, W, 3) uint8 and is not written to by anyone after it was yielded.
 
     `index` counts the source's frames from 0, dropped ones too. `luma` is a grey plane of any size with the same field of view,
-    where the camera delivers one for nothing (the Y plane of a low-resolution stream); None otherwise.
+    where the camera delivers one for nothing (the Y plane of a low-resolution stream); None otherwise. `main` is the large
+    picture where the camera has one besides `picture_bgr`, which is then what the detector sees: same field of view, smaller.
     """
 
     camera: str
@@ -48,16 +70,23 @@ class Frame:
     wall_s: float
     picture_bgr: Picture
     luma: Picture | None = None
+    main: MainPicture | None = None
 
     @property
     def width_px(self) -> int:
         """Width of the source picture."""
-        return int(self.picture_bgr.shape[1])
+        return int(self.picture_bgr.shape[1]) if self.main is None else self.main.width_px
 
     @property
     def height_px(self) -> int:
         """Height of the source picture."""
-        return int(self.picture_bgr.shape[0])
+        return int(self.picture_bgr.shape[0]) if self.main is None else self.main.height_px
+
+    def region(self, cut: Cut) -> Picture:
+        """A part of the source picture, BGR: not a copy where the picture is at hand, so not to be written to."""
+        if self.main is not None:
+            return self.main.region(cut)
+        return self.picture_bgr[cut[1] : cut[3], cut[0] : cut[2]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +124,23 @@ class Crop:
     at_s: float
     wall_s: float
     box: Box
-    cut: tuple[int, int, int, int]
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A picture that is no event's crop, as JPEG bytes without metadata. `name` groups what belongs together (a debug session)."""
+
+    purpose: StillPurpose
+    name: str
+    jpeg: bytes
+    width_px: int
+    height_px: int
+    camera: str
+    frame: int
+    at_s: float
+    wall_s: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
