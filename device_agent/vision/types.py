@@ -129,7 +129,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """A picture that is no event's crop, as JPEG bytes without metadata. `name` groups what belongs together (a debug session)."""
+    """A picture that is no event's crop: JPEG bytes without metadata. `name` groups what belongs together (a debug session)."""
 
     purpose: StillPurpose
     name: str
