@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-BUILT = {"P17": "tests.bench.bench_p17"}
 ALL = [f"P{number}" for number in range(1, 18)]
+BUILT = {name: f"tests.bench.bench_{name.lower()}" for name in ALL if Path(__file__).with_name(f"bench_{name.lower()}.py").is_file()}
 VERSIONS = ("rookery", "ai-edge-litert", "numpy", "opencv-python-headless", "flask", "sqlalchemy")
 
 
