@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 ALL = [f"P{number}" for number in range(1, 18)]
-BUILT = {name: f"tests.bench.bench_{name.lower()}" for name in ALL if Path(__file__).with_name(f"bench_{name.lower()}.py").is_file()}
+HERE = Path(__file__).parent
+BUILT = {name: f"tests.bench.bench_{name.lower()}" for name in ALL if (HERE / f"bench_{name.lower()}.py").is_file()}
 VERSIONS = ("rookery", "ai-edge-litert", "numpy", "opencv-python-headless", "flask", "sqlalchemy")
 
 
