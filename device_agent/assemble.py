@@ -5,68 +5,45 @@ import logging
 import random
 import secrets
 import ssl
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import urllib3
 
 from device_agent.adapters_disk import ClaimFile, DetectorSwitch, FoundBoard, SpoolReports, UpdateSeat
-from device_agent.detector_start import start_detector
+from device_agent.assemble_base import Base, open_base
+from device_agent.assemble_eyes import Eyes, look_out, open_eyes
 from device_agent.duties.beating import Beating
-from device_agent.duties.keeping_logs import KeepingLogs, LogLevels, LogSender
+from device_agent.duties.keeping_logs import KeepingLogs, LogSender
 from device_agent.duties.linking import AfterLink, Linking
 from device_agent.duties.polling import Polling
-from device_agent.duties.seeing import Seeing, Sinks
+from device_agent.duties.seeing import Seeing
 from device_agent.duties.sending import Sending
 from device_agent.duties.turn import Bell, Duty, Stop
 from device_agent.duties.updating import Updating, Watching
 from device_agent.duties.watching_way import WatchingWay
-from device_agent.duties.wire_events import EventTranslator, SeenBy
-from device_agent.factory_disk import install_factory
-from device_agent.facts_linux import read_facts
 from device_agent.link.api_http import DeviceApi
-from device_agent.link.clock import TrustedClock
-from device_agent.link.clock_disk import read_floor, write_floor
 from device_agent.link.identity_x509 import IdentityStore
 from device_agent.link.pool_http import counted_manager
-from device_agent.link.socket_bytes_linux import ByteCount
 from device_agent.link.tls_x509 import context
 from device_agent.link.way_linux import look_at_way
-from device_agent.logs.debug_session import DebugSessions, Effective
-from device_agent.logs.handler import RingHandler, set_level
-from device_agent.logs.ring_disk import LogRing
-from device_agent.logs.sessions_disk import read_sessions, write_sessions
-from device_agent.own_folder_disk import open_folder, read_policy, read_root
+from device_agent.own_folder_disk import read_root
 from device_agent.self_report_linux import SelfReport
 from device_agent.server_side_http import ServerSide
-from device_agent.settings import CameraSection, Settings
-from device_agent.spool.spool_disk import Outbox
+from device_agent.settings import Settings
 from device_agent.spool.upload_http import Sender
 from device_agent.supervise import Notifier, Supervisor
-from device_agent.telemetry.window import Window
 from device_agent.update.actions_disk import Bench, Performer
 from device_agent.update.content_pool_http import PoolContent
 from device_agent.update.health import TrialLimits
 from device_agent.update.history_disk import HistoryFile
-from device_agent.update.installed import Installed
-from device_agent.update.policy import Policy
 from device_agent.update.selftest_process import run_selftest
 from device_agent.update.state_disk import StateFile
 from device_agent.update.trial import TrialWatch
 from device_agent.update.updater import Updater
-from device_agent.vision.detector import Detector
-from device_agent.vision.open_camera import CameraSettings, open_camera
-from device_agent.vision.pipeline import Pipeline, PipelineSettings
-from device_agent.vision.zones import Zone
-from ota.slots.slots_disk import Slots
 from ota.trust.client_http import TrustClient
 from ota.wire import topics
 from ota.wire.assignments import Assignment
-from ota.wire.enrolment import BoardFacts
 
 BUILD_S = 1_790_000_000.0
 """September 2026: this code is not older, so no clock that is earlier is right."""
@@ -75,102 +52,14 @@ EVENT_GATHER_S = 0.5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What everything else stands on."""
-
-    settings: Settings
-    data: Path
-    stop: Stop
-    boot_id: str
-    clock: TrustedClock
-    count: ByteCount
-    facts: BoardFacts
-    policy: Policy
-    outbox: Outbox
-    ring: LogRing
-    levels: LogLevels
-
-
-@dataclass(frozen=True, slots=True)
-class Eyes:
-    """Cameras, pipelines, the detector that they share, and the release that it started with."""
-
-    detector: Detector
-    installed: Installed
-    slots: Slots
-    pipelines: list[Pipeline]
-    cameras: list[CameraSection]
-    window: Window
-
-
 @contextmanager
 def assembled(settings: Settings) -> Iterator[tuple[Supervisor, Stop]]:
     """The whole agent, ready to run; everything that was opened is closed at the end, whatever happens."""
     with ExitStack() as stack:
-        base = _base(settings, stack)
-        eyes = _eyes(base, stack)
+        base = open_base(settings, stack)
+        eyes = open_eyes(base, stack)
         duties = _duties(base, eyes, stack)
         yield Supervisor(duties, base.stop, notifier=Notifier.from_environment()), base.stop
-
-
-def _base(settings: Settings, stack: ExitStack) -> Base:
-    data = settings.agent.data_dir
-    open_folder(data, stack)
-    floor_file = data / "state" / "clock"
-    keep_floor = functools.partial(write_floor, floor_file)
-    clock = TrustedClock(read_floor(floor_file, BUILD_S), now=time.time, steady=time.monotonic, keep=keep_floor)
-    ring = LogRing(data / "logs", settings.logs.ring_bytes)
-    handler = RingHandler(ring, clock.now_s, clock.steady_s, settings.logs.max_lines_per_s)
-    logging.getLogger().addHandler(handler)
-    stack.callback(ring.flush)
-    stack.callback(logging.getLogger().removeHandler, handler)
-    policy = read_policy(settings.policy)
-    levels = _levels(settings, policy, clock, handler)
-    spool = settings.spool
-    outbox = Outbox(data / "spool", max_bytes=spool.max_bytes, min_free_bytes=spool.min_free_bytes, now=clock.now_s)
-    facts = read_facts(settings.agent.board_root)
-    log.info("board: %s (%s), %d MiB", facts.board_model, facts.profile, facts.memory_bytes // 2**20)
-    boot_id = secrets.token_hex(8)
-    return Base(settings, data, Stop(), boot_id, clock, ByteCount(), facts, policy, outbox, ring, levels)
-
-
-def _levels(settings: Settings, policy: Policy, clock: TrustedClock, handler: RingHandler) -> LogLevels:
-    sessions_file = settings.agent.data_dir / "state" / "debug-sessions.json"
-
-    def apply(effective: Effective) -> None:
-        set_level(effective.level)
-        handler.follow(effective)
-
-    levels = LogLevels(
-        DebugSessions(settings.agent.log_level),
-        apply,
-        functools.partial(write_sessions, sessions_file),
-        now_s=clock.now_s,
-        steady_s=clock.steady_s,
-    )
-    if policy.debug_sessions:
-        levels.adopt(read_sessions(sessions_file))
-    return levels
-
-
-def _eyes(base: Base, stack: ExitStack) -> Eyes:
-    settings = base.settings
-    slots = Slots(base.data / "slots")
-    install_factory(slots, settings.factory.bundle, settings.factory.root, base.facts, base.data / "downloads")
-    detector, installed = start_detector(slots, base.facts, settings.detector)
-    stack.callback(detector.close)
-    log.info("running %s, variant %s (%s)", installed.release, installed.variant, installed.variant_reason)
-    pipelines = []
-    for camera in settings.cameras:
-        zones = tuple(
-            Zone(zone.name, tuple(zone.polygon), frozenset(zone.classes), zone.dwell_s)
-            for zone in settings.zones
-            if zone.camera == camera.name
-        )
-        pipelines.append(Pipeline(PipelineSettings(camera.name, zones=zones), detector, lambda: uuid.uuid4().hex))
-    window = Window(base.boot_id, base.clock.steady_s())
-    return Eyes(detector, installed, slots, pipelines, list(settings.cameras), window)
 
 
 def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
@@ -233,16 +122,7 @@ def _watchers(base: Base, eyes: Eyes, seat: UpdateSeat, polling: Polling) -> tup
         eyes.window.stage(timings_ms)
         watching.invoke(timings_ms)
 
-    for camera, pipeline in zip(eyes.cameras, eyes.pipelines, strict=True):
-        translator = EventTranslator()
-
-        def keep(update: object, translator: EventTranslator = translator) -> None:
-            running = seat.running
-            event, crops = translator.translate(update, SeenBy(running.sha256, running.release))  # type: ignore[arg-type]
-            base.outbox.add_event(event, crops)
-
-        source = CameraSettings(camera.name, camera.source, camera.pacing, camera.loop, camera.fps)
-        seeing.append(Seeing(camera.name, functools.partial(open_camera, source), pipeline, Sinks(keep, timings)))
+    seeing += look_out(base, eyes, lambda: seat.running, timings)
     return [watching, way], seeing
 
 

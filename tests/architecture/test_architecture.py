@@ -23,8 +23,8 @@ LONG_FUNCTIONS: dict[str, str] = {"deploy.demo.fleet:write_agent": "one text: th
 IO_ENDINGS = ("_disk", "_http", "_mqtt", "_linux", "_tflite", "_x509", "_picamera2", "_opencv", "_rendered", "_process", "_s3",
               "_mosquitto", "_gunicorn",              "_smtp")  # fmt: skip
 SHELL_NAMES = {
-    "__main__", "__init__", "assemble", "supervise", "launcher", "app", "database", "tables", "service", "api",
-    "views", "run", "worker",
+    "__main__", "__init__", "assemble", "assemble_base", "assemble_eyes", "supervise", "launcher", "app", "database",
+    "tables", "service", "api", "views", "run", "worker",
 }  # fmt: skip
 """Entry points, and Flask and ORM files: they join pure parts to the world and are named for that."""
 IO_ALLOWED: dict[str, str] = {
