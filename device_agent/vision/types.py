@@ -94,6 +94,7 @@ class Track:
     """One object followed through frames. `xyxy` is its last measured box, `seen` whether that was in the present frame.
 
     `id` only grows and is never used twice. `confirmed` tracks were measured often enough to be believed; rules act on no others.
+    `stationary` ones have not moved for a while: they stay, `seen` or not, until they move or are known to be gone.
     """
 
     id: int
@@ -108,6 +109,7 @@ class Track:
     first_at_s: float
     last_frame: int
     last_at_s: float
+    stationary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
