@@ -1,5 +1,9 @@
 """The heartbeat: the periodic telemetry message of one device. It may be lost; ``sequence`` shows how many were."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from ota.wire.base import Code, Count, Instant, Message, Name, Number, Part, Sha256, Share, Text
 
 
@@ -65,6 +69,39 @@ class Running(Part, frozen=True, kw_only=True):
     runtime: Name = "unknown"
 
 
+class ShadowPair(Part, frozen=True, kw_only=True):
+    """How often the current model and the shadow found the same object (``both``), or only one of them, since the shadow began.
+
+    ``size`` is the larger side's share of the picture's: small (below 1/8), medium (below 1/3) or large.
+    """
+
+    label: Name
+    size: Code
+    both: Count = 0
+    only_current: Count = 0
+    only_candidate: Count = 0
+
+
+class ShadowHealth(Part, frozen=True, kw_only=True):
+    """A candidate model beside the current one, since it began; it decides nothing.
+
+    ``state`` is running, paused or failed; ``reason`` says why it is not running: hot, memory, throttled, cost, idle, or the
+    detector's word. ``frames`` were looked at by both. ``core_share`` is what it costs of one core.
+    """
+
+    release: Name
+    state: Code
+    reason: Text = ""
+    frames: Count = 0
+    skipped: dict[Code, Count] = {}
+    """Frames whose turn it was and that were not looked at, by reason."""
+    core_share: Number = 0.0
+    invoke_ms: Number | None = None
+    pairs: Annotated[list[ShadowPair], Meta(max_length=90)] = []
+    """The most frequent first; ``left_out`` counts those that did not fit."""
+    left_out: Count = 0
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """One device's health over the last window of ``window_s`` seconds."""
 
@@ -92,3 +129,5 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     broker_connected: bool = False
     detection_share: Share | None = None
     """Share of gated frames with a detection over the device's own history."""
+    shadow: ShadowHealth | None = None
+    """The candidate that runs beside the current model, None where there is none."""
