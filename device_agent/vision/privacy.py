@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.vision.types import Box, Cut, Picture
-from device_agent.vision.zones import Point
+from ota.wire.polygons import Point, self_crossing, without_repeats
 
 Polygon = tuple[Point, ...]
 ANY_CAMERA = "*"
@@ -123,39 +123,12 @@ def unrecognisable(region_bgr: Picture, boxes: Iterable[Box]) -> None:
 
 
 def _filled(mask: Polygon) -> npt.NDArray[np.float64]:
-    """A mask as an array (N, 2) that fills without holes: of one that crosses itself the convex hull, which hides more."""
+    """A mask as an array (N, 2) that fills without holes: of one that crosses itself its convex hull, which hides more."""
     points = np.array(mask, np.float64)
-    if crosses_itself(mask):
+    corners = without_repeats(mask)
+    if len(corners) < 3 or self_crossing(corners) is not None:
         return np.asarray(cv2.convexHull(points.astype(np.float32)), np.float64).reshape(-1, 2)
     return points
-
-
-def crosses_itself(polygon: Polygon) -> bool:
-    """Whether two sides of a polygon, not neighbours, meet: the even-odd rule would leave holes in it."""
-    sides = list(zip(polygon, (*polygon[1:], polygon[0]), strict=True))
-    count = len(sides)
-    for first in range(count):
-        for second in range(first + 2, count):
-            if (second + 1) % count != first and _meet(*sides[first], *sides[second]):
-                return True
-    return False
-
-
-def _meet(a: Point, b: Point, c: Point, d: Point) -> bool:
-    turns = (_turn(a, b, c), _turn(a, b, d), _turn(c, d, a), _turn(c, d, b))
-    if turns[0] * turns[1] < 0 and turns[2] * turns[3] < 0:
-        return True
-    ends = zip(turns, (a, a, c, c), (b, b, d, d), (c, d, a, b), strict=True)
-    return any(turn == 0 and _between(start, end, point) for turn, start, end, point in ends)
-
-
-def _turn(a: Point, b: Point, c: Point) -> float:
-    value = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    return 0.0 if abs(value) < 1e-12 else value
-
-
-def _between(a: Point, b: Point, c: Point) -> bool:
-    return min(a[0], b[0]) <= c[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= c[1] <= max(a[1], b[1])
 
 
 def _clamped(value: float) -> float:
