@@ -38,7 +38,7 @@ def open_detector(installed: Installed, settings: DetectorSection) -> Detector:
     """The detector of one release; raises ModelError."""
     library = EDGETPU_LIBRARY if installed.accelerator == "edgetpu" else None
     spec = read_spec(installed.model, installed.card, min(settings.threads, installed.threads), library)
-    if not settings.child:
+    if settings.child is False:
         return InProcessDetector(spec, open_model)
     return ProcessDetector(
         spec,

@@ -67,7 +67,8 @@ class CameraSection:
 
     name: unique. source: film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL or picamera2. pacing: live
     (the latest frame wins, default) or recorded (every frame). loop: begin again at the end, default false. fps: frames per
-    second that are processed at most, default as the source has.
+    second that are processed at most, default as the source has. recall_per_day: frames with motion and without a detection that
+    are sent a day, so that misses can be counted; default 0. weight: share of the detector against other cameras, default 1.
     """
 
     name: ShortName
@@ -75,19 +76,23 @@ class CameraSection:
     pacing: Literal["live", "recorded"] = "live"
     loop: bool = False
     fps: Positive | None = None
+    recall_per_day: Annotated[int, Meta(ge=0, le=1000)] = 0
+    weight: Annotated[float, Meta(gt=0, le=100)] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorSection:
     """``[detector]``: the inference.
 
-    threads: of the interpreter, default 2. child: run it in a child process that may die alone, default true.
-    reply_deadline_ms: a child that is silent for longer is killed, default 2000. load_deadline_s: to load a model, default 60.
+    threads: of the interpreter, default 2. child: run it in a child process that may die alone; default by the board's memory.
+    reply_deadline_ms: a child that is silent for longer is killed, default 2000; accelerator_deadline_ms: the same where the model
+    runs on an accelerator, default 1000. load_deadline_s: to load a model, default 60.
     """
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 2
-    child: bool = True
+    child: bool | None = None
     reply_deadline_ms: Positive = 2000.0
+    accelerator_deadline_ms: Positive = 1000.0
     load_deadline_s: Positive = 60.0
 
 
@@ -104,6 +109,22 @@ class ZoneSection:
     polygon: Annotated[list[tuple[Share, Share]], Meta(min_length=3, max_length=100)]
     classes: list[str] = field(default_factory=list)
     dwell_s: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowSection:
+    """``[shadow]``: a candidate model that runs beside the current one and decides nothing.
+
+    model, card: its files. every_n: it sees every n-th frame that the current model answered, default 10. max_core_share: of one
+    core at most, default 0.1. max_temp_c: it rests on a hotter board, default 75. min_memory_bytes: it rests below, default 128 MiB.
+    """
+
+    model: Path
+    card: Path
+    every_n: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    max_core_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    max_temp_c: Annotated[float, Meta(gt=0, le=120)] = 75.0
+    min_memory_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +183,7 @@ class Settings:
     spool: SpoolSection = SpoolSection()
     telemetry: TelemetrySection = TelemetrySection()
     logs: LogsSection = LogsSection()
+    shadow: ShadowSection | None = None
     policy: Path | None = None
 
 
@@ -174,6 +196,7 @@ SECTIONS: dict[str, type] = {
     "spool": SpoolSection,
     "telemetry": TelemetrySection,
     "logs": LogsSection,
+    "shadow": ShadowSection,
 }
 LISTS: dict[str, tuple[str, type]] = {"camera": ("cameras", CameraSection), "zone": ("zones", ZoneSection)}
 REQUIRED = ("agent", "server", "factory", "camera")

@@ -73,6 +73,7 @@ def _wire_event(event: Event, seen_by: SeenBy) -> WireEvent:
         frame_height_px=event.frame_height_px,
         bundle_sha256=seen_by.bundle_sha256,
         release=seen_by.release,
+        weight=event.weight,
     )
 
 

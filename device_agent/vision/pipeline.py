@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.vision.best_crop import CropSettings, encode_jpeg
+from device_agent.vision.best_crop import CropSettings
 from device_agent.vision.counters import CameraCounts, Counter
+from device_agent.vision.cutter import Cutter, encode_jpeg
 from device_agent.vision.detector import Answer, Detector, DetectorError
 from device_agent.vision.motion import GateResult, GateSettings, MotionGate, brightness_of
 from device_agent.vision.rules import Moment, RuleSettings, ZoneRules
@@ -70,17 +71,20 @@ class Pipeline:
         detector: Detector,
         new_id: Callable[[], str],
         clock_s: Callable[[], float] = time.perf_counter,
+        *,
+        cutter: Cutter | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.settings = settings
-        self._watchers = tuple(watchers)
         self.counter = Counter()
-        self._detector = detector
-        self._clock_s = clock_s
+        self._detector, self._new_id, self._clock_s = detector, new_id, clock_s
+        self._watchers = tuple(watchers)
+        self._cutter = cutter or Cutter()
+        self._cutter.refused = self.counter.drop
+        self._wanted: PipelineSettings | None = None
         self._gate = MotionGate(settings.gate)
         self._tracker = Tracker(settings.tracker)
-        self._rules = ZoneRules(settings.zones, new_id, settings.rules)
-        self._events = VisitEvents(settings.camera, settings.crops, publish_after_s=settings.publish_after_s)
+        self._rules, self._events = self._made_rules(settings)
         self._labels = _Labels()
         self._baseline = _Baseline(settings.baseline_every)
 
@@ -88,19 +92,20 @@ class Pipeline:
         """What this camera counted since the start."""
         return self.counter.read()
 
+    def reconfigure(self, settings: PipelineSettings) -> None:
+        """Go on with other settings from the next frame on; callable from any thread. Tracks live on, visits of old rules end."""
+        self._wanted = settings
+
     def step(self, frame: Frame) -> StepResult:
         """Take in one frame; frames must come in order of time. Where the detector fails, this frame alone is lost."""
+        ended = self._changed()
         marks = [("gate", self._clock_s())]
         gate = self._gate.step(frame, active_track=self._tracker.active)
         self.counter.frame(gate.brightness)
-        answer: Answer | None = None
+        answer, dropped = None, None
         if gate.open:
             marks.append(("detect", self._clock_s()))
-            try:
-                answer = _in_source_px(self._detector.look(frame.picture_bgr), frame)
-            except DetectorError as error:
-                self.counter.drop(error.reason)
-                return StepResult([], None, None, [], gate, error.reason, self._timings(marks))
+            answer, dropped = self._look(frame)
         marks.append(("track", self._clock_s()))
         reported: Detections | None = None
         tracks: list[Track] = []
@@ -110,7 +115,7 @@ class Pipeline:
             self._count(frame, gate, reported)
         marks.append(("rules", self._clock_s()))
         moment = Moment(frame.index, frame.at_s, frame.wall_s, frame.width_px, frame.height_px)
-        events = self._events.step(frame, self._rules.step(tracks, moment), self._labels.threshold)
+        events = ended + self._events.step(frame, self._rules.step(tracks, moment), self._labels.threshold)
         if self._watchers:
             marks.append(("watch", self._clock_s()))
             events += self._watch(Scene(frame, gate, answer, reported, tracks, moment, tuple(events)))
@@ -118,7 +123,7 @@ class Pipeline:
         timings = self._timings(marks)
         if answer is not None:
             timings["invoke"] = answer.invoke_ms
-        return StepResult(events, reported, answer.card if answer else None, tracks, gate, None, timings)
+        return StepResult(events, reported, answer.card if answer else None, tracks, gate, dropped, timings)
 
     def finish(self) -> list[EventUpdate]:
         """The source ended: the ends of all events that were open. The next source may count its frames and time from 0 again."""
@@ -126,6 +131,31 @@ class Pipeline:
         self._gate = MotionGate(self.settings.gate)
         left = self._events.finish(self._rules.finish(), self._labels.threshold)
         return left + [update for watcher in self._watchers for update in self._heard(watcher, watcher.finish)]
+
+    def _look(self, frame: Frame) -> tuple[Answer | None, str | None]:
+        """The answer, boxes in px of the source picture, without what lies in a mask; or why there is none."""
+        try:
+            answer = _in_source_px(self._detector.look(frame.picture_bgr), frame)
+        except DetectorError as error:
+            self.counter.drop(error.reason)
+            return None, error.reason
+        return self._cutter.answered(frame, answer), None
+
+    def _made_rules(self, settings: PipelineSettings) -> tuple[ZoneRules, VisitEvents]:
+        rules = ZoneRules(settings.zones, self._new_id, settings.rules)
+        return rules, VisitEvents(settings.camera, settings.crops, publish_after_s=settings.publish_after_s)
+
+    def _changed(self) -> list[EventUpdate]:
+        """Take over settings that were handed in meanwhile: the ends of what the old rules had open."""
+        wanted, self._wanted = self._wanted, None
+        if wanted is None or wanted == self.settings:
+            return []
+        ended = self._events.finish(self._rules.finish(), self._labels.threshold)
+        if wanted.gate != self.settings.gate:
+            self._gate = MotionGate(wanted.gate)
+        self._rules, self._events = self._made_rules(wanted)
+        self.settings = wanted
+        return ended
 
     def _watch(self, scene: Scene) -> list[EventUpdate]:
         heard = [self._heard(watcher, functools.partial(watcher.saw, scene)) for watcher in self._watchers]

@@ -151,6 +151,7 @@ class Event:
 
     `open` is true while the visit lasts, and stays true in the `end` update of a visit that the source's own end cut short.
     `score` and `box` are those of the best crop's frame (`best_frame`); `threshold` is the score that the label is reported from.
+    `weight` is how many frames a recall sample stands for, None for all else.
     """
 
     id: str
@@ -176,6 +177,7 @@ class Event:
     frame_height_px: int
     direction: str | None = None
     crops: tuple[Crop, ...] = field(default=())
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
