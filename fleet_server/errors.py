@@ -22,6 +22,14 @@ class InvalidError(CallerError):
     """The request cannot mean anything: a field is wrong."""
 
 
+class FaultyError(InvalidError):
+    """A document that is wrong in several places: ``faults`` has one {path, problem} for each."""
+
+    def __init__(self, detail: str, faults: list[dict[str, str]], hint: str = "") -> None:
+        super().__init__(detail, hint)
+        self.faults = faults
+
+
 class UnauthenticatedError(CallerError):
     """Nobody is signed in, or no client certificate was shown."""
 

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 # The first row that fits decides; the more special error stands above the more general one.
 TABLE: tuple[tuple[type[errors.ServerError], int, str], ...] = (
+    (errors.FaultyError, 422, "Wrong in the places that are listed"),
     (errors.InvalidError, 400, "The request is not valid"),
     (errors.UnauthenticatedError, 401, "Sign in first"),
     (errors.ForbiddenError, 403, "Refused"),
@@ -32,11 +33,16 @@ TABLE: tuple[tuple[type[errors.ServerError], int, str], ...] = (
 )
 
 
-def problem(status: int, title: str, detail: str, hint: str = "", headers: Mapping[str, str] | None = None) -> Response:
-    """One answer of RFC 9457: {type, title, status, detail, hint?}."""
+def problem(
+    status: int, title: str, detail: str, hint: str = "", headers: Mapping[str, str] | None = None,
+    faults: list[dict[str, str]] | None = None,
+) -> Response:  # fmt: skip
+    """One answer of RFC 9457: {type, title, status, detail, hint?, faults?}."""
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if hint:
         body["hint"] = hint
+    if faults:
+        body["faults"] = faults
     return Response(msgspec.json.encode(body), status=status, headers=dict(headers or {}), mimetype="application/problem+json")
 
 
@@ -45,7 +51,7 @@ def from_server_error(error: errors.ServerError) -> Response:
     status, title = next((row[1], row[2]) for row in TABLE if isinstance(error, row[0]))
     retry_after_s = getattr(error, "retry_after_s", None)
     headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else None
-    return problem(status, title, error.detail, error.hint, headers)
+    return problem(status, title, error.detail, error.hint, headers, getattr(error, "faults", None))
 
 
 def from_message_error(error: MessageError) -> Response:

@@ -1,5 +1,11 @@
-"""What devices are told to do differently: the fleet's settings with the device's own over them. Delivered in the assignment."""
+"""What devices are told to do differently: fleet, then group, then device, key by key. Delivered in the assignment.
 
+A device is in exactly one group, so three layers at most lie over each other. Every change is a version that stays; nothing is
+stored that a board would refuse for its form, and because no rule looks across two keys, valid layers stay valid when merged.
+"""
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,57 +14,237 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet_server.audit import service as audit
-from fleet_server.configuration.tables import ConfigurationRow
+from fleet_server.configuration.layers import Change, Setting, changes, merged
+from fleet_server.configuration.tables import ConfigurationRow, ConfigurationVersionRow
 from fleet_server.database import note_change
-from fleet_server.errors import ConflictError, InvalidError
+from fleet_server.errors import ConflictError, FaultyError, InvalidError, NotFoundError
+from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import Device
+from ota.wire.configuration import MAX_LAYER_BYTES, digest_of, laid_over
+from ota.wire.configuration_faults import faults
+from ota.wire.typed_faults import Fault, below
 
 FLEET = "fleet"
-MAX_BYTES = 64 * 1024
+MAX_NAME = 100
+MAX_WHY = 200
+DEVICES_LOOKED_AT = 1000
+"""Whether a camera that a layer names is there is asked of so many boards at most; each board asks again for itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
-    """The settings of one scope; ``version`` 0: none were ever given."""
+class Layer:
+    """What one scope says (or said at a version). ``version`` 0: nothing was ever said."""
 
     scope: str
     version: int
     content: dict[str, Any]
     changed_s: float
     changed_by: str
+    why: str = ""
 
 
-def get(session: Session, scope: str) -> Configuration:
-    """The settings of the fleet or of one device."""
-    row = session.get(ConfigurationRow, scope)
-    if row is None:
-        return Configuration(scope, 0, {}, 0.0, "")
-    return Configuration(row.scope, row.version, row.content, row.changed_s, row.changed_by)
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What a device is told, where each value comes from, and what the device said of it last.
+
+    ``said``: {digest, state, reason} of its heartbeat, None before it said anything; ``in_force`` whether that is about this one.
+    """
+
+    device: str
+    digest: str
+    content: dict[str, Any]
+    settings: list[Setting]
+    layers: list[Layer]
+    said: dict[str, Any] | None
+    in_force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who changes something, from where, when, and why in their own words."""
+
+    who: str
+    origin: str
+    now_s: float
+    why: str = ""
+
+
+def scope_of(session: Session, text: str, now_s: float) -> str:
+    """``fleet``, ``group:NAME`` or ``device:ID_OR_NAME`` as the scope that is stored; InvalidError, NotFoundError."""
+    kind, _, name = text.partition(":")
+    if kind == "fleet" and not name:
+        return FLEET
+    if kind == "group" and 1 <= len(name) <= MAX_NAME and name.isprintable():
+        return f"group:{name}"
+    if kind == "device" and name:
+        return of_device(inventory.get(session, name, now_s).id)
+    raise InvalidError(f"{text[:60]!r} is no layer of the configuration", "layers are fleet, group:NAME and device:NAME")
+
+
+def of_device(device_id: str) -> str:
+    """The scope of one device's own settings."""
+    return f"device:{device_id}"
+
+
+def get(session: Session, scope: str, version: int | None = None) -> Layer:
+    """What a scope says now, or said at a version; NotFoundError for a version that never was."""
+    if version is None:
+        row = session.get(ConfigurationRow, scope)
+        return _layer(row) if row is not None else Layer(scope, 0, {}, 0.0, "")
+    found = session.get(ConfigurationVersionRow, (scope, version))
+    if found is None and version == 0:
+        return Layer(scope, 0, {}, 0.0, "")
+    if found is None:
+        raise NotFoundError(f"{scope} has no version {version}", f"`rookery config history {scope}` shows them")
+    return _layer(found)
+
+
+def layers(session: Session) -> list[Layer]:
+    """Every layer that says something or ever did, by scope."""
+    return [_layer(row) for row in session.scalars(select(ConfigurationRow).order_by(ConfigurationRow.scope))]
+
+
+def history(session: Session, scope: str, *, limit: int = 50, before: int | None = None) -> list[Layer]:
+    """The versions of a scope, newest first."""
+    table = ConfigurationVersionRow
+    query = select(table).where(table.scope == scope).order_by(table.version.desc()).limit(limit)
+    if before is not None:
+        query = query.where(table.version < before)
+    return [_layer(row) for row in session.scalars(query)]
 
 
 def effective(session: Session, device_id: str) -> dict[str, Any]:
-    """What one device is told: the fleet's settings, then its own, key by key of the top level."""
-    rows = session.scalars(select(ConfigurationRow).where(ConfigurationRow.scope.in_((FLEET, device_id))))
-    found = {row.scope: row.content for row in rows}
-    return {**found.get(FLEET, {}), **found.get(device_id, {})}
+    """What one device is told."""
+    return functools.reduce(laid_over, (layer.content for layer in _stack(session, device_id)), {})
 
 
-def put(
-    session: Session, scope: str, content: dict[str, Any], *, if_version: int | None, who: str, origin: str, now_s: float
-) -> Configuration:
-    """Replace the settings of a scope. ConflictError when somebody changed them since ``if_version``."""
-    if len(msgspec.json.encode(content)) > MAX_BYTES:
-        raise InvalidError(f"a configuration has at most {MAX_BYTES} bytes")
-    row = session.get(ConfigurationRow, scope, with_for_update=True)
-    version = row.version if row else 0
-    if if_version is not None and if_version != version:
-        raise ConflictError(f"the configuration has version {version} by now, not {if_version}", "look again, then change it")
-    before = row.content if row else {}
-    if row is None:
-        session.add(ConfigurationRow(scope=scope, version=1, content=content, changed_s=now_s, changed_by=who))
-    else:
-        row.version, row.content, row.changed_s, row.changed_by = version + 1, content, now_s, who
-    audit.record(
-        session, who=who, what="configuration.put", target=scope, before=before, after=content, origin=origin, now_s=now_s
+def explained(session: Session, device_id: str, now_s: float) -> Effective:
+    """What one device is told and why, beside what it says that it does; NotFoundError."""
+    device = inventory.get(session, device_id, now_s)
+    stack = _stack(session, device.id)
+    content, settings = merged([(layer.scope, layer.content) for layer in stack])
+    said = (device.heartbeat or {}).get("configuration")
+    digest = digest_of(content)
+    return Effective(
+        device.id, digest, content, settings, stack, said,
+        in_force=said is not None and said.get("digest") == digest and said.get("state") == "applied",
     )  # fmt: skip
+
+
+def diff(session: Session, left: str, right: str, now_s: float) -> list[Change]:
+    """What differs between two of ``LAYER``, ``LAYER@VERSION``, ``effective:DEVICE``."""
+    return changes(_named(session, left, now_s), _named(session, right, now_s))
+
+
+def check(session: Session, scope: str, content: Any, now_s: float) -> list[Fault]:
+    """Everything that is wrong with a content for a scope, as boards would find it; nothing is changed."""
+    found = faults(content)
+    if found:
+        return found
+    size = len(msgspec.json.encode(content))
+    if size > MAX_LAYER_BYTES:
+        found.append(Fault("", f"has {size} bytes as JSON; a layer has at most {MAX_LAYER_BYTES}"))
+    if content.get("cameras"):
+        found += _cameras_missing(session, scope, content["cameras"], now_s)
+    return found
+
+
+def put(session: Session, scope: str, content: Mapping[str, Any], *, if_version: int | None, author: Author) -> Layer:
+    """Replace what a scope says; the same again changes nothing.
+
+    FaultyError with all faults; ConflictError when somebody changed it since ``if_version``.
+    """
+    found = check(session, scope, content, author.now_s)
+    if found:
+        raise FaultyError(f"the configuration of {scope} cannot be used", [fault._asdict() for fault in found])
+    return _store(session, scope, dict(content), if_version, author, "configuration.put")
+
+
+def undo(session: Session, scope: str, *, to_version: int | None, if_version: int | None, author: Author) -> Layer:
+    """Say again what the scope said at a version (None: the one before the present): a new version, equal to the old one."""
+    present = get(session, scope)
+    if present.version == 0:
+        raise ConflictError(f"{scope} never said anything: there is nothing to undo")
+    wanted = present.version - 1 if to_version is None else to_version
+    old = get(session, scope, wanted)
+    again = Author(author.who, author.origin, author.now_s, author.why or f"undo: as version {wanted}")
+    found = check(session, scope, old.content, author.now_s)
+    if found:
+        raise FaultyError(f"version {wanted} of {scope} cannot be used any more", [fault._asdict() for fault in found])
+    return _store(session, scope, old.content, if_version, again, "configuration.undo")
+
+
+def _store(session: Session, scope: str, content: dict[str, Any], if_version: int | None, author: Author, deed: str) -> Layer:
+    if len(author.why) > MAX_WHY:
+        raise InvalidError(f"the reason has more than {MAX_WHY} characters")
+    row = session.get(ConfigurationRow, scope, with_for_update=True)
+    version, before = (row.version, row.content) if row else (0, {})
+    if if_version is not None and if_version != version:
+        raise ConflictError(f"{scope} has version {version} by now, not {if_version}", "look again, then change it")
+    if row is not None and before == content:
+        return _layer(row)
+    values = {
+        "version": version + 1, "content": content, "changed_s": author.now_s, "changed_by": author.who, "why": author.why,
+    }  # fmt: skip
+    if row is None:
+        session.add(ConfigurationRow(scope=scope, **values))
+    else:
+        for name, value in values.items():
+            setattr(row, name, value)
+    session.add(ConfigurationVersionRow(scope=scope, **values))
+    audit.record(
+        session, who=author.who, what=deed, target=scope, before=before, after=content, origin=author.origin, now_s=author.now_s
+    )  # fmt: skip
+    note_change(session, "configuration")
     note_change(session, "devices")
-    return Configuration(scope, version + 1, content, now_s, who)
+    return Layer(scope, version + 1, content, author.now_s, author.who, author.why)
+
+
+def _stack(session: Session, device_id: str) -> list[Layer]:
+    """The layers of a device from the lowest up; those that say nothing, too."""
+    here = inventory.presences(session, [device_id], 0.0).get(device_id)
+    scopes = [FLEET, *([f"group:{here.group}"] if here is not None and here.group else []), of_device(device_id)]
+    rows = session.scalars(select(ConfigurationRow).where(ConfigurationRow.scope.in_(scopes)))
+    found = {row.scope: _layer(row) for row in rows}
+    return [found.get(scope) or Layer(scope, 0, {}, 0.0, "") for scope in scopes]
+
+
+def _named(session: Session, text: str, now_s: float) -> dict[str, Any]:
+    kind, _, name = text.partition(":")
+    if kind == "effective" and name:
+        return effective(session, inventory.get(session, name, now_s).id)
+    scope, at, version = text.rpartition("@")
+    if not at:
+        return get(session, scope_of(session, text, now_s)).content
+    if not version.isdecimal() or len(version) > 9:
+        raise InvalidError(f"{version[:20]!r} is no number of a version")
+    return get(session, scope_of(session, scope, now_s), int(version)).content
+
+
+def _cameras_missing(session: Session, scope: str, named: Collection[str], now_s: float) -> list[Fault]:
+    """Cameras that a layer names and boards under it do not have: those boards would refuse the whole."""
+    kind, _, name = scope.partition(":")
+    if kind == "device":
+        boards: Sequence[Device] = [inventory.get(session, name, now_s)]
+    else:
+        boards = inventory.find(session, now_s, group=name or None, limit=DEVICES_LOOKED_AT)
+    found = []
+    for camera in named:
+        without = [board.name for board in boards if (known := cameras_of(board)) is not None and camera not in known]
+        if without and kind == "device":
+            there = ", ".join(cameras_of(boards[0]) or ["none"])
+            found.append(Fault(below("cameras", camera), f"{without[0]} has no such camera; it has {there}"))
+        elif without:
+            shown = ", ".join(without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
+            found.append(Fault(below("cameras", camera), f"{shown} of {scope} have no such camera: say it of those that have it"))
+    return found
+
+
+def cameras_of(board: Device) -> list[str] | None:
+    """The cameras that a board said it has; None before it said any."""
+    cameras = (board.heartbeat or {}).get("cameras") or []
+    return sorted(str(camera.get("camera")) for camera in cameras) or None
+
+
+def _layer(row: ConfigurationRow | ConfigurationVersionRow) -> Layer:
+    return Layer(row.scope, row.version, row.content, row.changed_s, row.changed_by, row.why)

@@ -1,4 +1,4 @@
-"""The table of configurations: one for the fleet, one for each device that differs."""
+"""The tables of configurations: one layer for the fleet, one for each group and each device that differs; all their versions."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from fleet_server.database import Base, Json
 
 
 class ConfigurationRow(Base):
-    """``scope`` is ``fleet`` or a device id."""
+    """What a layer says now. ``scope`` is ``fleet``, ``group:NAME`` or ``device:ID``."""
 
     __tablename__ = "configuration"
 
@@ -17,3 +17,17 @@ class ConfigurationRow(Base):
     content: Mapped[dict[str, Any]] = mapped_column(Json)
     changed_s: Mapped[float]
     changed_by: Mapped[str]
+    why: Mapped[str]
+
+
+class ConfigurationVersionRow(Base):
+    """What a layer said at each version; rows are only ever added."""
+
+    __tablename__ = "configuration_version"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[dict[str, Any]] = mapped_column(Json)
+    changed_s: Mapped[float]
+    changed_by: Mapped[str]
+    why: Mapped[str]

@@ -98,7 +98,17 @@ def upgrade() -> None:
     sa.Column('content', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('changed_s', sa.Float(precision=53), nullable=False),
     sa.Column('changed_by', sa.String(), nullable=False),
+    sa.Column('why', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('scope', name=op.f('pk_configuration'))
+    )
+    op.create_table('configuration_version',
+    sa.Column('scope', sa.String(), nullable=False),
+    sa.Column('version', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('content', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('changed_s', sa.Float(precision=53), nullable=False),
+    sa.Column('changed_by', sa.String(), nullable=False),
+    sa.Column('why', sa.String(), nullable=False),
+    sa.PrimaryKeyConstraint('scope', 'version', name=op.f('pk_configuration_version'))
     )
     op.create_table('crop',
     sa.Column('key', sa.String(), nullable=False),
@@ -209,6 +219,7 @@ def upgrade() -> None:
     sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('sequence', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('label', sa.String(), nullable=False),
+    sa.Column('rule_kind', sa.String(), nullable=False),
     sa.Column('started_at_s', sa.Float(precision=53), nullable=False),
     sa.Column('bundle_sha256', sa.String(), nullable=False),
     sa.Column('body', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
@@ -220,6 +231,7 @@ def upgrade() -> None:
         batch_op.create_index('ix_event_device_started', ['device_id', 'started_at_s'], unique=False)
         batch_op.create_index(batch_op.f('ix_event_id'), ['id'], unique=False)
         batch_op.create_index(batch_op.f('ix_event_label'), ['label'], unique=False)
+        batch_op.create_index('ix_event_kind_started', ['rule_kind', 'started_at_s'], unique=False)
         batch_op.create_index(batch_op.f('ix_event_received_s'), ['received_s'], unique=False)
         batch_op.create_index(batch_op.f('ix_event_started_at_s'), ['started_at_s'], unique=False)
 
@@ -457,6 +469,7 @@ def upgrade() -> None:
     sa.Column('mqtt_online', sa.Boolean(), nullable=False),
     sa.Column('heartbeat', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
     sa.Column('heartbeat_s', sa.Float(precision=53), nullable=False),
+    sa.Column('trouble', sa.String(), nullable=False),
     sa.Column('running', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
     sa.Column('running_sha256', sa.String(), nullable=True),
     sa.Column('running_release', sa.String(), nullable=True),
@@ -635,6 +648,7 @@ def downgrade() -> None:
         batch_op.drop_index('ix_crop_event')
 
     op.drop_table('crop')
+    op.drop_table('configuration_version')
     op.drop_table('configuration')
     op.drop_table('claim')
     op.drop_table('channel')

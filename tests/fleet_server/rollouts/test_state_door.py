@@ -59,9 +59,10 @@ def test_a_release_a_setting_and_a_debug_session_each_raise_the_number(
     state, assignment, digest = poll(1, digest)
     assert (state.seq, assignment.bundle.sha256, assignment.bundle.path) == (2, sha, "stable/yard/1/manifest.json")
     with server.database.write() as session:
-        configuration.put(session, "fleet", {"fps": 5}, if_version=None, who="ann", origin="", now_s=clock())
+        author = configuration.Author("ann", "", clock())
+        configuration.put(session, "fleet", {"every_camera": {"fps": 5}}, if_version=None, author=author)
     state, assignment, digest = poll(2, digest)
-    assert (state.seq, assignment.configuration) == (3, {"fps": 5})
+    assert (state.seq, assignment.configuration) == (3, {"every_camera": {"fps": 5}})
     with server.database.write() as session:
         logs.create_session(
             session, enrolled.device_id, log_level="debug", duration_s=60, reason="look", who="ann", now_s=clock()
