@@ -4,24 +4,51 @@ Pure and standard library only, so that a server or a flashing tool can read a c
 fault of a card at once: whoever writes one by hand should not have to mend it fault by fault.
 """
 
+import dataclasses
 import json
 import tomllib
+import unicodedata
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import fields
 from typing import Literal, cast
 
-from models.toml_table import PerChannel, Table, TensorNames
+from models.card_fields import (
+    UNUSED_LABELS,
+    Activation,
+    AnchorKind,
+    AnchorSpec,
+    BoxUnits,
+    DecoderKind,
+    InputSpec,
+    ModelCard,
+    OutputSpec,
+    Resize,
+    Task,
+    Thresholds,
+)
+from models.toml_table import Table, TensorNames
 
-UNUSED_LABELS = frozenset({"n/a", "???", ""})
-"""Names that mark a class id as unused (COCO's 90 ids have ten gaps)."""
+__all__ = [
+    "UNUSED_LABELS",
+    "AnchorSpec",
+    "CardError",
+    "InputSpec",
+    "ModelCard",
+    "OutputSpec",
+    "Thresholds",
+    "dump_card",
+    "load_card",
+    "parse_labels",
+    "tensor_names",
+    "with_labels",
+]
+
 MAX_LABELS = 20_000
 MAX_LABEL_CHARS = 200
 MAX_SIDE_PX = 4096
 MAX_CARD_CHARS = 1_000_000
-
-Task = Literal["detect", "classify"]
-DecoderKind = Literal["points", "ssd_postprocess", "yolox", "classifier"]
-Activation = Literal["none", "sigmoid", "softmax"]
+DECODERS = ("points", "ssd_postprocess", "ssd_anchors", "yolox", "yolov5", "yolov8", "classifier")
+WITH_STRIDES = ("points", "yolox", "ssd_anchors")
 
 
 class CardError(ValueError):
@@ -30,77 +57,6 @@ class CardError(ValueError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("this model card cannot be used: " + "; ".join(faults))
         self.faults = tuple(faults)
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How a picture becomes the input tensor.
-
-    `mean` and `std` act on pixel values 0..255: value = (pixel - mean) / std, one number or one per channel in the order of
-    `colour`. A quantised tensor's own scale and zero point are applied on top. Mean 0 and std 1 mean *raw*: the pixel's number
-    itself goes in (uint8 as it is, int8 less 128, float as 0..255), whatever scale the tensor declares.
-    Letterboxing keeps the aspect ratio, puts the picture at the top left and fills the rest with `pad_value`.
-    """
-
-    width_px: int
-    height_px: int
-    layout: Literal["nhwc", "nchw"] = "nhwc"
-    colour: Literal["rgb", "bgr"] = "rgb"
-    resize: Literal["letterbox", "stretch"] = "stretch"
-    pad_value: int = 114
-    mean: PerChannel = 0.0
-    std: PerChannel = 1.0
-
-    @property
-    def raw(self) -> bool:
-        """Whether pixel values go into the tensor unscaled."""
-        return self.mean in (0.0, (0.0, 0.0, 0.0)) and self.std in (1.0, (1.0, 1.0, 1.0))
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """How output tensors become detections or class scores.
-
-    The four names are tensor or signature names (a tuple: one per stride); None leaves the choice to shape and order.
-    `strides` are in input pixels, in the order in which the points stand in the tensors.
-    """
-
-    decoder: DecoderKind
-    strides: tuple[int, ...] = ()
-    boxes: TensorNames = None
-    scores: TensorNames = None
-    classes: str | None = None
-    count: str | None = None
-    score_activation: Activation = "none"
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What counts as found: scores 0..1, a class of its own threshold in `per_class`, IoU 0..1 for suppression."""
-
-    score: float = 0.5
-    per_class: dict[str, float] = field(default_factory=dict)
-    nms_iou: float = 0.5
-    max_detections: int = 100
-
-    @property
-    def lowest(self) -> float:
-        """The lowest score that any class is let through with."""
-        return min([self.score, *self.per_class.values()])
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """One model's card; `labels[i]` names class id i, names in `UNUSED_LABELS` mark ids that never occur."""
-
-    name: str
-    task: Task
-    input: InputSpec
-    output: OutputSpec
-    labels: tuple[str, ...]
-    thresholds: Thresholds = field(default_factory=Thresholds)
-    licence: str = ""
-    source: str = ""
 
 
 def load_card(text: str) -> ModelCard:
@@ -132,11 +88,15 @@ def load_card(text: str) -> ModelCard:
 
 
 def dump_card(card: ModelCard) -> str:
-    """The card as TOML that `load_card` reads back as an equal card."""
+    """The card as TOML that `load_card` reads back as an equal card.
+
+    Fields that a card does not need are left out, so that agents that do not know them yet read the rest.
+    """
     lines = [_line(key, getattr(card, key)) for key in ("name", "task", "licence", "source", "labels")]
     for section, value in (("input", card.input), ("output", card.output), ("thresholds", card.thresholds)):
-        pairs = [(key, item) for key, item in vars(value).items() if item is not None and item != () and key != "per_class"]
-        lines += ["", f"[{section}]", *(_line(key, item) for key, item in pairs)]
+        lines += ["", f"[{section}]", *(_line(key, item) for key, item in _written(value))]
+    if card.output.anchors is not None:
+        lines += ["", "[output.anchors]", *(_line(key, item) for key, item in vars(card.output.anchors).items())]
     if card.thresholds.per_class:
         lines += ["", "[thresholds.per_class]"]
         lines += [f"{_quoted(label)} = {_value(score)}" for label, score in card.thresholds.per_class.items()]
@@ -144,11 +104,31 @@ def dump_card(card: ModelCard) -> str:
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """Labels from a label file: line n (from 0) names class id n; trailing empty lines are dropped."""
+    """Labels from a label file: line n (from 0) names class id n; trailing empty lines are dropped, empty ones are unused ids.
+
+    Raises CardError for what is no list of names: nothing in it, control characters, lines or counts beyond all measure.
+    """
     lines = [line.strip() for line in text.lstrip("\ufeff").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
+    if not lines:
+        raise CardError(["the label file is empty: write one name a line, line 1 for class 0"])
+    if len(lines) > MAX_LABELS:
+        raise CardError([f"the label file has {len(lines)} lines; {MAX_LABELS} are the most"])
+    for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LABEL_CHARS or any(unicodedata.category(sign) == "Cc" and sign != "\t" for sign in line):
+            raise CardError([f"line {number} of the label file is no name (control characters, or over {MAX_LABEL_CHARS})"])
     return tuple(line or "n/a" for line in lines)
+
+
+def with_labels(card: ModelCard, labels: tuple[str, ...]) -> ModelCard:
+    """The card with other labels; raises CardError where they do not go with it (duplicates, none used, thresholds of others)."""
+    changed = dataclasses.replace(card, labels=labels)
+    faults: list[str] = []
+    _check_labels(changed, faults)
+    if faults:
+        raise CardError(faults)
+    return changed
 
 
 def tensor_names(names: TensorNames) -> tuple[str, ...]:
@@ -162,22 +142,42 @@ def _input(table: Table) -> InputSpec:
         height_px=table.whole("height_px", 1, MAX_SIDE_PX),
         layout=cast(Literal["nhwc", "nchw"], table.choice("layout", ("nhwc", "nchw"), "nhwc")),
         colour=cast(Literal["rgb", "bgr"], table.choice("colour", ("rgb", "bgr"), "rgb")),
-        resize=cast(Literal["letterbox", "stretch"], table.choice("resize", ("letterbox", "stretch"), "stretch")),
+        resize=cast(Resize, table.choice("resize", ("letterbox", "letterbox_centre", "stretch"), "stretch")),
         pad_value=table.whole("pad_value", 0, 255, 114),
         mean=table.per_channel("mean", 0.0, lambda number: True, "a finite number"),
         std=table.per_channel("std", 1.0, lambda number: number > 0, "a number above 0"),
+        antialias=table.flag("antialias", None),
     )
 
 
 def _output(table: Table) -> OutputSpec:
     return OutputSpec(
-        decoder=cast(DecoderKind, table.choice("decoder", ("points", "ssd_postprocess", "yolox", "classifier"))),
+        decoder=cast(DecoderKind, table.choice("decoder", DECODERS)),
         strides=table.strides(),
         boxes=table.names("boxes"),
         scores=table.names("scores"),
         classes=table.name("classes"),
         count=table.name("count"),
         score_activation=cast(Activation, table.choice("score_activation", ("none", "sigmoid", "softmax"), "none")),
+        box_units=cast(BoxUnits, table.choice("box_units", ("normalised", "pixels"), "normalised")),
+        distance_bins=table.whole("distance_bins", 0, 64, 0),
+        box_scales=table.numbers("box_scales", (10.0, 10.0, 5.0, 5.0), 4),
+        background=bool(table.flag("background", True)),
+        anchors=_anchors(table.table("anchors")) if "anchors" in table.values else None,
+    )
+
+
+def _anchors(table: Table) -> AnchorSpec:
+    usual = AnchorSpec()
+    return AnchorSpec(
+        kind=cast(AnchorKind, table.choice("kind", ("ssd", "multiscale"), usual.kind)),
+        aspect_ratios=table.numbers("aspect_ratios", usual.aspect_ratios),
+        min_scale=table.fraction("min_scale", usual.min_scale),
+        max_scale=table.fraction("max_scale", usual.max_scale),
+        interpolated_ratio=table.positive("interpolated_ratio", usual.interpolated_ratio, zero=True),
+        reduce_lowest=bool(table.flag("reduce_lowest", usual.reduce_lowest)),
+        anchor_scale=table.positive("anchor_scale", usual.anchor_scale),
+        scales_per_octave=table.whole("scales_per_octave", 1, 16, usual.scales_per_octave),
     )
 
 
@@ -203,14 +203,27 @@ def _labels(top: Table) -> tuple[str, ...]:
 
 def _cross_check(card: ModelCard, faults: list[str]) -> None:
     """Faults that only show when two fields are seen together."""
-    if (card.task == "classify") != (card.output.decoder == "classifier"):
-        faults.append(f"task {card.task!r} does not go with decoder {card.output.decoder!r}")
-    if card.output.decoder in ("points", "yolox") and not card.output.strides:
-        faults.append(f"output.strides must be given for decoder {card.output.decoder!r}")
-    if card.output.decoder in ("points", "yolox") and card.output.score_activation == "softmax":
+    output, decoder = card.output, card.output.decoder
+    if (card.task == "classify") != (decoder == "classifier"):
+        faults.append(f"task {card.task!r} does not go with decoder {decoder!r}")
+    if decoder in WITH_STRIDES and not output.strides:
+        faults.append(f"output.strides must be given for decoder {decoder!r}")
+    if decoder not in ("classifier", "ssd_postprocess") and output.score_activation == "softmax":
         faults.append("output.score_activation 'softmax' is for classifiers: a detector's scores stand one by one")
-    if card.output.decoder == "ssd_postprocess" and card.output.score_activation != "none":
+    if decoder == "ssd_postprocess" and output.score_activation != "none":
         faults.append("output.score_activation must be 'none': TFLite_Detection_PostProcess has applied it already")
+    if (decoder == "ssd_anchors") != (output.anchors is not None):
+        faults.append("[output.anchors] goes with decoder 'ssd_anchors', and that decoder needs it")
+    if output.distance_bins and decoder != "points":
+        faults.append("output.distance_bins goes with decoder 'points'")
+    if output.distance_bins == 1:
+        faults.append("output.distance_bins must be 0 (plain distances) or 2 and more")
+    if output.anchors is not None and output.anchors.min_scale > output.anchors.max_scale:
+        faults.append("output.anchors.min_scale must not be above max_scale")
+    _check_labels(card, faults)
+
+
+def _check_labels(card: ModelCard, faults: list[str]) -> None:
     used = [label for label in card.labels if label not in UNUSED_LABELS]
     if not used:
         faults.append("labels must hold at least one used name")
@@ -223,6 +236,22 @@ def _cross_check(card: ModelCard, faults: list[str]) -> None:
         faults.append(f"thresholds.per_class names what labels does not hold: {', '.join(unknown)}")
 
 
+ALWAYS_WRITTEN = frozenset(
+    ("layout", "colour", "resize", "pad_value", "mean", "std", "score_activation", "score", "nms_iou", "max_detections")
+)
+
+
+def _written(section: InputSpec | OutputSpec | Thresholds) -> list[tuple[str, object]]:
+    """The pairs of a section that stand in a file: those that the reader cannot know, and the ones that cards always had."""
+    pairs = []
+    for each in fields(section):
+        value = getattr(section, each.name)
+        told = each.name in ALWAYS_WRITTEN or value != each.default
+        if told and value is not None and value != () and each.name not in ("per_class", "anchors"):
+            pairs.append((each.name, value))
+    return pairs
+
+
 def _line(key: str, value: object) -> str:
     return f"{key} = {_value(value)}"
 
@@ -230,6 +259,8 @@ def _line(key: str, value: object) -> str:
 def _value(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return _quoted(value) if isinstance(value, str) else repr(value)
 
 

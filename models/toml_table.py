@@ -7,6 +7,8 @@ from typing import TypeVar, cast
 PerChannel = float | tuple[float, float, float]
 TensorNames = str | tuple[str, ...] | None
 T = TypeVar("T")
+MAX_NUMBER = 1000.0
+"""Scales and ratios of anchors: anything beyond would only overflow."""
 
 
 class Table:
@@ -66,6 +68,27 @@ class Table:
         """A number from 0 to 1."""
         found = _number(self.take(key))
         return found if found is not None and 0 <= found <= 1 else self.fault(key, "a number from 0 to 1", default)
+
+    def flag(self, key: str, default: bool | None) -> bool | None:
+        """True or false."""
+        found = self.take(key)
+        return found if isinstance(found, bool) else self.fault(key, "true or false", default)
+
+    def positive(self, key: str, default: float, *, zero: bool = False) -> float:
+        """A number above 0, or 0 itself where that is allowed."""
+        found = _number(self.take(key))
+        if found is not None and (found > 0 or (zero and found == 0)) and found <= MAX_NUMBER:
+            return found
+        return self.fault(key, f"a number {'of 0 or more' if zero else 'above 0'}, at most {MAX_NUMBER:g}", default)
+
+    def numbers(self, key: str, default: tuple[float, ...], count: int | None = None) -> tuple[float, ...]:
+        """A list of numbers above 0: of `count`, or of 1 to 16."""
+        found = self.take(key)
+        read = [_number(item) for item in found] if isinstance(found, list) else []
+        kept = [number for number in read if number is not None and 0 < number <= MAX_NUMBER]
+        if kept and len(kept) == len(read) and (len(kept) == count if count else len(kept) <= 16):
+            return tuple(kept)
+        return self.fault(key, f"a list of {count or '1 to 16'} numbers above 0, at most {MAX_NUMBER:g}", default)
 
     def per_channel(self, key: str, default: float, good: Callable[[float], bool], wanted: str) -> PerChannel:
         """One number, or one for each of three channels."""

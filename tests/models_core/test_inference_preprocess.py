@@ -73,7 +73,7 @@ def test_each_channel_has_its_own_mean() -> None:
 def test_stretching_is_bilinear_without_antialiasing() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (97, 143, 3), np.uint8)
     tensor, geometry = prepare(picture, InputSpec(30, 20, colour="bgr"), info(UINT8))
-    assert (tensor[0] == cv2.resize(picture, (30, 20), interpolation=cv2.INTER_LINEAR)).all()
+    assert (tensor[0] == cv2.resize(picture, (30, 20), interpolation=cv2.INTER_LINEAR_EXACT)).all()
     assert geometry.scale_x == pytest.approx(30 / 143)
 
 
