@@ -40,16 +40,20 @@ COLUMNS = [
 @click.option("--device", metavar="NAME")
 @click.option("--label", metavar="LABEL")
 @click.option("--verdict", type=click.Choice(["agree", "disagree", "unverified"]))
+@click.option("--kind", type=click.Choice(["zone", "dwell", "line", "trigger", "sample"]), help="sample: the recall samples.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
 @pass_session
-def list_detections(session: Session, device: str | None, label: str | None, verdict: str | None, limit: int) -> None:
-    """List events, newest first."""
+def list_detections(
+    session: Session, device: str | None, label: str | None, verdict: str | None, kind: str | None, limit: int
+) -> None:
+    """List events, newest first; recall samples only with --kind sample."""
     client = session.client()
     items: list[Row] = []
     cursor: str | None = None
     while len(items) < limit:
         page = client.get(
-            "/detections", device=device, label=label, verdict=verdict, limit=min(limit - len(items), PAGE), cursor=cursor
+            "/detections", device=device, label=label, verdict=verdict, rule_kind=kind, limit=min(limit - len(items), PAGE),
+            cursor=cursor,
         )
         items += page["items"]
         cursor = page.get("next")

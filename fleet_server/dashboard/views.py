@@ -92,6 +92,7 @@ def device(device_id: str) -> str:
     return render_template(
         "device.html", device=found, why=reason, reports=said, events=events, topics="devices rollouts detections",
         series=series([(beat.received_s, beat.heartbeat) for beat in beats]), sessions=[one for one in sessions if one.active],
+        cameras=beats[0].heartbeat.get("cameras", []) if beats else [],
     )  # fmt: skip
 
 
@@ -124,9 +125,9 @@ def rollout(rollout_id: str) -> str:
 
 @require("viewer")
 def detection_list() -> str:
-    """Events with their crops and verdicts."""
+    """Events with their crops and verdicts; recall samples only where ``kind`` asks for them."""
     here = context()
-    named, label, verdict = (request.args.get(key, "").strip() for key in ("device", "label", "verdict"))
+    named, label, verdict, kind = (request.args.get(key, "").strip() for key in ("device", "label", "verdict", "kind"))
     cursor = request.args.get("cursor", "")
     after = read_cursor(cursor) if cursor else None
     with here.database.read() as db:
@@ -134,12 +135,12 @@ def detection_list() -> str:
         found: list[dict[str, Any]] = []
         if not problem:
             found = detections.detections(
-                db, device=only.id if only else None, label=label or None, verdict=verdict or None, after=after,
-                limit=EVENTS_PER_PAGE,
+                db, device=only.id if only else None, label=label or None, verdict=verdict or None, rule_kind=kind or None,
+                after=after, limit=EVENTS_PER_PAGE,
             )  # fmt: skip
         seen = inventory.presences(db, {event["device"] for event in found}, here.clock())
         offered = _names(db)
-    chosen = {"device": only.name if only else named, "label": label, "verdict": verdict}
+    chosen = {"device": only.name if only else named, "label": label, "verdict": verdict, "kind": kind}
     older = following(found) if len(found) == EVENTS_PER_PAGE else None
     return render_template(
         "detections.html", events=found, names={one.id: one.name for one in seen.values()}, offered=offered, chosen=chosen,

@@ -31,6 +31,9 @@ class DetectionsQuery(BaseModel):
     device: str | None = None
     label: str | None = None
     verdict: str | None = None
+    rule_kind: str | None = Field(
+        None, max_length=60, description="zone, dwell, line or trigger; ``sample``: the recall samples, which no other list holds"
+    )
     before_s: float | None = None
     cursor: str = Field("", max_length=MAX_CHARS, description="``next`` of the page before")
     limit: int = Field(50, ge=1, le=1000)
@@ -71,8 +74,8 @@ def list_detections(query: DetectionsQuery) -> Response:
     with here.database.read() as session:
         device_id = inventory.get(session, query.device, here.clock()).id if query.device else None
         found = listing.detections(
-            session, device=device_id, label=query.label, verdict=query.verdict, before_s=query.before_s, after=after,
-            limit=query.limit,
+            session, device=device_id, label=query.label, verdict=query.verdict, rule_kind=query.rule_kind,
+            before_s=query.before_s, after=after, limit=query.limit,
         )  # fmt: skip
         names = {each: inventory.get(session, each, here.clock()).name for each in {item["device"] for item in found}}
     return reply_list([_named(item, names) for item in found], following(found) if len(found) == query.limit else None)

@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from fleet_server.detections.cursor import Position
+from fleet_server.detections.service import SAMPLE
 from fleet_server.detections.tables import CropRow, EventRow
 from fleet_server.errors import NotFoundError
 
@@ -48,13 +49,15 @@ class Counts:
 
 def detections(
     session: Session, *, device: str | None = None, label: str | None = None, verdict: str | None = None,
-    before_s: float | None = None, after: Position | None = None, limit: int = 50,
+    rule_kind: str | None = None, before_s: float | None = None, after: Position | None = None, limit: int = 50,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts.
 
+    Recall samples come only where ``rule_kind`` asks for them (``sample``).
+
     ``after``: only what stands behind this event in the order of the list; ties of the start are told apart by device and id.
     """
-    query = select(EventRow)
+    query = select(EventRow).where(EventRow.rule_kind != SAMPLE if rule_kind is None else EventRow.rule_kind == rule_kind)
     if device is not None:
         query = query.where(EventRow.device_id == device)
     if label is not None:
@@ -100,19 +103,25 @@ def crop_is_known(session: Session, key: str) -> bool:
 
 
 def counts(session: Session, since_s: float) -> Counts:
-    """Events received, crops delivered and verdicts given since then."""
-    events = session.scalar(select(func.count()).select_from(EventRow).where(EventRow.received_s >= since_s)) or 0
-    crops = select(func.count()).select_from(CropRow).where(CropRow.received_s >= since_s, CropRow.state == "delivered")
+    """Events received, crops delivered and verdicts given since then; recall samples are none of them."""
+    seen = EventRow.rule_kind != SAMPLE
+    events = session.scalar(select(func.count()).select_from(EventRow).where(EventRow.received_s >= since_s, seen)) or 0
+    mine = (EventRow.device_id == CropRow.device_id) & (EventRow.id == CropRow.event_id)
+    of_samples = select(EventRow.id).where(mine, EventRow.rule_kind == SAMPLE).exists()
+    crops = select(func.count()).select_from(CropRow).where(
+        CropRow.received_s >= since_s, CropRow.state == "delivered", ~of_samples
+    )
     verdicts = select(func.count()).select_from(CropRow).where(CropRow.verified_s >= since_s, CropRow.verdict != "unreadable")
     return Counts(int(events), int(session.scalar(crops) or 0), int(session.scalar(verdicts) or 0))
 
 
 def count_events(session: Session, devices: Collection[str], bundle_sha256: str, since_s: float) -> int:
-    """Events that these devices raised with one release since then."""
+    """Events that these devices raised with one release since then, recall samples left out."""
     query = (
         select(func.count())
         .select_from(EventRow)
         .where(EventRow.device_id.in_(list(devices)), EventRow.bundle_sha256 == bundle_sha256, EventRow.started_at_s >= since_s)
+        .where(EventRow.rule_kind != SAMPLE)
     )
     return int(session.scalar(query) or 0)
 

@@ -14,6 +14,8 @@ from ota.wire import codec
 from ota.wire.events import CropRef, Event, EventBatch, Stored
 
 MAX_CROPS_PER_EVENT = 8
+SAMPLE = "sample"
+"""The rule kind of recall samples: frames on which nothing was found. No event that anybody waits for, and none to be counted."""
 RECHECK_S = 20.0
 """How often a missing crop is looked for again."""
 FORGET_MISSING_S = 30 * 86_400.0
@@ -72,11 +74,11 @@ def event_problem(device_id: str, event: Event) -> str | None:
 def _write(session: Session, device_id: str, events: Sequence[Event], received_s: dict[str, float], now_s: float) -> None:
     rows = [
         {"device_id": device_id, "id": event.id, "revision": event.revision, "sequence": event.sequence, "label": event.label,
-         "started_at_s": event.started_at_s, "bundle_sha256": event.bundle_sha256, "body": codec.to_builtins(event),
-         "received_s": received_s.get(event.id, now_s)}
+         "rule_kind": event.rule_kind, "started_at_s": event.started_at_s, "bundle_sha256": event.bundle_sha256,
+         "body": codec.to_builtins(event), "received_s": received_s.get(event.id, now_s)}
         for event in events
     ]  # fmt: skip
-    changing = ("revision", "sequence", "label", "started_at_s", "bundle_sha256", "body")
+    changing = ("revision", "sequence", "label", "rule_kind", "started_at_s", "bundle_sha256", "body")
     upsert(session, EventRow, rows, keys=("device_id", "id"), update=changing, only_if_newer="revision")
     crops = {crop.key: _crop(device_id, event.id, crop, now_s) for event in events for crop in event.crops}
     insert_new(session, CropRow, list(crops.values()), keys=["key"])
@@ -109,15 +111,21 @@ def look_up(blobs: BlobStore, wanted: Sequence[tuple[str, str, int]]) -> dict[st
 
 
 def mark_checked(session: Session, found: dict[str, bool], *, now_s: float) -> list[tuple[str, str]]:
-    """Take over what ``look_up`` saw; answers (key, edge label) of crops that are delivered since now."""
+    """Take over what ``look_up`` saw; answers (key, edge label) of crops that are delivered since now.
+
+    Those of recall samples are not among them: there is no edge label that a second look could agree with.
+    """
     delivered: list[tuple[str, str]] = []
+    changed = False
     for row in session.scalars(select(CropRow).where(CropRow.key.in_(list(found)), CropRow.state == "missing")):
         row.checked_s = now_s
         if found[row.key]:
             row.state = "delivered"
             event = session.get(EventRow, (row.device_id, row.event_id))
-            delivered.append((row.key, event.label if event else ""))
-    if delivered:
+            changed = True
+            if event is None or event.rule_kind != SAMPLE:
+                delivered.append((row.key, event.label if event else ""))
+    if changed:
         note_change(session, "detections")
     return delivered
 

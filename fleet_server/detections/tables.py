@@ -12,13 +12,18 @@ class EventRow(Base):
     """One event in its highest revision; ``body`` is the message as it came."""
 
     __tablename__ = "event"
-    __table_args__ = (Index("ix_event_device_started", "device_id", "started_at_s"),)
+    __table_args__ = (
+        Index("ix_event_device_started", "device_id", "started_at_s"),
+        Index("ix_event_kind_started", "rule_kind", "started_at_s"),
+    )
 
     device_id: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True, index=True)
     revision: Mapped[int]
     sequence: Mapped[int]
     label: Mapped[str] = mapped_column(index=True)
+    rule_kind: Mapped[str]
+    """zone, dwell, line, trigger, or sample: a recall sample is kept apart from all that was seen"""
     started_at_s: Mapped[float] = mapped_column(index=True)
     bundle_sha256: Mapped[str] = mapped_column(index=True)
     body: Mapped[dict[str, Any]] = mapped_column(Json)
