@@ -10,6 +10,7 @@ from pathlib import Path
 
 from device_agent.duties.keeping_logs import LogLevels
 from device_agent.duties.turn import Stop
+from device_agent.errors import SettingsError
 from device_agent.facts_linux import read_facts
 from device_agent.link.clock import TrustedClock
 from device_agent.link.clock_disk import read_floor, write_floor
@@ -21,7 +22,7 @@ from device_agent.logs.sessions_disk import read_sessions, write_sessions
 from device_agent.own_folder_disk import open_folder, read_policy
 from device_agent.settings import Settings
 from device_agent.spool.spool_disk import Outbox
-from device_agent.update.policy import Policy
+from device_agent.update.policy import Policy, policy_faults
 from ota.wire.enrolment import BoardFacts
 
 BUILD_S = 1_790_000_000.0
@@ -59,6 +60,10 @@ def open_base(settings: Settings, stack: ExitStack) -> Base:
     stack.callback(ring.flush)
     stack.callback(logging.getLogger().removeHandler, handler)
     policy = read_policy(settings.policy)
+    names = [camera.name for camera in settings.cameras]
+    faults = policy_faults(policy, names, settings.server.url, settings.local.hosts)
+    if faults:
+        raise SettingsError(str(settings.policy or "agent.toml"), faults)
     levels = _levels(settings, policy, clock, handler)
     spool = settings.spool
     outbox = Outbox(data / "spool", max_bytes=spool.max_bytes, min_free_bytes=spool.min_free_bytes, now=clock.now_s)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from device_agent.errors import SettingsError
+from device_agent.local.settings import LocalSection, local_faults, parse_local
 from device_agent.settings_table import section
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
@@ -69,6 +70,8 @@ class CameraSection:
     (the latest frame wins, default) or recorded (every frame). loop: begin again at the end, default false. fps: frames per
     second that are processed at most, default as the source has. recall_per_day: frames with motion and without a detection that
     are sent a day, so that misses can be counted; default 0. weight: share of the detector against other cameras, default 1.
+    tiles: [columns, rows] in which each frame is looked at for small objects, at the cost of as many looks; default [1, 1].
+    timezone: IANA name for schedules and for "today", default UTC.
     """
 
     name: ShortName
@@ -78,6 +81,8 @@ class CameraSection:
     fps: Positive | None = None
     recall_per_day: Annotated[int, Meta(ge=0, le=1000)] = 0
     weight: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    tiles: tuple[Annotated[int, Meta(ge=1, le=8)], Annotated[int, Meta(ge=1, le=8)]] = (1, 1)
+    timezone: Annotated[str, Meta(min_length=1, max_length=100)] = "UTC"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,6 +189,7 @@ class Settings:
     telemetry: TelemetrySection = TelemetrySection()
     logs: LogsSection = LogsSection()
     shadow: ShadowSection | None = None
+    local: LocalSection = LocalSection()
     policy: Path | None = None
 
 
@@ -216,6 +222,8 @@ def parse(text: str, source: Path) -> Settings:
             values[name] = section(SECTIONS[name], value, name, base, faults)
         elif name in LISTS:
             values[LISTS[name][0]] = _listed(name, value, base, faults)
+        elif name == "local":
+            values["local"] = parse_local(value, base, faults)
         elif name == "policy" and isinstance(value, str):
             values["policy"] = base / value
         else:
@@ -248,6 +256,8 @@ def _cross_checks(values: Mapping[str, Any]) -> list[str]:
     faults += [f"two cameras are called {name!r}" for name in sorted({n for n in names if names.count(n) > 1})]
     if len(names) > MAX_CAMERAS:
         faults.append(f"{len(names)} cameras, at most {MAX_CAMERAS} share one detector")
+    if values.get("local") is not None:
+        faults += local_faults(values["local"], names)
     zones = [(zone.camera, zone.name) for zone in values.get("zones", ())]
     for number, (camera, zone_name) in enumerate(zones, start=1):
         if names and camera not in names:

@@ -27,6 +27,8 @@ def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -
         if not one.online and not one.revoked and one.last_seen_s is not None and now_s - one.last_seen_s > after_s:
             text = f"{one.name} is silent: not heard for {after_s:.0f} s or longer"
             found.append(Condition("device_silent", one.id, text))
+        if one.trouble and one.online and not one.revoked:
+            found.append(Condition("camera", one.id, f"{one.name}: {one.trouble}"))
     found += stopped_rollouts(session)
     disk = disk_condition(data_dir)
     if disk is not None:

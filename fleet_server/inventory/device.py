@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fleet_server.inventory.tables import DeviceRow, DeviceStateRow
+from ota.wire.heartbeat import Heartbeat
 
 DEFAULT_ONLINE_WITHIN_S = 90.0
 
@@ -89,6 +90,19 @@ class Presence:
     last_seen_s: float | None
     held: str | None
     revoked: bool
+    trouble: str = ""
+    """What its cameras say that do not see."""
+
+
+SEEING = ("ok", "ended", "off")
+"""Camera states in which nobody needs to be called."""
+MAX_TROUBLE_CHARS = 500
+
+
+def trouble_of(heartbeat: Heartbeat) -> str:
+    """What a heartbeat says of cameras that do not see, in words; empty when all do."""
+    bad = [f"camera {one.camera}: {one.state.replace('_', ' ')}" for one in heartbeat.cameras if one.state not in SEEING]
+    return "; ".join(bad)[:MAX_TROUBLE_CHARS]
 
 
 @dataclass(frozen=True, slots=True)

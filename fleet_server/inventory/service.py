@@ -19,6 +19,7 @@ from fleet_server.inventory.device import (
     RunningRelease,
     state_of,
     to_device,
+    trouble_of,
 )
 from fleet_server.inventory.tables import DeviceRow, DeviceStateRow
 from ota.wire.codec import to_builtins
@@ -106,7 +107,7 @@ def presences(
     """Presence of these devices (None: of all) by id; unknown ids are left out."""
     row, status = DeviceRow, DeviceStateRow
     query = select(
-        row.id, row.name, row.group, row.held, row.revoked_s, status.last_seen_s, status.mqtt_online
+        row.id, row.name, row.group, row.held, row.revoked_s, status.last_seen_s, status.mqtt_online, status.trouble
     ).join(status, status.device_id == row.id)  # fmt: skip
     if ids is not None:
         query = query.where(row.id.in_(list(ids)))
@@ -114,7 +115,7 @@ def presences(
         each.id: Presence(
             each.id, each.name, each.group,
             state_of(each.revoked_s, each.last_seen_s, each.mqtt_online, now_s, within_s) == "online",
-            each.last_seen_s, each.held, each.revoked_s is not None,
+            each.last_seen_s, each.held, each.revoked_s is not None, each.trouble,
         )
         for each in session.execute(query)
     }  # fmt: skip
@@ -137,7 +138,8 @@ def record_enrolled(
     session.flush()  # the device before its state: the foreign key
     session.add(
         DeviceStateRow(
-            device_id=device_id, last_seen_s=None, mqtt_online=False, heartbeat_s=0.0, variant_reason="", report_sequence=0
+            device_id=device_id, last_seen_s=None, mqtt_online=False, heartbeat_s=0.0, trouble="", variant_reason="",
+            report_sequence=0,
         )
     )  # fmt: skip
     session.flush()
@@ -212,12 +214,12 @@ def record_heartbeats(session: Session, received: Sequence[tuple[str, Heartbeat,
         running = _running(heartbeat)
         rows.append({
             "of_device": device_id, "at": received_s, "last_seen_s": received_s, "heartbeat": to_builtins(heartbeat),
-            "heartbeat_s": received_s, "running": asdict(running) if running else None,
+            "heartbeat_s": received_s, "trouble": trouble_of(heartbeat), "running": asdict(running) if running else None,
             "running_sha256": running.bundle_sha256 if running else None, "running_release": running.release if running else None,
         })  # fmt: skip
     if not rows:
         return
-    names = ("last_seen_s", "heartbeat", "heartbeat_s", "running", "running_sha256", "running_release")
+    names = ("last_seen_s", "heartbeat", "heartbeat_s", "trouble", "running", "running_sha256", "running_release")
     statement = (
         update(DeviceStateRow)
         .where(DeviceStateRow.device_id == bindparam("of_device"), DeviceStateRow.heartbeat_s <= bindparam("at"))

@@ -41,6 +41,8 @@ class DeviceStateRow(Base):
     mqtt_online: Mapped[bool]
     heartbeat: Mapped[dict[str, Any] | None] = mapped_column(Json)
     heartbeat_s: Mapped[float]
+    trouble: Mapped[str]
+    """What the last heartbeat says of cameras that do not see; empty when all do."""
     running: Mapped[dict[str, Any] | None] = mapped_column(Json)
     running_sha256: Mapped[str | None] = mapped_column(index=True)
     running_release: Mapped[str | None] = mapped_column(index=True)

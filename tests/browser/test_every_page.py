@@ -136,3 +136,14 @@ def test_the_judge_of_pages_can_say_no(seeded: tuple[OperatorSite, SeededFleet],
     for fault in ("contrast 2", "no label", "table without caption", "style attribute"):
         assert fault in faults
     assert any("style-src" in each for each in tab.faults())
+
+
+def test_a_camera_that_does_not_see_says_so_on_its_devices_page(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """The board answers, its temperature is fine, and a coat hangs over the lens: state and lost frames stand there by name."""
+    site, fleet = seeded
+    tab = new_tab(site)
+    tab.sign_in()
+    page = tab.open(f"/devices/{fleet.devices['office']}")
+    row = page.locator("section[aria-labelledby=eyes] tbody tr").first.inner_text()
+    assert "covered" in row
+    assert "1 hung, 3 late" in row

@@ -1,13 +1,16 @@
 """Heartbeats: counted once however they come, summed per release, bytes through restarts."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from fleet_server.alerts import service as alerts
 from fleet_server.context import Context
 from fleet_server.database import Database
+from fleet_server.ingest.conditions_disk import gather
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import CertificateSummary
 from fleet_server.telemetry import service
@@ -107,3 +110,19 @@ def test_the_doors(device_door: Any, enrolled: Any, server: Context, sign_in: Ca
     assert answer.status_code == 204
     items = sign_in("viewer").get(f"/api/v1/devices/{enrolled.device_id}/heartbeats?limit=5").json["items"]
     assert [one["heartbeat"]["sequence"] for one in items] == [1]
+
+
+def test_a_camera_that_sees_nothing_is_an_alert_until_it_sees_again(fleet: Database) -> None:
+    """Somebody hangs a coat over the lens: the board is online and well, and its picture shows nothing."""
+    states = {"gate": "covered", "yard": "ok", "film": "ended"}
+    covered = [CameraHealth(camera=camera, state=state) for camera, state in states.items()]
+    store(fleet, ("cam-1", beat(1, cameras=covered), NOW_S))
+    with fleet.write() as session:
+        holding = [one for one in gather(session, data_dir=Path("/"), now_s=NOW_S + 1, within_s=90.0) if one.kind == "camera"]
+        assert [(one.subject, one.text) for one in holding] == [("cam-1", "cam-1: camera gate: covered")]
+        alerts.reconcile(session, holding, NOW_S + 1, kinds=["camera"])
+    store(fleet, ("cam-1", beat(2), NOW_S + 30))
+    with fleet.write() as session:
+        holding = [one for one in gather(session, data_dir=Path("/"), now_s=NOW_S + 31, within_s=90.0) if one.kind == "camera"]
+        alerts.reconcile(session, holding, NOW_S + 31, kinds=["camera"])
+        assert [one.resolved_s for one in alerts.alerts(session)] == [NOW_S + 31]
