@@ -24,14 +24,18 @@ Place = Annotated[str, Meta(min_length=1, max_length=60, pattern=PLACE)]
 Label = Annotated[str, Meta(min_length=1, max_length=100)]
 Labels = Annotated[list[Label], Meta(max_length=200)]
 Side = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z0-9_.-]+\Z")]
+"""As a wire Code: an event's direction is one."""
 Point = tuple[Share, Share]
 """x, y as fractions of the picture."""
 Polygon = Annotated[list[Point], Meta(min_length=3, max_length=200)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
-Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
+Pixels = Annotated[float, Meta(ge=0, le=20_000)]
+Clock = Annotated[str, Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z", examples=["07:30"])]
+Zoneinfo = Annotated[
+    str, Meta(max_length=60, pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z", examples=["Europe/Zurich"])
+]  # fmt: skip
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Level = Literal["debug", "info", "warning", "error", "critical"]
-TriggerKind = Literal["first_of_class", "low_confidence", "near_miss", "disagreement"]
 _FROM: Any = msgspec.field(name="from")
 
 
@@ -40,22 +44,26 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Window(Piece, frozen=True, kw_only=True):
-    """When a rule holds, by the board's own local time: from ``from`` until ``until`` (excluded) on days that begin it.
+    """When a rule is awake, by the camera's time zone: from ``from`` until ``to`` (excluded, 24:00 is midnight).
 
-    ``until`` before ``from`` runs over midnight; both the same is the whole day. No ``days`` means all.
+    ``to`` before ``from`` runs over midnight and belongs to the day that it begins on. ``days`` left out means all.
     """
 
-    days: Annotated[list[Day], Meta(max_length=7)] = []
     from_: Clock = _FROM
-    until: Clock
+    to: Clock
+    days: Annotated[list[Day], Meta(min_length=1, max_length=7)] | UnsetType = UNSET
+
+
+Schedule = Annotated[list[Window], Meta(max_length=50)]
 
 
 class Zone(Piece, frozen=True, kw_only=True):
     """A part of the picture where a stay raises an event.
 
     ``inside`` False turns it round: outside of the polygon counts. ``inertia_s``: so long inside before a visit begins at all;
-    ``dwell_s``: so long before it is an event. ``min_size``: least share of the picture's height that the box has. ``min_score``:
-    least score here. ``cooldown_s``: after an event the next of the same label here waits so long.
+    ``dwell_s``: so long before it is an event. ``min_share``: least share of the picture's area that the box has, ``min_px`` its
+    least longer side. ``cooldown_s``: after an event the next one here (of the same class with ``cooldown_per_class``) waits so
+    long.
     """
 
     name: Place
@@ -63,44 +71,63 @@ class Zone(Piece, frozen=True, kw_only=True):
     inside: bool = True
     inertia_s: Seconds = 0.0
     dwell_s: Seconds = 0.0
-    cooldown_s: Seconds = 0.0
     classes: Labels = []
-    min_size: Share = 0.0
     min_score: Share = 0.0
-    schedule: Annotated[list[Window], Meta(max_length=20)] = []
+    min_share: Share = 0.0
+    min_px: Pixels = 0.0
+    schedule: Schedule = []
+    cooldown_s: Seconds = 0.0
+    cooldown_per_class: bool = False
 
 
 class Line(Piece, frozen=True, kw_only=True):
-    """A line whose crossing raises an event. Looking from ``from`` to ``to`` on a screen, ``left`` and ``right`` name its sides.
+    """A line whose crossing raises an event.
 
-    An event's direction is the word of the side that was entered. ``directions``: those that raise events; none means both.
+    ``right``, ``left``: words for the side that was entered, seen from the first point towards the second.
     """
 
     name: Place
-    from_: Point = _FROM
-    to: Point
-    left: Side = "left"
-    right: Side = "right"
-    directions: Annotated[list[Side], Meta(max_length=2)] = []
+    points: Annotated[list[Point], Meta(min_length=2, max_length=2)]
+    right: Side = "in"
+    left: Side = "out"
     classes: Labels = []
-    min_size: Share = 0.0
     min_score: Share = 0.0
+    min_share: Share = 0.0
+    min_px: Pixels = 0.0
+    schedule: Schedule = []
     cooldown_s: Seconds = 0.0
-    schedule: Annotated[list[Window], Meta(max_length=20)] = []
+    cooldown_per_class: bool = False
 
 
 class Trigger(Piece, frozen=True, kw_only=True):
-    """A scene that is worth keeping. ``classes``: none means all. ``burst_s``: seconds of frames around it, 0 for none.
+    """A scene that is worth keeping, with a burst of frames around it or without. ``per_hour``: at most so many."""
 
-    ``score_from``, ``score_below``: what low_confidence means.
-    """
+    cooldown_s: Seconds | UnsetType = UNSET
+    per_hour: Annotated[int, Meta(ge=1, le=3600)] | UnsetType = UNSET
+    burst: bool | UnsetType = UNSET
+    classes: Labels | UnsetType = UNSET
 
-    kind: TriggerKind
-    classes: Labels = []
-    cooldown_s: Seconds = 60.0
-    burst_s: Annotated[float, Meta(ge=0, le=3)] = 3.0
-    score_from: Share = 0.3
-    score_below: Share = 0.5
+
+class LowConfidence(Trigger, frozen=True, kw_only=True):
+    """A score within ``below`` under and ``above`` over the threshold."""
+
+    below: Share | UnsetType = UNSET
+    above: Share | UnsetType = UNSET
+
+
+class NearMiss(Trigger, frozen=True, kw_only=True):
+    """Two tracks that nearly meet; ``pairs`` of classes, none means any two."""
+
+    pairs: Annotated[list[tuple[Label, Label]], Meta(max_length=50)] | UnsetType = UNSET
+
+
+class Triggers(Piece, frozen=True, kw_only=True):
+    """Which scenes are worth keeping; one that is not named is off."""
+
+    first_today: Trigger | UnsetType = UNSET
+    low_confidence: LowConfidence | UnsetType = UNSET
+    near_miss: NearMiss | UnsetType = UNSET
+    disagreement: Trigger | UnsetType = UNSET
 
 
 class Mask(Piece, frozen=True, kw_only=True):
@@ -132,15 +159,16 @@ class Crops(Piece, frozen=True, kw_only=True):
 class CameraConfiguration(Piece, frozen=True, kw_only=True):
     """One camera. ``zones`` and ``lines``, once named (even as none), replace those of agent.toml. ``fps``: at most.
 
-    ``min_score``: a class is told of from here on, where that is above the model card's own threshold. ``recall_per_day``: recall
-    samples, where the policy lets them.
+    ``timezone``: IANA name, for schedules and for "today". ``min_score``: a class is told of from here on, where that is above
+    the model card's own threshold. ``recall_per_day``: recall samples, where the policy lets them.
     """
 
     enabled: bool | UnsetType = UNSET
     fps: Annotated[float, Meta(ge=0.1, le=240)] | UnsetType = UNSET
+    timezone: Zoneinfo | UnsetType = UNSET
     zones: Annotated[list[Zone], Meta(max_length=50)] | UnsetType = UNSET
     lines: Annotated[list[Line], Meta(max_length=50)] | UnsetType = UNSET
-    triggers: Annotated[list[Trigger], Meta(max_length=4)] | UnsetType = UNSET
+    triggers: Triggers | UnsetType = UNSET
     masks: Annotated[list[Mask], Meta(max_length=50)] | UnsetType = UNSET
     blur: Annotated[list[Label], Meta(max_length=20)] | UnsetType = UNSET
     gate: Gate | UnsetType = UNSET

@@ -29,16 +29,18 @@ def faults(value: object, cameras: Collection[str] | None = None, labels: Collec
     found = faults_of(value, Configuration)
     if not isinstance(value, dict):
         return found
-    named = value.get("cameras")
-    per_camera: dict[str, object] = {"every_camera": value.get("every_camera")}
+    every, named = value.get("every_camera"), value.get("cameras")
+    shared: dict[str, Any] = every if isinstance(every, dict) else {}
+    more = _camera_faults(shared, "every_camera", labels) + _twice(shared, "every_camera")
     for name, camera in named.items() if isinstance(named, dict) else ():
         where = below("cameras", str(name))
-        per_camera[where] = camera
         if cameras is not None and name not in cameras:
-            found.append(Fault(where, f"this board has no such camera; it has {', '.join(sorted(cameras)) or 'none'}"))
-    for where, camera in per_camera.items():
+            more.append(Fault(where, f"this board has no such camera; it has {', '.join(sorted(cameras)) or 'none'}"))
         if isinstance(camera, dict):
-            found = _unlike(found, _camera_faults(camera, where, labels))
+            more += _camera_faults(camera, where, labels) + _twice({**shared, **camera}, where)
+    known = {fault.path for fault in found}
+    # At a place where the type was wrong already, one word is enough.
+    found += [fault for fault in more if not any(fault.path == path or fault.path.startswith(path + "[") for path in known)]
     return shortened(found)
 
 
@@ -58,36 +60,64 @@ def parse(value: object, cameras: Collection[str] | None = None, labels: Collect
         raise ConfigurationError([Fault("", str(error))]) from None
 
 
-def _unlike(found: list[Fault], more: list[Fault]) -> list[Fault]:
-    """Faults that a closer look adds: at a place where the type was wrong already, one word is enough."""
-    known = {fault.path for fault in found}
-    return found + [fault for fault in more if not any(fault.path == path or fault.path.startswith(path + "[") for path in known)]
-
-
 def _camera_faults(camera: dict[str, Any], where: str, labels: Collection[str] | None) -> list[Fault]:
     found: list[Fault] = []
-    for kind in ("zones", "lines", "masks", "triggers"):
-        entries = camera.get(kind)
-        tables = [entry if isinstance(entry, dict) else {} for entry in entries] if isinstance(entries, list | tuple) else []
-        for number, entry in enumerate(tables):
+    for kind in ("zones", "lines", "masks"):
+        for number, entry in enumerate(_tables(camera.get(kind))):
             place = f"{where}.{kind}[{number}]"
-            found += _shape(entry, kind, place) + _entry(entry, kind, place)
+            found += _shape(entry, kind, place) + _spans(entry.get("schedule"), f"{place}.schedule")
             found += _unknown(entry.get("classes"), labels, f"{place}.classes")
-        if kind != "masks":
-            found += _twice(tables, "kind" if kind == "triggers" else "name", f"{where}.{kind}")
+            if kind == "lines" and entry.get("right", "in") == entry.get("left", "out"):
+                found.append(Fault(f"{place}.left", "must be another word than right"))
+    triggers = camera.get("triggers")
+    for name, trigger in triggers.items() if isinstance(triggers, dict) else ():
+        found += _trigger(trigger, below(f"{where}.triggers", str(name)), labels) if isinstance(trigger, dict) else []
     scores = camera.get("min_score")
-    if isinstance(scores, dict):
-        strange = [label for label in scores if _strange(label, labels)]
-        found += [Fault(below(f"{where}.min_score", str(label)), _not_known(label)) for label in strange]
+    for label in scores if isinstance(scores, dict) else ():
+        found += _unknown_label(label, labels, below(f"{where}.min_score", str(label)))
     return found
 
 
+def _trigger(trigger: dict[str, Any], place: str, labels: Collection[str] | None) -> list[Fault]:
+    found = _unknown(trigger.get("classes"), labels, f"{place}.classes")
+    pairs = trigger.get("pairs")
+    for number, pair in enumerate(pairs if isinstance(pairs, list | tuple) else []):
+        found += _unknown(pair, labels, f"{place}.pairs[{number}]")
+    return found
+
+
+def _twice(camera: dict[str, Any], where: str) -> list[Fault]:
+    """An event names its rule: names must differ over zones and lines of a camera."""
+    seen: set[str] = set()
+    found = []
+    for kind in ("zones", "lines"):
+        for number, entry in enumerate(_tables(camera.get(kind))):
+            name = entry.get("name")
+            if isinstance(name, str) and name in seen:
+                found.append(Fault(f"{where}.{kind}[{number}].name", f"{name[:60]!r} is there twice"))
+            seen |= {name} if isinstance(name, str) else set()
+    return found
+
+
+def _tables(entries: object) -> list[dict[str, Any]]:
+    listed = entries if isinstance(entries, list | tuple) else []
+    return [entry if isinstance(entry, dict) else {} for entry in listed]
+
+
 def _shape(entry: dict[str, Any], kind: str, place: str) -> list[Fault]:
-    if kind in ("zones", "masks") and "polygon" in entry:
-        return [_placed(fault, f"{place}.polygon") for fault in polygon_faults(entry["polygon"], f"{place}.polygon")]
-    if kind == "lines" and "from" in entry and "to" in entry:
-        return [Fault(place, _placed(fault, place).problem) for fault in line_faults([entry["from"], entry["to"]], place)]
-    return []
+    key, judge = ("points", line_faults) if kind == "lines" else ("polygon", polygon_faults)
+    place = f"{place}.{key}"
+    return [_placed(sentence, place) for sentence in judge(entry[key], place)] if key in entry else []
+
+
+def _spans(schedule: object, place: str) -> list[Fault]:
+    found = []
+    for number, entry in enumerate(_tables(schedule)):
+        if entry.get("from") == "24:00":
+            found.append(Fault(f"{place}[{number}].from", "must be before 24:00"))
+        elif isinstance(entry.get("from"), str) and entry["from"] == entry.get("to"):
+            found.append(Fault(f"{place}[{number}]", "begins when it ends; the whole day is 00:00 to 24:00"))
+    return found
 
 
 def _placed(sentence: str, place: str) -> Fault:
@@ -97,40 +127,12 @@ def _placed(sentence: str, place: str) -> Fault:
     return Fault(place + inner + bracket, words.strip())
 
 
-def _entry(entry: dict[str, Any], kind: str, place: str) -> list[Fault]:
-    """What several fields of one entry say together."""
-    if kind == "triggers" and entry.get("kind") == "low_confidence":
-        low, high = entry.get("score_from", 0.3), entry.get("score_below", 0.5)
-        if isinstance(low, int | float) and isinstance(high, int | float) and low >= high:
-            return [Fault(f"{place}.score_from", f"must be less than score_below ({low:g} and {high:g})")]
-    if kind == "lines":
-        sides = [entry.get("left", "left"), entry.get("right", "right")]
-        listed = entry.get("directions")
-        strange = [side for side in listed if isinstance(side, str) and side not in sides] if isinstance(listed, list) else []
-        found = [Fault(f"{place}.right", "must be another word than left")] if sides[0] == sides[1] else []
-        return found + [Fault(f"{place}.directions", f"{side[:40]!r} is neither of its sides") for side in strange]
-    return []
-
-
-def _twice(entries: list[dict[str, Any]], key: str, place: str) -> list[Fault]:
-    seen: list[object] = []
-    found = []
-    for number, entry in enumerate(entries):
-        value = entry.get(key)
-        if isinstance(value, str) and value in seen:
-            found.append(Fault(f"{place}[{number}].{key}", f"{value[:60]!r} is there twice"))
-        seen.append(value)
-    return found
-
-
 def _unknown(classes: object, labels: Collection[str] | None, place: str) -> list[Fault]:
-    listed = classes if isinstance(classes, list) else []
-    return [Fault(f"{place}[{number}]", _not_known(label)) for number, label in enumerate(listed) if _strange(label, labels)]
+    listed = classes if isinstance(classes, list | tuple) else []
+    return [fault for number, label in enumerate(listed) for fault in _unknown_label(label, labels, f"{place}[{number}]")]
 
 
-def _strange(label: object, labels: Collection[str] | None) -> bool:
-    return labels is not None and isinstance(label, str) and label not in labels
-
-
-def _not_known(label: object) -> str:
-    return f"the model knows no class {str(label)[:60]!r}: such a rule would stay silent for ever"
+def _unknown_label(label: object, labels: Collection[str] | None, place: str) -> list[Fault]:
+    if labels is None or not isinstance(label, str) or label in labels:
+        return []
+    return [Fault(place, f"the model knows no class {label[:60]!r}: such a rule would stay silent for ever")]

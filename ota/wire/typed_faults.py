@@ -91,14 +91,13 @@ def _is_text(text: str) -> bool:
 
 
 def _walk(kind: inspect.Type, value: object, path: str) -> Iterator[Fault]:
-    if isinstance(kind, inspect.Metadata):
-        kind = kind.type
-    if isinstance(kind, inspect.StructType):
-        yield from _struct(kind, value, path)
-    elif isinstance(kind, inspect.DictType):
-        yield from _table(kind, value, path)
-    elif isinstance(kind, inspect.ListType):
-        yield from _list(kind, value, path)
+    bare = kind.type if isinstance(kind, inspect.Metadata) else kind
+    if isinstance(bare, inspect.StructType):
+        yield from _struct(bare, value, path)
+    elif isinstance(bare, inspect.DictType):
+        yield from _table(bare, value, path)
+    elif isinstance(bare, inspect.ListType):
+        yield from _list(bare, value, path)
     else:
         problem = _leaf(kind, value)
         if problem:
@@ -149,9 +148,11 @@ def _length(kind: Any, length: int, path: str, what: str) -> Iterator[Fault]:
 
 
 def _leaf(kind: inspect.Type, value: object) -> str:
-    """What a single value must be, where it is not; empty where it is."""
+    """What a single value must be, where it is not; empty where it is. A type that gives an example is explained by it."""
     if isinstance(kind, inspect.Metadata):
-        kind = kind.type
+        examples = (kind.extra_json_schema or {}).get("examples", [])
+        problem = _leaf(kind.type, value)
+        return f"must be like {examples[0]!r}" if problem and examples else problem
     for known, judge in _LEAVES:
         if isinstance(kind, known):
             return judge(kind, value)
