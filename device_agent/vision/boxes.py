@@ -1,5 +1,7 @@
 """Geometry of many boxes at once. Pure numpy; boxes are float32 (N, 4): left, top, right, bottom in pixels."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -86,3 +88,50 @@ def greedy_pairs(score: FloatArray, least: float) -> list[tuple[int, int]]:
             taken_columns.add(column)
             pairs.append((row, column))
     return pairs
+
+
+def assignment(cost: npt.NDArray[np.floating[Any]], limit: float) -> list[tuple[int, int]]:
+    """Pairs (row, column) of least total cost, each row and column once; to stay alone costs `limit`, so no pair costs more.
+
+    Shortest augmenting paths with potentials (Kuhn 1955, Jonker and Volgenant 1987); O(rows² × columns), one numpy sweep a step.
+    """
+    turned = cost.shape[0] > cost.shape[1]
+    price = np.minimum(np.asarray(cost.T if turned else cost, np.float64), limit)
+    rows, columns = price.shape
+    if rows == 0 or not np.any(price < limit):
+        return []
+    row_of = np.full(columns + 1, -1)
+    row_potential, column_potential = np.zeros(rows), np.zeros(columns + 1)
+    for row in range(rows):
+        row_of[columns] = row
+        _augment(price, row_of, row_potential, column_potential)
+    pairs = [(int(row_of[column]), column) for column in range(columns) if row_of[column] >= 0]
+    pairs = [(row, column) for row, column in pairs if price[row, column] < limit]
+    return sorted((column, row) for row, column in pairs) if turned else sorted(pairs)
+
+
+def _augment(price: npt.NDArray[np.float64], row_of: npt.NDArray[np.int_], row_potential: npt.NDArray[np.float64],
+             column_potential: npt.NDArray[np.float64]) -> None:  # fmt: skip
+    """Find a place for the row that waits in the last, imaginary column, moving others along a cheapest path."""
+    columns = price.shape[1]
+    best = np.full(columns, np.inf)
+    before = np.full(columns, columns)
+    done = np.zeros(columns + 1, np.bool_)
+    column = columns
+    while row_of[column] >= 0:
+        done[column] = True
+        row = row_of[column]
+        slack = price[row] - row_potential[row] - column_potential[:columns]
+        better = ~done[:columns] & (slack < best)
+        best[better], before[better] = slack[better], column
+        open_best = np.where(done[:columns], np.inf, best)
+        following = int(open_best.argmin())
+        step = open_best[following]
+        row_potential[row_of[done]] += step
+        column_potential[done] -= step
+        best[~done[:columns]] -= step
+        column = following
+    while column != columns:
+        row_of[column] = row_of[before[column]]
+        column = int(before[column])
+    row_of[columns] = -1

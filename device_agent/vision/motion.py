@@ -35,6 +35,15 @@ class GateSettings:
     enabled: bool = True
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LumaView:
+    """The small luma plane of one frame, float32 (100, 178), and how many of its pixels a source pixel is across and down."""
+
+    plane: npt.NDArray[np.float32]
+    across: float
+    down: float
+
+
 @dataclass(frozen=True, slots=True)
 class GateResult:
     """Whether the detector should look, and why. `moved` says whether there was motion, whatever else opened the gate.

@@ -1,47 +1,42 @@
 """From boxes in frames to objects followed through time. Pure: frames' times come in, nothing is read from a clock.
 
-Each track predicts its box with constant velocity. Strong detections are matched by overlap; tracks that found nothing may take a
-weak detection (a score below what is reported) in the same place; what is left is matched by the distance of centres in body
-sizes, because at a few frames a second a walker's boxes no longer overlap. Only one class goes with one track.
+Every object is expected by a motion model; strong detections go to the objects for which they are most likely, all of them
+weighed at once; objects that found nothing may take a weak detection (a score below what is reported) in the same place. What is
+left and strong becomes a new object, believed only when it was measured often enough. Only one class goes with one track. All
+patience is in seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.vision.boxes import (
-    FloatArray,
-    centre_distance,
-    contained,
-    from_centres,
-    greedy_pairs,
-    iou,
-    size_ratio,
-    to_centres,
-)
-from device_agent.vision.types import Box, Track
-
-PREDICT_AT_MOST_S = 0.6
-"""A lost object is not moved on for longer than this: people stop and turn."""
+from device_agent.vision.boxes import FloatArray, contained
+from device_agent.vision.motion import LumaView
+from device_agent.vision.stationary import StandingStill, StillSettings
+from device_agent.vision.tracker_matching import NEVER, MatchSettings, pairs_of, prices
+from device_agent.vision.tracker_state import Expected, Objects, as_tracks, born, expect, measure
+from device_agent.vision.types import Track
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerSettings:
-    """`near` is in body sizes, shares and IoU 0..1, times in seconds.
+    """Shares 0..1, times in seconds.
 
-    A tentative track that is not measured for `tentative_s` is forgotten; a confirmed one is lost after `lost_after_s`.
+    A track is confirmed at its `confirm_hits`th measurement, or at its second if that is `confirm_s` after the first (few frames
+    a second). A tentative track that is not measured for `tentative_s` is forgotten; a confirmed one is lost after
+    `lost_after_s`. A weak detection continues a track that was seen within `weak_within_s`.
     """
 
     confirm_hits: int = 3
+    confirm_s: float = 0.4
     lost_after_s: float = 2.0
     tentative_s: float = 0.7
-    strong_iou: float = 0.25
-    weak_iou: float = 0.4
-    near: float = 1.0
-    near_size_ratio: float = 0.35
+    weak_within_s: float = 1.0
     duplicate_share: float = 0.8
+    match: MatchSettings = field(default_factory=MatchSettings)
+    still: StillSettings = field(default_factory=StillSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,161 +60,110 @@ class TrackerStep:
     ended: list[Track]
 
 
-@dataclass(slots=True)
-class _State:
-    """One track: what was measured last, and the filter's centre, size and velocity (px/s)."""
-
-    id: int
-    centre: FloatArray
-    velocity: FloatArray
-    box: Box
-    score: float
-    class_id: int
-    hits: int
-    first_frame: int
-    first_at_s: float
-    last_frame: int
-    last_at_s: float
-    confirmed: bool = False
-
-
 class Tracker:
     """The tracks of one camera. Ids grow from 1 and are never used again."""
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self._settings = settings or TrackerSettings()
-        self._states: list[_State] = []
+        self._still = StandingStill(self._settings.still)
         self._next_id = 1
+        self._objects = _none()
 
     @property
     def active(self) -> bool:
-        """Whether there is anything to follow: the detector must then keep looking."""
-        return bool(self._states)
+        """Whether there is anything to follow: the detector must then keep looking. What stands undisputed needs no looking."""
+        known = self._objects
+        return bool(np.any(~known.stationary | (known.missed_s > 0) | np.isfinite(known.strayed_s)))
 
-    def step(self, seen: Sighting, frame: int, at_s: float, labels: Sequence[str]) -> TrackerStep:
-        """Take in one frame's detections. Frames must come in order of time; `labels[i]` names class id i."""
-        matched, free = self._match(seen, at_s)
-        for track, detection in matched:
-            self._measure(self._states[track], seen, detection, frame, at_s)
-        held = [detection for _, detection in matched]
-        for detection in free:
-            if not self._duplicate(seen, detection, held):
-                self._born(seen, detection, frame, at_s)
-                held.append(detection)
-        ended = [self._shown(state, labels, at_s) for state in self._states if state.confirmed and self._is_lost(state, at_s)]
-        self._states = [state for state in self._states if not self._is_lost(state, at_s)]
-        return TrackerStep([self._shown(state, labels, at_s) for state in self._states], ended)
+    def step(self, seen: Sighting, frame: int, at_s: float, labels: Sequence[str], view: LumaView | None = None) -> TrackerStep:
+        """Take in one frame's detections. Frames must come in order of time; `labels[i]` names class id i.
+
+        `view` is the frame's luma, by which stationary objects are known where the detector misses them.
+        """
+        known = self._objects
+        expected = expect(known, at_s)
+        pairs, free = self._match(known, expected, seen, at_s)
+        rows = np.array([row for row, _ in pairs], np.int64)
+        taken = np.array([detection for _, detection in pairs], np.int64)
+        missing = np.ones(len(known), np.bool_)
+        if len(rows):
+            before_s = known.last_at_s[rows]
+            measure(known, expected, rows, seen.boxes[taken], seen.scores[taken], frame, at_s)
+            self._confirm(known, rows, at_s)
+            self._still.measured(known, rows, at_s, before_s)
+            self._still.settle(known, rows, view)
+            missing[rows] = False
+        self._still.unseen(known, missing, at_s, view)
+        lost = self._lost(known, at_s)
+        ended = as_tracks(known.only(lost & known.confirmed), labels, frame) if lost.any() else []
+        if lost.any():
+            known = known.only(~lost)
+        newer = self._newcomers(seen, free, taken)
+        if newer:
+            ids = range(self._next_id, self._next_id + len(newer))
+            self._next_id += len(newer)
+            fresh = born(ids, seen.boxes[newer], seen.scores[newer], seen.classes[newer], frame, at_s)
+            fresh.confirmed[:] = self._settings.confirm_hits <= 1
+            known = known.and_new(fresh)
+        self._objects = known
+        self._still.forget(known)
+        return TrackerStep(as_tracks(known, labels, frame), ended)
+
+    def resting(self, frame: int, labels: Sequence[str]) -> list[Track]:
+        """What stands still, for a frame that nobody looked at: those tracks, not seen in it."""
+        return as_tracks(self._objects.only(self._objects.stationary), labels, frame) if len(self._objects) else []
 
     def finish(self, labels: Sequence[str]) -> list[Track]:
         """The source ended: give up all tracks; returns the confirmed ones."""
-        ended = [self._shown(state, labels, None) for state in self._states if state.confirmed]
-        self._states = []
+        ended = as_tracks(self._objects.only(self._objects.confirmed), labels, -1)
+        self._objects = _none()
+        self._still.forget(self._objects)
         return ended
 
-    def _match(self, seen: Sighting, at_s: float) -> tuple[list[tuple[int, int]], list[int]]:
-        """Pairs (track, detection), and the strong detections that no track took, best first."""
-        strong = np.nonzero(seen.strong)[0]
-        if not self._states or not len(seen.scores):
-            return [], strong[np.argsort(-seen.scores[strong], kind="stable")].tolist()
-        settings = self._settings
-        predicted = self._predicted(at_s)
-        found = to_centres(seen.boxes)
-        overlap = iou(from_centres(predicted), seen.boxes)
-        overlap[np.array([state.class_id for state in self._states])[:, None] != seen.classes[None, :]] = -1.0
-        sure = np.array([state.confirmed for state in self._states])
-
-        pairs = greedy_pairs(np.where(seen.strong[None, :], overlap, np.float32(-1)), settings.strong_iou)
-        _strike(overlap, pairs)
-        weak = greedy_pairs(np.where(~seen.strong[None, :] & sure[:, None], overlap, np.float32(-1)), settings.weak_iou)
-        _strike(overlap, weak)
-        reach = np.float32(1) - centre_distance(predicted, found) / np.float32(2 * settings.near)
-        allowed = (overlap >= 0) & seen.strong[None, :] & (size_ratio(predicted, found) >= settings.near_size_ratio)
-        near = greedy_pairs(np.where(allowed, reach, np.float32(-1)), 0.5)
-        pairs += weak + near
+    def _match(self, known: Objects, expected: Expected, seen: Sighting, at_s: float) -> tuple[list[tuple[int, int]], list[int]]:
+        """Pairs (row, detection), and the strong detections that no track took, best first."""
+        strong = np.flatnonzero(seen.strong)
+        strong = strong[np.argsort(-seen.scores[strong], kind="stable")]
+        if not len(known) or not len(seen.scores):
+            return [], strong.tolist()
+        settings = self._settings.match
+        price, far, near = prices(known, expected, seen.boxes, seen.scores, seen.classes, settings)
+        first = np.where((far > settings.far) | (near > settings.near) | ~seen.strong[None, :], NEVER, price)
+        pairs = pairs_of(first)
+        left = np.ones(len(known), np.bool_)
+        left[[row for row, _ in pairs]] = False
+        fit = left & known.confirmed & (known.stationary | (at_s - known.last_at_s <= self._settings.weak_within_s))
+        if fit.any() and not seen.strong.all():
+            shut = (far > settings.weak_far) | (near > settings.weak_near) | seen.strong[None, :] | ~fit[:, None]
+            pairs += pairs_of(np.where(shut, NEVER, price))
         taken = {detection for _, detection in pairs}
-        return pairs, [index for index in strong[np.argsort(-seen.scores[strong], kind="stable")].tolist() if index not in taken]
+        return pairs, [index for index in strong.tolist() if index not in taken]
 
-    def _predicted(self, at_s: float) -> FloatArray:
-        """Where each track should be now: centre and size, (T, 4)."""
-        centres = np.array([state.centre for state in self._states], np.float32)
-        velocities = np.array([state.velocity for state in self._states], np.float32)
-        ages = np.array([min(at_s - state.last_at_s, PREDICT_AT_MOST_S) for state in self._states], np.float32)
-        centres[:, :2] += velocities * ages[:, None]
-        return centres
+    def _confirm(self, known: Objects, rows: npt.NDArray[np.int64], at_s: float) -> None:
+        """Believe what was measured often enough."""
+        hits = known.hits[rows]
+        least = min(2, self._settings.confirm_hits)
+        old = (hits >= least) & (at_s - known.first_at_s[rows] >= self._settings.confirm_s)
+        known.confirmed[rows] |= (hits >= self._settings.confirm_hits) | old
 
-    def _measure(self, state: _State, seen: Sighting, detection: int, frame: int, at_s: float) -> None:
-        """Take a detection as the track's new measurement: an alpha-beta filter on the centre, smoothing on the size."""
-        found = to_centres(seen.boxes[detection : detection + 1])[0]
-        age_s = max(at_s - state.last_at_s, 1e-3)
-        expected = state.centre[:2] + state.velocity * np.float32(min(age_s, PREDICT_AT_MOST_S))
-        surprise = found[:2] - expected
-        # The second measurement gives the whole velocity, later ones correct it: a new walker is not lagged behind.
-        gain = 1.0 if state.hits == 1 else 0.4
-        state.velocity = state.velocity + surprise * np.float32(gain / age_s)
-        state.centre[:2] = expected + surprise * np.float32(0.8)
-        state.centre[2:] += (found[2:] - state.centre[2:]) * np.float32(0.5)
-        state.box = _box(seen.boxes, detection)
-        state.score = float(seen.scores[detection])
-        state.hits += 1
-        state.last_frame, state.last_at_s = frame, at_s
-        state.confirmed = state.confirmed or state.hits >= self._settings.confirm_hits
+    def _lost(self, known: Objects, at_s: float) -> npt.NDArray[np.bool_]:
+        """Which rows are to be given up."""
+        patience_s = np.where(known.confirmed, self._settings.lost_after_s, self._settings.tentative_s)
+        result: npt.NDArray[np.bool_] = ~known.stationary & (at_s - known.last_at_s > patience_s)
+        return result | self._still.is_over(known, at_s)
 
-    def _duplicate(self, seen: Sighting, detection: int, held: list[int]) -> bool:
-        """Whether a detection is part of what a track of its class was just measured as: half a body is no second one."""
-        if not held:
-            return False
-        share = contained(seen.boxes[held], seen.boxes[detection : detection + 1])[:, 0]
-        return bool(np.any((share > self._settings.duplicate_share) & (seen.classes[held] == seen.classes[detection])))
-
-    def _born(self, seen: Sighting, detection: int, frame: int, at_s: float) -> None:
-        centre = to_centres(seen.boxes[detection : detection + 1])[0]
-        self._states.append(
-            _State(
-                self._next_id,
-                centre,
-                np.zeros(2, np.float32),
-                _box(seen.boxes, detection),
-                float(seen.scores[detection]),
-                int(seen.classes[detection]),
-                1,
-                frame,
-                at_s,
-                frame,
-                at_s,
-                confirmed=self._settings.confirm_hits <= 1,
-            )
-        )
-        self._next_id += 1
-
-    def _is_lost(self, state: _State, at_s: float) -> bool:
-        patience_s = self._settings.lost_after_s if state.confirmed else self._settings.tentative_s
-        return at_s - state.last_at_s > patience_s
-
-    @staticmethod
-    def _shown(state: _State, labels: Sequence[str], at_s: float | None) -> Track:
-        return Track(
-            id=state.id,
-            xyxy=state.box,
-            score=state.score,
-            class_id=state.class_id,
-            label=labels[state.class_id],
-            confirmed=state.confirmed,
-            seen=state.last_at_s == at_s,
-            hits=state.hits,
-            first_frame=state.first_frame,
-            first_at_s=state.first_at_s,
-            last_frame=state.last_frame,
-            last_at_s=state.last_at_s,
-        )
+    def _newcomers(self, seen: Sighting, free: list[int], taken: npt.NDArray[np.int64]) -> list[int]:
+        """Detections that become tracks. What lies within one of its class that is held already is half of that body."""
+        held, newer = taken.tolist(), []
+        for detection in free:
+            if held:
+                share = contained(seen.boxes[held], seen.boxes[detection : detection + 1])[:, 0]
+                if np.any((share > self._settings.duplicate_share) & (seen.classes[held] == seen.classes[detection])):
+                    continue
+            newer.append(detection)
+            held.append(detection)
+        return newer
 
 
-def _strike(score: FloatArray, pairs: list[tuple[int, int]]) -> None:
-    """Take matched tracks and detections out of a score matrix."""
-    for row, column in pairs:
-        score[row, :] = -1.0
-        score[:, column] = -1.0
-
-
-def _box(boxes: FloatArray, index: int) -> Box:
-    left, top, right, bottom = boxes[index].tolist()
-    return (left, top, right, bottom)
+def _none() -> Objects:
+    return born([], np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0, 0.0)
