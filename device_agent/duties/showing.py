@@ -1,0 +1,106 @@
+"""Whether a debug session may have pictures, and that each request is answered once. Pure but for what it is given."""
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from device_agent.duties.turn import Stop
+from device_agent.vision.live_view import LiveView, Wish
+from ota.wire.debug import DebugSession, FrameAnswer
+
+log = logging.getLogger(__name__)
+TICK_S = 1.0
+LONGEST_S = 24 * 3600.0
+REMEMBERED_SESSIONS = 100
+MOST_PER_HOUR = 60
+"""Requests: a debug session looks now and then; whoever wants a film has to go there."""
+KINDS: dict[str, Literal["last", "burst"]] = {"last": "last", "burst": "burst"}
+
+
+def refusal_of(*, debug_sessions: bool, live_view: bool, upload_classes: Sequence[str]) -> str | None:
+    """Why this board's policy allows no pictures, in words; None where it does."""
+    if not debug_sessions:
+        return "this board's policy.toml has debug_sessions = false"
+    if not live_view:
+        return "this board's policy.toml has no live_view = true"
+    if "debug" not in upload_classes:
+        return "this board's policy.toml does not list debug in upload_classes"
+    return None
+
+
+class Showing:
+    """A duty. ``views`` by camera. ``refusal``: why the policy allows no pictures, None where it does.
+
+    ``answer`` sends an answer back. ``marks`` are requests answered before, by session, ``keep_marks`` writes them down before
+    anything is done: a board that loses power in between asks nobody to look twice. ``now_s`` is the trusted clock.
+    """
+
+    def __init__(
+        self, views: Mapping[str, LiveView], refusal: str | None, answer: Callable[[FrameAnswer], None], *,
+        now_s: Callable[[], float], steady_s: Callable[[], float], marks: Mapping[str, int],
+        keep_marks: Callable[[dict[str, int]], None],
+    ) -> None:  # fmt: skip
+        self.name = "live view"
+        self.silence_s = 120.0
+        self._views, self._refusal, self._answer = views, refusal, answer
+        self._now_s, self._steady_s = now_s, steady_s
+        self._marks = OrderedDict(marks)
+        self._keep_marks = keep_marks
+        self._asked_s: deque[float] = deque()
+
+    def adopt(self, sessions: Sequence[DebugSession]) -> None:
+        """The assignment's sessions, as they came. One thread calls this."""
+        now_s, steady_s = self._now_s(), self._steady_s()
+        for view in self._views.values():
+            view.cancel({session.id for session in sessions})
+        new = [one for one in sessions if one.frames in KINDS and one.frames_asked > self._marks.get(one.id, 0)]
+        for session in new:
+            self._marks[session.id] = session.frames_asked
+            self._marks.move_to_end(session.id)
+        while len(self._marks) > REMEMBERED_SESSIONS:
+            self._marks.popitem(last=False)
+        if new:
+            self._keep_marks(dict(self._marks))
+        for session in new:
+            left_s = min(session.until_s - now_s, LONGEST_S)
+            if left_s > 0:
+                self._judge(session, steady_s, steady_s + left_s)
+
+    def _judge(self, session: DebugSession, now_s: float, until_s: float) -> None:
+        cameras = [session.camera] if session.camera is not None else list(self._views)
+        if self._refusal is not None:
+            self._refuse(session, "policy", self._refusal)
+        elif any(camera not in self._views for camera in cameras):
+            self._refuse(session, "camera", f"there is no camera {session.camera!r}; there are {', '.join(self._views)}")
+        elif not self._in_time(now_s):
+            self._refuse(session, "too_often", f"more than {MOST_PER_HOUR} requests within an hour")
+        else:
+            log.warning("debug session %s: pictures (%s) of %s are sent", session.id, session.frames, ", ".join(cameras))
+            for camera in cameras:
+                self._views[camera].ask(Wish(session.id, session.frames_asked, KINDS[session.frames], until_s))
+
+    def _in_time(self, now_s: float) -> bool:
+        while self._asked_s and self._asked_s[0] <= now_s - 3600.0:
+            self._asked_s.popleft()
+        if len(self._asked_s) >= MOST_PER_HOUR:
+            return False
+        self._asked_s.append(now_s)
+        return True
+
+    def _refuse(self, session: DebugSession, reason: str, detail: str) -> None:
+        # In the log too: it goes up with the session, and it stays on the board for its owner to read.
+        log.warning("debug session %s asks for pictures (%s) and is refused: %s", session.id, session.frames, detail)
+        self._answer(
+            FrameAnswer(
+                session=session.id, asked=session.frames_asked, camera=session.camera or "", frames=session.frames,
+                state="refused", reason=reason, detail=detail,
+            )
+        )  # fmt: skip
+
+    def run(self, stop: Stop, progress: Callable[[], None]) -> None:
+        """End what waits in vain, until told to stop."""
+        while not stop.wait(TICK_S):
+            for view in self._views.values():
+                view.tick()
+            progress()
