@@ -1,7 +1,7 @@
 """P1: what the pipeline costs besides the invoke: CPU per answered frame, all processes, against the bare invoke.
 
-Frames decoded in memory, gate forced open, the inference child on. The bare side invokes the same model on the same frames, already
-resized: nothing but ``set_tensor`` and ``invoke``. Both run in turn, in rounds.
+Frames decoded in memory, gate forced open, the inference child on. The bare side invokes the same model on the same frames,
+already resized: nothing but ``set_tensor`` and ``invoke``. Both run in turn, in rounds.
 """
 
 import statistics

@@ -54,7 +54,8 @@ class Side:
 
 def has_peer() -> bool:
     """Whether the peers' environment holds MediaPipe."""
-    return PEERS.is_file() and subprocess.run([str(PEERS), "-c", "import mediapipe"], capture_output=True, check=False).returncode == 0
+    command = [str(PEERS), "-c", "import mediapipe"]
+    return PEERS.is_file() and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def run() -> Result:
@@ -93,7 +94,8 @@ def _result(mine: list[dict[str, float]], peer: list[dict[str, float]], held_byt
     if not peer:
         return Result("P2", [], [], [], figures, {"mediapipe_cpu": None, "mediapipe_memory": None})
     cpu = sorted(one["cpu_ms"] / other["cpu_ms"] for one, other in zip(mine, peer, strict=True))
-    memory = sorted((one["pss_bytes"] - held_bytes) / (other["pss_bytes"] - held_bytes) for one, other in zip(mine, peer, strict=True))
+    sizes = [(one["pss_bytes"] - held_bytes, other["pss_bytes"] - held_bytes) for one, other in zip(mine, peer, strict=True)]
+    memory = sorted(one / other for one, other in sizes)
     figures |= {
         "mediapipe_cpu_ms": statistics.median(one["cpu_ms"] for one in peer),
         "mediapipe_pss_mb": (peer[-1]["pss_bytes"] - held_bytes) / 1e6,

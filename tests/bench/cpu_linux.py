@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 
-def family() -> list[int]:
-    """This process and all that descend from it, now."""
+def family(root: int | None = None) -> list[int]:
+    """This process (or another) and all that descend from it, now."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -14,7 +14,7 @@ def family() -> list[int]:
         except OSError:
             continue
         parents.setdefault(int(words[1]), []).append(int(entry.name))
-    found, queue = [], [os.getpid()]
+    found, queue = [], [root or os.getpid()]
     while queue:
         found.append(queue.pop())
         queue += parents.get(found[-1], [])

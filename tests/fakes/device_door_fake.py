@@ -115,8 +115,8 @@ class DoorState:
 class DeviceDoor:
     """The server. ``with DeviceDoor(folder) as door:`` — ``door.url``, ``door.ca_file``, ``door.state``."""
 
-    def __init__(self, folder: Path, *, authority: Authority | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, authority: Authority | None = None, host: str = "127.0.0.1") -> None:
+        self.folder, self.host = folder, host
         folder.mkdir(parents=True, exist_ok=True)
         self.state = DoorState()
         self.authority = authority or Authority()
@@ -128,7 +128,7 @@ class DeviceDoor:
         (folder / "server-key.pem").write_bytes(
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
-        (folder / "server.pem").write_text(self.authority.sign(key.public_key(), "localhost", hosts=("127.0.0.1",)))
+        (folder / "server.pem").write_text(self.authority.sign(key.public_key(), "localhost", hosts=(host,)))
         self.changed = threading.Condition()
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
@@ -136,7 +136,7 @@ class DeviceDoor:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.host}:{self.port}"
 
     def claim(self, token: str = "claim-token-0123456789abcdef", state: str = "open") -> str:
         self.state.claims[token] = state
@@ -147,7 +147,7 @@ class DeviceDoor:
         context.load_cert_chain(self.folder / "server.pem", self.folder / "server-key.pem")
         context.load_verify_locations(self.ca_file)
         context.verify_mode = ssl.CERT_OPTIONAL
-        server = _Server(("127.0.0.1", self.port), _Handler)
+        server = _Server((self.host, self.port), _Handler)
         server.door, server.context = self, context
         self.port = server.server_address[1]
         self._server = server

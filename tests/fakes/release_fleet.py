@@ -54,12 +54,19 @@ class ReleaseFleet:
         }
 
     def publish(
-        self, version: str, *, model: str = "yard-1", counter: int = 1, runtime: str = "litert"
-    ) -> tuple[Path, AssignedBundle]:
-        """Sign and publish a release of one of the yard's models; the bundle file and how an assignment names it."""
+        self, version: str, *, model: str = "yard-1", counter: int = 1, runtime: str = "litert",
+        other: tuple[Path, str, list[str]] | None = None,
+    ) -> tuple[Path, AssignedBundle]:  # fmt: skip
+        """Sign and publish a release of one of the yard's models, or of any ``other`` (file, card, labels).
+
+        Answers the bundle file and how an assignment names it.
+        """
         source = RELEASES / model
         card = source / "card.toml" if (source / "card.toml").exists() else RELEASES / "yard-1" / "card.toml"
         files = {"model.tflite": (source / "model_int8.tflite").read_bytes(), "card.toml": card.read_bytes()}
+        labels = ["person", "cart", "animal"]
+        if other is not None:
+            files, labels = {"model.tflite": other[0].read_bytes(), "card.toml": other[1].encode()}, other[2]
         manifest = Manifest(
             name="yard",
             version=version,
@@ -67,7 +74,7 @@ class ReleaseFleet:
             counter=counter,
             created_s=int(time.time()),
             hardware=["*"],
-            labels=["person", "cart", "animal"],
+            labels=labels,
             variants=[
                 Variant(
                     id="cpu-int8", accelerator="cpu", runtimes=[runtime], model="model.tflite", card="card.toml", threads=1,
