@@ -17,8 +17,9 @@ from device_agent.vision.detector_process import ProcessDetector
 from device_agent.vision.open_camera import CameraSettings, open_camera
 from device_agent.vision.open_model_tflite import open_model
 from device_agent.vision.pipeline import Pipeline, PipelineSettings
+from device_agent.vision.rule_file import RuleFile, load_rules
 from device_agent.vision.types import Event, EventUpdate, Frame, bbox_of
-from device_agent.vision.zones import WHOLE_PICTURE, Zone, ZoneError, load_zones, unknown_classes
+from device_agent.vision.zones import ZoneError, unknown_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,15 @@ def run_film(request: RunRequest, on_update: Callable[[EventUpdate], None] | Non
 
     Ctrl-C counts as the source's end. Raises CameraError, ModelError, CardError, ZoneError; then nothing is written.
     """
-    zones = _zones(request.zone)
+    rules = _rules(request.zone)
     camera = open_camera(CameraSettings(request.name, _with_kind(request.source), fps=request.fps))
     try:
         with open_detector(request.choice) as detector:
-            strangers = unknown_classes(zones, detector.card.labels)
+            strangers = unknown_classes((*rules.zones, *rules.lines), detector.card.labels)
             if strangers:
                 raise ZoneError([f"the model knows no class {', '.join(strangers)}"])
-            settings = dataclasses.replace(request.settings or PipelineSettings(request.name), camera=request.name, zones=zones)
+            settings = request.settings or PipelineSettings(request.name)
+            settings = dataclasses.replace(settings, camera=request.name, zones=rules.zones, lines=rules.lines)
             counter = itertools.count(1)
             pipeline = Pipeline(settings, detector, lambda: f"{request.name}-{next(counter)}")
             run = _Run(pipeline, on_update)
@@ -159,8 +161,9 @@ def event_line(event: Event) -> dict[str, object]:
     }
 
 
-def _zones(path: Path | None) -> tuple[Zone, ...]:
-    return (Zone("picture", WHOLE_PICTURE),) if path is None else load_zones(read_text(path, "zone file"))
+def _rules(path: Path | None) -> RuleFile:
+    """The zones and lines of a file; without one there are none, and the whole picture is a zone."""
+    return RuleFile((), ()) if path is None else load_rules(read_text(path, "zone file"))
 
 
 def _with_kind(source: str) -> str:

@@ -3,24 +3,25 @@
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from device_agent.vision.best_crop import CropSettings
+from device_agent.vision.camera_rules import CameraRules, RuleCounts
 from device_agent.vision.counters import CameraCounts, Counter
 from device_agent.vision.cutter import Cutter, encode_jpeg
 from device_agent.vision.detector import Answer, Detector, DetectorError
+from device_agent.vision.label_numbers import LabelNumbers
 from device_agent.vision.motion import GateResult, GateSettings, MotionGate, brightness_of
-from device_agent.vision.rules import Moment, RuleSettings, ZoneRules
+from device_agent.vision.rules import Moment, RuleSettings
 from device_agent.vision.scene import Scene, Watcher
-from device_agent.vision.tracker import Sighting, Tracker, TrackerSettings
+from device_agent.vision.tracker import Tracker, TrackerSettings
 from device_agent.vision.types import EventUpdate, Frame, Track
 from device_agent.vision.visit_events import VisitEvents
-from device_agent.vision.zones import Zone
-from models.card import UNUSED_LABELS, ModelCard
+from device_agent.vision.zones import Line, Zone
+from models.card import ModelCard
 from models.inference.types import Detections
 
 BASELINE_QUALITY = 85
@@ -29,18 +30,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
-    """One camera's settings. No zone means that the whole picture is one.
+    """One camera's settings. Neither zone nor line means that the whole picture is a zone.
 
+    `min_score`: labels that are reported only from a higher score on than the model's card says.
     `publish_after_s`: a long visit's better crop is told then.
     `baseline_every`: at most one of so many gated frames is encoded whole, to estimate what sending them all would cost.
     """
 
     camera: str
     zones: tuple[Zone, ...] = ()
+    lines: tuple[Line, ...] = ()
     gate: GateSettings = field(default_factory=GateSettings)
     tracker: TrackerSettings = field(default_factory=TrackerSettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
     crops: CropSettings = field(default_factory=CropSettings)
+    min_score: Mapping[str, float] = field(default_factory=dict)
     publish_after_s: float = 10.0
     baseline_every: int = 20
 
@@ -62,8 +66,20 @@ class StepResult:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """What the next frame is to be seen with."""
+
+    settings: PipelineSettings
+    watchers: tuple[Watcher, ...] | None
+    before: Callable[[], None] | None
+
+
 class Pipeline:
-    """All stages of one camera; one thread calls `step`, any thread may call `counts`."""
+    """All stages of one camera; one thread calls `step`, any thread may call `counts` and `reconfigure`.
+
+    `failures` counts what `step` raised and settings that could not be built, `failure` says the latest of them.
+    """
 
     def __init__(
         self,
@@ -81,24 +97,47 @@ class Pipeline:
         self._watchers = tuple(watchers)
         self._cutter = cutter or Cutter()
         self._cutter.refused = self.counter.drop
-        self._wanted: PipelineSettings | None = None
+        self.failures, self.failure = 0, ""
+        self._wanted: _Wanted | None = None
         self._gate = MotionGate(settings.gate)
         self._tracker = Tracker(settings.tracker)
         self._rules, self._events = self._made_rules(settings)
-        self._labels = _Labels()
+        self._labels = LabelNumbers(settings.min_score)
         self._baseline = _Baseline(settings.baseline_every)
 
     def counts(self) -> CameraCounts:
         """What this camera counted since the start."""
         return self.counter.read()
 
-    def reconfigure(self, settings: PipelineSettings) -> None:
-        """Go on with other settings from the next frame on; callable from any thread. Tracks live on, visits of old rules end."""
-        self._wanted = settings
+    def rule_counts(self) -> RuleCounts:
+        """How often lines were crossed, and what cool-downs held back, since the start."""
+        return self._rules.counts()
+
+    @property
+    def pending(self) -> bool:
+        """Whether settings wait for a frame."""
+        return self._wanted is not None
+
+    def reconfigure(
+        self, settings: PipelineSettings, *, watchers: Sequence[Watcher] | None = None, before: Callable[[], None] | None = None
+    ) -> None:
+        """Go on with other settings from the next frame on; callable from any thread. Tracks live on, visits of old rules end.
+
+        `watchers` replace the present ones (None keeps them); `before` is called in the camera's thread, between two frames.
+        Settings that cannot be built are a failure, and the old ones go on.
+        """
+        self._wanted = _Wanted(settings, None if watchers is None else tuple(watchers), before)
 
     def step(self, frame: Frame) -> StepResult:
         """Take in one frame; frames must come in order of time. Where the detector fails, this frame alone is lost."""
         ended = self._changed()
+        try:
+            return self._step(frame, ended)
+        except Exception as error:
+            self._failed(error)
+            raise
+
+    def _step(self, frame: Frame, ended: list[EventUpdate]) -> StepResult:
         marks = [("gate", self._clock_s())]
         gate = self._gate.step(frame, active_track=self._tracker.active)
         self.counter.frame(gate.brightness)
@@ -141,21 +180,46 @@ class Pipeline:
             return None, error.reason
         return self._cutter.answered(frame, answer), None
 
-    def _made_rules(self, settings: PipelineSettings) -> tuple[ZoneRules, VisitEvents]:
-        rules = ZoneRules(settings.zones, self._new_id, settings.rules)
-        return rules, VisitEvents(settings.camera, settings.crops, publish_after_s=settings.publish_after_s)
+    def _made_rules(
+        self, settings: PipelineSettings, counted: RuleCounts | None = None
+    ) -> tuple[CameraRules, VisitEvents]:
+        rules = CameraRules(settings.zones, settings.lines, self._new_id, settings.rules, counted)
+        after_s = settings.publish_after_s
+        return rules, VisitEvents(settings.camera, settings.crops, cutter=self._cutter, publish_after_s=after_s)
 
     def _changed(self) -> list[EventUpdate]:
-        """Take over settings that were handed in meanwhile: the ends of what the old rules had open."""
-        wanted, self._wanted = self._wanted, None
-        if wanted is None or wanted == self.settings:
+        """Take over settings that were handed in meanwhile: the ends of what the old rules and watchers had open."""
+        wanted = self._wanted
+        if wanted is None:
             return []
-        ended = self._events.finish(self._rules.finish(), self._labels.threshold)
-        if wanted.gate != self.settings.gate:
-            self._gate = MotionGate(wanted.gate)
-        self._rules, self._events = self._made_rules(wanted)
-        self.settings = wanted
+        ended: list[EventUpdate] = []
+        try:
+            if wanted.before is not None:
+                wanted.before()
+            if wanted.settings != self.settings:
+                ended += self._take(wanted.settings)
+            if wanted.watchers is not None:
+                ended += [update for watcher in self._watchers for update in self._heard(watcher, watcher.finish)]
+                self._watchers = wanted.watchers
+        except Exception as error:
+            log.exception("camera %s: these settings cannot be used", self.settings.camera)
+            self._failed(error)
+        if self._wanted is wanted:  # else still others were handed in while these were built: they wait for the next frame
+            self._wanted = None
         return ended
+
+    def _take(self, settings: PipelineSettings) -> list[EventUpdate]:
+        gate = self._gate if settings.gate == self.settings.gate else MotionGate(settings.gate)
+        tracker = self._tracker if settings.tracker == self.settings.tracker else Tracker(settings.tracker)
+        rules, events = self._made_rules(settings, self._rules.counts())
+        ended = self._events.finish(self._rules.finish(), self._labels.threshold)
+        self._gate, self._tracker, self._rules, self._events = gate, tracker, rules, events
+        self._labels.at_least(settings.min_score)
+        self.settings = settings
+        return ended
+
+    def _failed(self, error: Exception) -> None:
+        self.failures, self.failure = self.failures + 1, f"{type(error).__name__}: {error}"
 
     def _watch(self, scene: Scene) -> list[EventUpdate]:
         heard = [self._heard(watcher, functools.partial(watcher.saw, scene)) for watcher in self._watchers]
@@ -204,47 +268,3 @@ class _Baseline:
             self._last_bytes = len(encode_jpeg(frame.picture_bgr, BASELINE_QUALITY))
         self._seen += 1
         return self._last_bytes
-
-
-class _Labels:
-    """One numbering of labels for all models that ever answer: tracks live on when the model is switched."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._card: ModelCard | None = None
-        self._ids: npt.NDArray[np.int32] = np.zeros(0, np.int32)
-        self._thresholds: npt.NDArray[np.float32] = np.zeros(0, np.float32)
-
-    def threshold(self, label: str) -> float:
-        """The score that the present model's card reports this label from."""
-        if self._card is None:
-            return 0.0
-        return self._card.thresholds.per_class.get(label, self._card.thresholds.score)
-
-    def sighting(self, answer: Answer) -> tuple[Sighting, Detections]:
-        """An answer as the tracker takes it, and the detections that are reported. Boxes without area or label are left out."""
-        if answer.card is not self._card:
-            self._learn(answer.card)
-        found = answer.detections
-        ids = found.class_id
-        named = (ids >= 0) & (ids < len(self._ids))
-        named[named] = self._ids[ids[named]] >= 0
-        named &= (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(axis=1) & np.isfinite(found.xyxy).all(axis=1)
-        found = found[named]
-        strong = found.confidence >= self._thresholds[found.class_id]
-        return Sighting(found.xyxy, found.confidence, self._ids[found.class_id], strong), found[strong]
-
-    def _learn(self, card: ModelCard) -> None:
-        self._card = card
-        numbers = {name: number for number, name in enumerate(self.names)}
-        ids = []
-        for label in card.labels:
-            if label in UNUSED_LABELS:
-                ids.append(-1)
-                continue
-            if label not in numbers:
-                numbers[label] = len(self.names)
-                self.names.append(label)
-            ids.append(numbers[label])
-        self._ids = np.array(ids, np.int32)
-        self._thresholds = np.array([self.threshold(label) for label in card.labels], np.float32)

@@ -1,11 +1,13 @@
-"""From visits and their crops to event updates: when an event, its better crop and its end are told. No IO."""
+"""From visits, crossings and their crops to event updates: when an event, its better crop and its end are told. No IO."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from device_agent.vision.best_crop import BestCrop, CropSettings
-from device_agent.vision.rules import RuleStep, Visit
-from device_agent.vision.types import Crop, Event, EventUpdate, Frame, UpdateKind
+from device_agent.vision.best_crop import BestCrop, CropSettings, inside_share
+from device_agent.vision.cutter import Cutter
+from device_agent.vision.rules import Crossing, RuleStep, Visit
+from device_agent.vision.types import Crop, Event, EventUpdate, Frame, Track, UpdateKind
+from device_agent.vision.zones import WHOLE_PICTURE, Zone
 
 ThresholdOf = Callable[[str], float]
 
@@ -21,11 +23,23 @@ class _Open:
 
 
 class VisitEvents:
-    """One camera's events; a long visit's better crop is told after `publish_after_s`, at doubling intervals, at its end."""
+    """One camera's events; a long visit's better crop is told after `publish_after_s`, at doubling intervals, at its end.
 
-    def __init__(self, camera: str, settings: CropSettings | None = None, *, publish_after_s: float = 10.0) -> None:
+    A crossing is a moment: its start and its end are told at once, with one crop. Where `cutter` gives no picture the event goes
+    without.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        settings: CropSettings | None = None,
+        *,
+        cutter: Cutter | None = None,
+        publish_after_s: float = 10.0,
+    ) -> None:
         self._camera = camera
         self._settings = settings or CropSettings()
+        self._cutter = cutter or Cutter()
         self._publish_after_s = publish_after_s
         self._open: dict[str, _Open] = {}
 
@@ -36,14 +50,16 @@ class VisitEvents:
             self._open.pop(visit.id, None)
         started = {id(visit) for visit in rules.started}
         for visit, track in rules.present:
-            state = self._open.setdefault(visit.id, _Open(BestCrop(self._settings)))
-            state.crop.offer(frame, track.xyxy, track.score, "best" if state.told else "first")
+            state = self._open.setdefault(visit.id, self._new())
+            self._offer(state, frame, visit, track)
             if id(visit) in started:
                 state.next_s = frame.at_s + self._publish_after_s
                 updates.append(self._tell(visit, state, "start", threshold_of))
             elif visit.raised and frame.at_s >= state.next_s and self._better(state):
                 state.next_s = frame.at_s + 2 * max(self._publish_after_s, frame.at_s - visit.entered.at_s)
                 updates.append(self._tell(visit, state, "update", threshold_of))
+        for crossing in rules.crossings:
+            updates += self._crossed(frame, crossing, threshold_of)
         return updates
 
     def finish(self, left: list[tuple[Visit, bool]], threshold_of: ThresholdOf) -> list[EventUpdate]:
@@ -52,12 +68,23 @@ class VisitEvents:
         self._open.clear()
         return updates
 
+    def _new(self) -> _Open:
+        return _Open(BestCrop(self._settings, cutter=self._cutter))
+
+    @staticmethod
+    def _offer(state: _Open, frame: Frame, visit: Visit, track: Track) -> None:
+        """A new picture of what stands still for hours shows nothing new: after its first one was told it is not looked at."""
+        if not track.seen or (track.stationary and state.told):
+            return
+        inside = share_in_zone(visit.zone, track, frame)
+        state.crop.offer(frame, track.xyxy, track.score, "best" if state.told else "first", inside=inside)
+
     @staticmethod
     def _better(state: _Open) -> bool:
         return state.crop.best is not None and (not state.told or state.told[-1] is not state.crop.best)
 
     def _end(self, visit: Visit, threshold_of: ThresholdOf, *, still_open: bool) -> EventUpdate:
-        state = self._open.pop(visit.id, None) or _Open(BestCrop(self._settings))
+        state = self._open.pop(visit.id, None) or self._new()
         return self._tell(visit, state, "end", threshold_of, still_open=still_open)
 
     def _tell(
@@ -68,6 +95,7 @@ class VisitEvents:
         if best is not None and self._better(state):
             news = (replace(best, kind="best" if state.told else "first"),)
             state.told.append(best)
+            state.crop.told(best)
         event = Event(
             id=visit.id,
             revision=state.revision,
@@ -85,7 +113,7 @@ class VisitEvents:
             ended_wall_s=visit.last.wall_s,
             open=kind != "end" or still_open,
             score=best.score if best else visit.score,
-            threshold=threshold_of(visit.label),
+            threshold=max(threshold_of(visit.label), visit.zone.min_score),
             box=best.box if best else visit.box,
             best_frame=best.frame if best else visit.last.frame,
             frame_width_px=visit.last.width_px,
@@ -94,3 +122,42 @@ class VisitEvents:
         )
         state.revision += 1
         return EventUpdate(kind, event)
+
+    def _crossed(self, frame: Frame, crossing: Crossing, threshold_of: ThresholdOf) -> list[EventUpdate]:
+        crop = BestCrop(self._settings, cutter=self._cutter)
+        track, line = crossing.track, crossing.line
+        crop.offer(frame, track.xyxy, track.score, "first")
+        event = Event(
+            id=crossing.id,
+            revision=0,
+            camera=self._camera,
+            track=track.id,
+            label=track.label,
+            rule=line.name,
+            rule_kind="line",
+            zone=None,
+            start_frame=crossing.crossed.frame,
+            start_s=crossing.crossed.at_s,
+            started_wall_s=crossing.crossed.wall_s,
+            end_frame=crossing.counted.frame,
+            end_s=crossing.counted.at_s,
+            ended_wall_s=crossing.counted.wall_s,
+            open=True,
+            score=track.score,
+            threshold=max(threshold_of(track.label), line.min_score),
+            box=track.xyxy,
+            best_frame=frame.index,
+            frame_width_px=frame.width_px,
+            frame_height_px=frame.height_px,
+            direction=crossing.direction,
+            crops=() if crop.best is None else (crop.best,),
+        )
+        return [EventUpdate("start", event), EventUpdate("end", replace(event, revision=1, open=False, crops=()))]
+
+
+def share_in_zone(zone: Zone, track: Track, frame: Frame) -> float:
+    """Share 0..1 of a track's lower half that lies in a zone."""
+    if zone.polygon == WHOLE_PICTURE:
+        return 1.0
+    share = inside_share(zone.polygon, track.xyxy, frame.width_px, frame.height_px)
+    return share if zone.inside else 1.0 - share

@@ -129,7 +129,7 @@ def _points(points: object, where: str, least: int, most: int) -> tuple[list[Poi
     faults: list[str] = []
     for number, point in enumerate(points):
         pair = point if isinstance(point, list | tuple) else ()
-        if len(pair) == 2 and all(_number(value) and 0 <= value <= 1 for value in pair):
+        if len(pair) == 2 and all(_is_share(value) for value in pair):
             found.append((float(pair[0]), float(pair[1])))
         elif len(faults) < MAX_FAULTS:
             shown = repr(point)[:60]
@@ -137,8 +137,9 @@ def _points(points: object, where: str, least: int, most: int) -> tuple[list[Poi
     return found, faults
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_share(value: object) -> bool:
+    # No number that is not one (nan) lies between two others, and a whole number of a thousand digits compares without trouble.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _shown(corners: Sequence[Point], number: int) -> str:

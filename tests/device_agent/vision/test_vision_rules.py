@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.vision.rules import Moment, RuleSettings, ZoneRules
+from device_agent.vision.rule_file import load_rules
+from device_agent.vision.rules import Moment, RuleSettings
 from device_agent.vision.types import Track
-from device_agent.vision.zones import WHOLE_PICTURE, Zone, ZoneError, contains, load_zones, unknown_classes
+from device_agent.vision.zone_rules import ZoneRules
+from device_agent.vision.zones import WHOLE_PICTURE, Zone, ZoneError, contains, unknown_classes
 
 FPS = 10.0
 RIGHT = Zone("right", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
@@ -198,7 +200,7 @@ def test_a_concave_zone_has_its_bay_outside():
 def test_a_zone_file_is_read():
     """The form of contracts section 8."""
     text = json.dumps({"zones": [{"name": "door", "polygon": [[0, 0], [1, 0], [0.5, 1]], "classes": ["person"], "dwell_s": 2}]})
-    (zone,) = load_zones(text)
+    (zone,) = load_rules(text).zones
     assert (zone.name, zone.dwell_s, zone.classes) == ("door", 2.0, frozenset({"person"}))
     assert unknown_classes([zone], ["cart"]) == ["person"]
     assert unknown_classes([zone], ["person"]) == []
@@ -210,22 +212,22 @@ def test_a_zone_file_is_read():
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "zones"),
-        ('{"zones": []}', "1 to 50"),
+        ('{"zones": []}', "no zone and no line"),
         ('{"zones": [3]}', "must be a table"),
         ('{"zones": [{"polygon": [[0, 0], [640, 0], [640, 480]]}]}', "fractions"),
         ('{"zones": [{"polygon": [[0, 0], [1, 0]]}]}', "3 to 200 points"),
-        ('{"zones": [{"polygon": [[0, 0], [0.5, 0.5], [1, 1]]}]}', "encloses nothing"),
+        ('{"zones": [{"polygon": [[0, 0], [0.5, 0.5], [1, 1]]}]}', "encloses nothing|crosses or touches"),
         ('{"zones": [{"polygon": [[0, 0], [1, 0], [NaN, 1]]}]}', "fractions"),
         ('{"zones": [{"dwell_s": -1}]}', "dwell_s"),
         ('{"zones": [{"dwell_s": true}]}', "dwell_s"),
         ('{"zones": [{"classes": "person"}]}', "classes"),
         ('{"zones": [{"name": ""}]}', "name"),
         ('{"zones": [{"colour": "red"}]}', "unknown fields: colour"),
-        ('{"zones": [{"name": "a"}, {"name": "a"}]}', "two zones"),
+        ('{"zones": [{"name": "a"}, {"name": "a"}]}', "two zones or lines"),
         ('{"zones": [{"dwell_s": -1, "name": 3}]}', "name.*dwell_s"),
     ],
 )
 def test_a_zone_file_that_is_wrong_is_refused_with_all_its_faults(text, says):
     """Pixels in place of fractions are the usual mistake; each fault is named with its place."""
     with pytest.raises(ZoneError, match=says):
-        load_zones(text)
+        load_rules(text)

@@ -1,0 +1,173 @@
+"""Rules from untyped tables: a zone file, the settings, a configuration. All faults at once, unknown fields refused. Pure.
+
+File (JSON): `{"timezone", "zones": [...], "lines": [...]}`, all optional but one zone or line. A zone: `name`, `polygon`,
+`classes`, `inside`, `dwell_s`, `inertia_s`; a line: `name`, `points`, `classes`, `right`, `left`; both: `min_score`, `min_share`,
+`min_px`, `schedule` (a list of `{"days", "from", "to"}`), `cooldown_s`, `cooldown_per_class`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict, TypeVar
+
+from device_agent.vision.schedule import Schedule, make_schedule, timezone_faults
+from device_agent.vision.zones import WHOLE_PICTURE, Line, Zone, ZoneError
+from ota.wire.polygons import line_faults, points_of, polygon_faults
+
+MAX_ZONES = 50
+MAX_LINES = 50
+MAX_TEXT_CHARS = 1_000_000
+MAX_CLASSES = 200
+DAY_S = 86_400.0
+Rule = TypeVar("Rule", Zone, Line)
+_WORD = re.compile(r"[a-z0-9_.-]{1,60}")
+_SHARED = ("name", "classes", "min_score", "min_share", "min_px", "schedule", "cooldown_s", "cooldown_per_class")
+ZONE_FIELDS = (*_SHARED, "polygon", "inside", "dwell_s", "inertia_s")
+LINE_FIELDS = (*_SHARED, "points", "right", "left")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFile:
+    """What a zone file holds; `timezone` is the one that its schedules are written in."""
+
+    zones: tuple[Zone, ...]
+    lines: tuple[Line, ...]
+    timezone: str = "UTC"
+
+
+class _Common(TypedDict):
+    name: str
+    classes: frozenset[str]
+    min_score: float
+    min_share: float
+    min_px: float
+    schedule: Schedule | None
+    cooldown_s: float
+    cooldown_per_class: bool
+
+
+def load_rules(text: str) -> RuleFile:
+    """The zones and lines of a file's text; raises ZoneError with all faults at once."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise ZoneError([f"the text is longer than {MAX_TEXT_CHARS} characters"])
+    try:
+        top = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ZoneError([f"not JSON: {error}"]) from error
+    if not isinstance(top, dict) or not ("zones" in top or "lines" in top):
+        raise ZoneError(['the file must be {"zones": [...], "lines": [...]}, with one of them at least'])
+    faults = _strangers(top, ("zones", "lines", "timezone"), "the file")
+    timezone = top.get("timezone", "UTC")
+    wrong = timezone_faults(timezone, "timezone")
+    faults += wrong
+    zone_text = "UTC" if wrong else timezone
+    zones = _listed(top, "zones", MAX_ZONES, make_zone, zone_text, faults)
+    lines = _listed(top, "lines", MAX_LINES, make_line, zone_text, faults)
+    if not faults and not zones and not lines:
+        faults.append("the file holds no zone and no line")
+    faults += name_faults([zone.name for zone in zones] + [line.name for line in lines])
+    if faults:
+        raise ZoneError(faults)
+    return RuleFile(zones, lines, zone_text)
+
+
+def name_faults(names: list[str]) -> list[str]:
+    """Zones and lines of one camera that are called alike: an event names its rule."""
+    return [f"two zones or lines are called {name!r}" for name in sorted({name for name in names if names.count(name) > 1})]
+
+
+def make_zone(entry: object, where: str, faults: list[str], timezone: str = "UTC") -> Zone | None:
+    """A zone from an untyped table; None after adding to `faults` what is wrong with it. `timezone` must be a known one."""
+    if not isinstance(entry, dict):
+        faults.append(f"{where} must be a table")
+        return None
+    found = _strangers(entry, ZONE_FIELDS, where)
+    shared = _common(entry, "zone", where, timezone, found)
+    polygon = entry.get("polygon", WHOLE_PICTURE)
+    found += polygon_faults(polygon, f"{where}.polygon")
+    dwell_s = _numbered(entry, "dwell_s", DAY_S, where, found)
+    inertia_s = _numbered(entry, "inertia_s", DAY_S, where, found)
+    inside = _yes_or_no(entry, "inside", True, where, found)
+    if found or shared is None:
+        faults += found
+        return None
+    return Zone(polygon=points_of(polygon), dwell_s=dwell_s, inertia_s=inertia_s, inside=inside, **shared)
+
+
+def make_line(entry: object, where: str, faults: list[str], timezone: str = "UTC") -> Line | None:
+    """A line from an untyped table; None after adding to `faults` what is wrong with it. `timezone` must be a known one."""
+    if not isinstance(entry, dict):
+        faults.append(f"{where} must be a table")
+        return None
+    found = _strangers(entry, LINE_FIELDS, where)
+    shared = _common(entry, "line", where, timezone, found)
+    found += line_faults(entry.get("points"), f"{where}.points")
+    words = {side: entry.get(side, default) for side, default in (("right", "in"), ("left", "out"))}
+    for side, word in words.items():
+        if not isinstance(word, str) or not _WORD.fullmatch(word):
+            found.append(f"{where}.{side} must be a word of 1 to 60 small letters, digits and _.-")
+    if words["right"] == words["left"]:
+        found.append(f"{where}: right and left must be two words, or nobody can tell the directions apart")
+    if found or shared is None:
+        faults += found
+        return None
+    first, second = points_of(entry["points"])
+    return Line(points=(first, second), right=str(words["right"]), left=str(words["left"]), **shared)
+
+
+def _listed(
+    top: Mapping[str, Any], key: str, most: int, make: Callable[[object, str, list[str], str], Rule | None],
+    timezone: str, faults: list[str],
+) -> tuple[Rule, ...]:  # fmt: skip
+    entries = top.get(key, [])
+    if not isinstance(entries, list) or len(entries) > most:
+        faults.append(f"{key} must be a list of at most {most}")
+        return ()
+    made = [make(entry, f"{key}[{number}]", faults, timezone) for number, entry in enumerate(entries)]
+    return tuple(rule for rule in made if rule is not None)
+
+
+def _common(entry: Mapping[str, Any], kind: str, where: str, timezone: str, faults: list[str]) -> _Common | None:
+    before = len(faults)
+    name, classes = entry.get("name", kind), entry.get("classes") or []
+    if not isinstance(name, str) or not 1 <= len(name) <= 100:
+        faults.append(f"{where}.name must be 1 to 100 characters")
+    if not isinstance(classes, list | tuple) or len(classes) > MAX_CLASSES or not all(isinstance(one, str) for one in classes):
+        faults.append(f"{where}.classes must be a list of labels")
+    made = _Common(
+        name=str(name),
+        classes=frozenset(),
+        min_score=_numbered(entry, "min_score", 1.0, where, faults),
+        min_share=_numbered(entry, "min_share", 1.0, where, faults),
+        min_px=_numbered(entry, "min_px", 100_000.0, where, faults),
+        schedule=make_schedule(entry.get("schedule", []), f"{where}.schedule", timezone, faults),
+        cooldown_s=_numbered(entry, "cooldown_s", DAY_S, where, faults),
+        cooldown_per_class=_yes_or_no(entry, "cooldown_per_class", False, where, faults),
+    )
+    if len(faults) > before:
+        return None
+    made["classes"] = frozenset(classes)
+    return made
+
+
+def _strangers(entry: Mapping[Any, Any], known: tuple[str, ...], where: str) -> list[str]:
+    unknown = sorted(str(key)[:60] for key in entry if key not in known)
+    return [f"{where} has unknown fields: {', '.join(unknown[:10])}"] if unknown else []
+
+
+def _numbered(entry: Mapping[str, Any], key: str, most: float, where: str, faults: list[str]) -> float:
+    value = entry.get(key, 0.0)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
+        return float(value)
+    unit = "a number of seconds" if key.endswith("_s") else "a number of pixels" if key.endswith("_px") else "a number"
+    faults.append(f"{where}.{key} must be {unit} from 0 to {most:g}")
+    return 0.0
+
+
+def _yes_or_no(entry: Mapping[str, Any], key: str, default: bool, where: str, faults: list[str]) -> bool:
+    value = entry.get(key, default)
+    if not isinstance(value, bool):
+        faults.append(f"{where}.{key} must be true or false")
+        return default
+    return value
