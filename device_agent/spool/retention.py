@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-STREAM_PRIORITY = {"events": 0, "reports": 1}
-"""A report is small and is the only proof of an update: all events go before the first report does."""
+STREAM_PRIORITY = {"stills": -1, "events": 0, "reports": 1}
+"""A report is small and is the only proof of an update: all events go before the first report does, and before any event goes a
+still, which can be asked for again."""
 
 AGE_HALF_LIFE_S = 24 * 3600.0
 """After a day an event is worth half: the same visit of a week ago helps nobody who looks at the page now."""

@@ -4,6 +4,7 @@ A sequence number is used once: it becomes visible to anyone only after its file
 has a file stands in ``state.json`` before that file goes. So the next number is always max(state, files) + 1.
 """
 
+import hashlib
 import logging
 import shutil
 import threading
@@ -17,17 +18,20 @@ import msgspec
 
 from device_agent.errors import DiskFullError
 from device_agent.spool import retention
-from device_agent.spool.entry import Crop, Header, TornEntryError, frame_of, header_of, line_of, pack, unpack
+from device_agent.spool.entry import Crop, Header, TornEntryError, line_of, pack, unpack
 from device_agent.spool.ledger_disk import Ledger
 from device_agent.spool.quarantine_disk import Quarantine
 from device_agent.spool.retention import Candidate
-from ota.durable_disk import remove_leftovers, write_whole
+from device_agent.spool.scan_disk import SUFFIX, scan
+from device_agent.spool.stills import StillInfo, surplus
+from ota.durable_disk import write_whole
 from ota.wire.deployments import DeploymentReport
 from ota.wire.events import Event
 from ota.wire.heartbeat import SpoolHealth
 
-STREAMS = ("events", "reports")
-SUFFIX = ".entry"
+STREAMS = ("events", "reports", "stills")
+GIVEN_UP = ("stills", "events")
+"""Streams whose entries may be given up for others; a report never is."""
 log = logging.getLogger(__name__)
 
 
@@ -95,6 +99,19 @@ class Outbox:
             raise DiskFullError("a report could not be kept: the disk is full", "free some space on the board")
         return number
 
+    def add_still(self, info: StillInfo, data: bytes, *, at_s: float) -> int | None:
+        """Keep a picture that is no event's crop (or the answer that goes with such); the oldest ones go where there are many.
+
+        Returns its number, or None where there is no room: nothing but other stills is given up for it.
+        """
+        still = Crop("still", hashlib.sha256(data).hexdigest(), len(data), 0.0, at_s, (0.0, 0.0, 0.0, 0.0), data)
+        with self._lock:
+            known = self._known["stills"]
+            gone = surplus([(number, known[number].size_bytes) for number in sorted(known)], len(data), self._max_bytes)
+            for number in gone:
+                self.forget("stills", number, "stills")
+        return self._add("stills", info.message(), (still,), 0, 0.0)
+
     def _add(self, stream: str, message: dict[str, Any], crops: Sequence[Crop], priority: int, score: float) -> int | None:
         bodies = [crop.jpeg for crop in crops if crop.jpeg is not None]
         lines = [line_of(crop) for crop in crops]
@@ -102,14 +119,9 @@ class Outbox:
             number = self._next(stream)
             created_s = self._now()
             header = Header(
-                stream=stream,
-                sequence=number,
-                created_s=created_s,
-                priority=priority,
-                score=score,
-                message=message | {"sequence": number},
-                crops=lines,
-            )
+                stream=stream, sequence=number, created_s=created_s, priority=priority, score=score,
+                message=message | {"sequence": number}, crops=lines,
+            )  # fmt: skip
             data = pack(header, bodies)
             newcomer = Candidate(stream, number, len(data), priority, score, 0.0)
             if not self._make_room(newcomer) or not self._write(newcomer, data, created_s):
@@ -138,26 +150,25 @@ class Outbox:
         # A report may dip into the reserve that events must leave alone: the reserve is there for such moments.
         report = newcomer.stream == "reports"
         need = retention.over_budget_bytes(
-            self._used_bytes,
-            newcomer.size_bytes,
-            self._free_bytes(self.folder),
-            max_bytes=self._max_bytes,
+            self._used_bytes, newcomer.size_bytes, self._free_bytes(self.folder), max_bytes=self._max_bytes,
             min_free_bytes=0 if report else self._min_free_bytes,
-        )
+        )  # fmt: skip
         return need == 0 or self._evict(newcomer, need, "budget") or report
 
     def _evict(self, newcomer: Candidate, need_bytes: int, reason: str) -> bool:
         now_s = self._now()
         candidates = [
-            Candidate("events", number, k.size_bytes, k.priority, k.score, now_s - k.created_s)
-            for number, k in self._known["events"].items()
+            Candidate(stream, number, k.size_bytes, k.priority, k.score, now_s - k.created_s)
+            for stream in GIVEN_UP
+            for number, k in self._known[stream].items()
         ]
         chosen = retention.choose(candidates, need_bytes, below=newcomer)
         for entry in chosen:
             self._ledger.count(reason)
-            log.warning("spool: event %d given up (%s)", entry.sequence, reason)
+            log.warning("spool: %s %d given up (%s)", entry.stream.removesuffix("s"), entry.sequence, reason)
         try:
-            self._remove("events", [entry.sequence for entry in chosen])
+            for stream in GIVEN_UP:
+                self._remove(stream, [entry.sequence for entry in chosen if entry.stream == stream])
         except OSError as error:
             # The ledger could not be written: the entry with the highest number stays, the others made room.
             log.debug("spool: one entry less was given up: %s", error)
@@ -198,6 +209,18 @@ class Outbox:
             if known is not None:
                 self._quarantine_file(stream, number, known.path, reason)
 
+    def forget(self, stream: str, number: int, reason: str) -> None:
+        """One entry goes unsent, and is counted; OSError where the disk cannot be written: then it stays."""
+        with self._lock:
+            if number in self._known[stream]:
+                self._remove(stream, [number])
+                self._ledger.count(reason)
+
+    def count_unsent(self, reason: str) -> None:
+        """A picture of an event was held back (the policy, say); the event itself goes."""
+        with self._lock:
+            self._ledger.count(reason)
+
     def next_counter(self) -> int:
         """A number that rises with every report batch this device ever sent; OSError where the disk takes no further reserve."""
         with self._lock:
@@ -217,12 +240,9 @@ class Outbox:
         with self._lock:
             created = [k.created_s for entries in self._known.values() for k in entries.values()]
             return SpoolHealth(
-                items=len(created),
-                bytes=self._used_bytes,
-                oldest_age_s=max(0.0, self._now() - min(created)) if created else 0.0,
-                quarantined=self._quarantine.count(SUFFIX),
-                evicted=self._ledger.evicted,
-            )
+                items=len(created), bytes=self._used_bytes, quarantined=self._quarantine.count(SUFFIX),
+                oldest_age_s=max(0.0, self._now() - min(created)) if created else 0.0, evicted=self._ledger.evicted,
+            )  # fmt: skip
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -268,20 +288,9 @@ class Outbox:
         self._ledger.raise_used(stream, number)
 
     def _scan(self, stream: str) -> None:
-        folder = self.folder / stream
-        remove_leftovers(folder)
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            number = int(path.stem) if path.stem.isdigit() else 0
-            try:
-                size = path.stat().st_size
-                with path.open("rb") as file:
-                    beginning = file.read(64 * 1024)
-                frame = frame_of(beginning)
-                if frame.total_bytes != size or number == 0:
-                    raise TornEntryError(f"{size} bytes instead of {frame.total_bytes}")
-                header = header_of(beginning)
-            except (TornEntryError, OSError) as error:
-                self._quarantine_file(stream, number, path, str(error))
-                continue
-            self._known[stream][number] = _Known(path, size, header.created_s, header.priority, header.score)
-            self._used_bytes += size
+        for number, path, size, found in scan(self.folder / stream):
+            if isinstance(found, str):
+                self._quarantine_file(stream, number, path, found)
+            else:
+                self._known[stream][number] = _Known(path, size, found.created_s, found.priority, found.score)
+                self._used_bytes += size

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,12 +12,15 @@ import msgspec
 from device_agent.errors import AgentError, ServerRefusedError
 from device_agent.spool.entry import Crop
 from device_agent.spool.spool_disk import Outbox, Waiting
+from device_agent.spool.stills_http import send_stills
+from device_agent.spool.upload_rule import UploadRule, class_of
 from ota.wire.deployments import DeploymentReport, ReportBatch
 from ota.wire.enrolment import BoardFacts
 from ota.wire.events import CropRef, Event, EventBatch, Stored, UploadRequest, UploadSlot
 
 BATCH_ENTRIES = 40
 """Entries per batch: with two crops each far below the wire's limit, and little enough to read into memory on a Zero 2 W."""
+REMEMBERED_CROPS = 1000
 UNSTORABLE = (400, 413, 422)
 """Answers that say: these bytes will never be taken."""
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -54,23 +58,32 @@ class Standing:
 
 
 class Sender:
-    """Sends the outbox in order. One instance, one thread. The link's errors come out as they are; nothing is forgotten then."""
+    """Sends the outbox in order. One instance, one thread. The link's errors come out as they are; nothing is forgotten then.
 
-    def __init__(self, outbox: Outbox, door: Door, *, boot_id: str, standing: Callable[[], Standing]) -> None:
+    ``rule``: what this board's policy lets out.
+    """
+
+    def __init__(
+        self, outbox: Outbox, door: Door, *, boot_id: str, standing: Callable[[], Standing], rule: UploadRule | None = None
+    ) -> None:
         self._outbox, self._door, self._boot_id, self._standing = outbox, door, boot_id, standing
+        self._rule = rule or UploadRule()
         self._keys: dict[str, str] = {}
         self._facts_told: BoardFacts | None = None
         self._slots_told: dict[str, str] | None = None
         self._held: dict[str, str] = {}
+        self._held_back: OrderedDict[str, None] = OrderedDict()
 
     def step(self) -> bool:
-        """Send one batch of each stream. True when something still waits that could go. Raises AgentError of the link.
+        """Send a batch of each stream. True when something still waits that could go. Raises AgentError of the link.
 
         A full disk holds up only the stream that cannot write: what the other one delivers makes the room again.
         """
         reports_go = self._pass("reports", self._send_reports)
         events_go = self._pass("events", self._send_events)
-        return (reports_go and self._outbox.count("reports") > 0) or (events_go and self._outbox.count("events") > 0)
+        stills_go = self._pass("stills", lambda: send_stills(self._outbox, self._door, self._rule))
+        going = (("reports", reports_go), ("events", events_go), ("stills", stills_go))
+        return any(goes and self._outbox.count(stream) > 0 for stream, goes in going)
 
     def _pass(self, stream: str, send: Callable[[], None]) -> bool:
         """One batch; False when this board's own disk is in the way, said once."""
@@ -147,8 +160,12 @@ class Sender:
 
     def _crop_refs(self, entry: Waiting) -> list[CropRef]:
         event_id = str(entry.header.message["id"])
+        rule_kind = str(entry.header.message.get("rule_kind", ""))
         refs = []
         for crop in entry.crops:
+            if not self._rule.lets_class(class_of(rule_kind, crop.kind)):
+                self._hold_back(event_id, crop, "policy")
+                continue
             key = self._key_of(event_id, crop)
             if key is not None:
                 refs.append(
@@ -178,6 +195,10 @@ class Sender:
                 if crop.jpeg is None:
                     log.warning("spool: crop %s of event %s is neither here nor in the store", crop.kind, event_id)
                     return None
+                if not self._rule.lets_slot(slot):
+                    log.warning("spool: this board's policy lets no picture go to %r; the event goes without", slot.url[:80])
+                    self._hold_back(event_id, crop, "upload_host")
+                    return None
                 try:
                     self._door.put_blob(slot, crop.jpeg)
                 except ServerRefusedError as refusal:
@@ -190,6 +211,15 @@ class Sender:
             self._keys[f"{event_id} {crop.sha256}"] = slot.key
             return slot.key
         return None
+
+    def _hold_back(self, event_id: str, crop: Crop, reason: str) -> None:
+        """Count a picture that the policy does not let out, once, however often its event is sent."""
+        key = f"{event_id} {crop.sha256}"
+        if key not in self._held_back:
+            self._outbox.count_unsent(reason)
+        self._held_back[key] = None
+        while len(self._held_back) > REMEMBERED_CROPS:
+            self._held_back.popitem(last=False)
 
     # -- both -----------------------------------------------------------------------------------------------------------
 
