@@ -102,6 +102,19 @@ class ShadowHealth(Part, frozen=True, kw_only=True):
     left_out: Count = 0
 
 
+class ConfigurationHealth(Part, frozen=True, kw_only=True):
+    """What became of the configuration that the server wants. ``digest``: of the wanted one, ``running``: of that in force.
+
+    ``state`` is applied, trying, refused or rolled_back. ``reason``: all faults of a refused one, what went wrong with one that
+    was rolled back; of an applied one what the present model does not know.
+    """
+
+    digest: Sha256
+    state: Code
+    reason: Text = ""
+    running: Sha256 | None = None
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """One device's health over the last window of ``window_s`` seconds."""
 
@@ -131,3 +144,5 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """Share of gated frames with a detection over the device's own history."""
     shadow: ShadowHealth | None = None
     """The candidate that runs beside the current model, None where there is none."""
+    configuration: ConfigurationHealth | None = None
+    """None before the server named any."""
