@@ -19,7 +19,7 @@ from device_agent.vision.detector import Detector
 from models.inference.errors import ModelError
 from ota.durable_disk import fsync_folder
 from ota.trust.refusal import Refusal
-from ota.wire.assignments import StateAnswer
+from ota.wire.assignments import Assignment, StateAnswer
 from ota.wire.deployments import DeploymentReport
 from ota.wire.enrolment import BoardFacts
 
@@ -149,6 +149,11 @@ class UpdateSeat:
     def status(self) -> Status | None:
         """Where the update stands; None before enrolment."""
         return None if self._updater is None else self._updater.status
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """The newest assignment that was believed, by an earlier run of the agent, too; None before there is any."""
+        return None if self._updater is None else self._updater.assignment
 
     @property
     def on_trial(self) -> bool:

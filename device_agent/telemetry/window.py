@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 
 from device_agent.telemetry.latency import StageHistogram
-from ota.wire.heartbeat import CameraHealth, Heartbeat, HostHealth, Running, SpoolHealth, StageLatency
+from ota.wire.heartbeat import CameraHealth, ConfigurationHealth, Heartbeat, HostHealth, Running, SpoolHealth, StageLatency
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Reading:
     log_level: str
     log_level_until_s: float | None
     broker_connected: bool
+    configuration: ConfigurationHealth | None = None
 
 
 class Window:
@@ -88,6 +89,7 @@ class Window:
             log_level_until_s=reading.log_level_until_s,
             broker_connected=reading.broker_connected,
             detection_share=found / gated if gated else None,
+            configuration=reading.configuration,
         )
 
 
