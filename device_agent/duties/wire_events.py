@@ -5,11 +5,16 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from device_agent.spool.entry import Crop as SpoolCrop
-from device_agent.vision.types import Crop, Event, EventUpdate, box_xywh
+from device_agent.vision.types import Crop, CropKind, Event, EventUpdate, box_xywh
 from ota.wire.events import Event as WireEvent
 
 REMEMBERED_EVENTS = 1000
 """Open events whose crops are remembered; one that ends is forgotten, so only a crowd of a thousand at once would lose any."""
+
+
+KINDS: tuple[CropKind, ...] = ("first", "best", "burst")
+CropPlace = tuple[int, int]
+"""Where a crop stands among its event's: number of its kind, frame of a burst's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +29,24 @@ class EventTranslator:
     """Remembers the crops of open events: a later revision names them again without their bytes (the store has those)."""
 
     def __init__(self) -> None:
-        self._crops: OrderedDict[str, dict[str, SpoolCrop]] = OrderedDict()
+        self._crops: OrderedDict[str, dict[CropPlace, SpoolCrop]] = OrderedDict()
 
     def translate(self, update: EventUpdate, seen_by: SeenBy) -> tuple[WireEvent, list[SpoolCrop]]:
-        """The wire event (without number and crop keys) and its crops in order of kind, new ones with bytes."""
+        """The wire event (without number and crop keys) and its crops: first, best, then a burst in order of time. New ones have
+        bytes. A second picture of one moment (a burst's, told again) takes the first one's place."""
         event = update.event
         known = self._crops.pop(event.id, {})
-        crops = known | {crop.kind: _spool_crop(crop) for crop in event.crops}
+        crops = known | {_place(crop): _spool_crop(crop) for crop in event.crops}
         if update.kind != "end":
-            self._crops[event.id] = {kind: replace(crop, jpeg=None) for kind, crop in crops.items()}
+            self._crops[event.id] = {place: replace(crop, jpeg=None) for place, crop in crops.items()}
             while len(self._crops) > REMEMBERED_EVENTS:
                 self._crops.popitem(last=False)
-        return _wire_event(event, seen_by), [crops[kind] for kind in ("first", "best") if kind in crops]
+        return _wire_event(event, seen_by), [crops[place] for place in sorted(crops)]
+
+
+def _place(crop: Crop) -> CropPlace:
+    """An event has one first and one best crop; of a burst it has one for each frame."""
+    return (KINDS.index(crop.kind), crop.frame if crop.kind == "burst" else 0)
 
 
 def _spool_crop(crop: Crop) -> SpoolCrop:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
 from device_agent.vision.schedule import Schedule, make_schedule, timezone_faults
+from device_agent.vision.untyped import labels_of, numbered, strangers, yes_or_no
 from device_agent.vision.zones import WHOLE_PICTURE, Line, Zone, ZoneError
 from ota.wire.polygons import line_faults, points_of, polygon_faults
 
 MAX_ZONES = 50
 MAX_LINES = 50
 MAX_TEXT_CHARS = 1_000_000
-MAX_CLASSES = 200
 DAY_S = 86_400.0
 Rule = TypeVar("Rule", Zone, Line)
 _WORD = re.compile(r"[a-z0-9_.-]{1,60}")
@@ -57,7 +57,7 @@ def load_rules(text: str) -> RuleFile:
         raise ZoneError([f"not JSON: {error}"]) from error
     if not isinstance(top, dict) or not ("zones" in top or "lines" in top):
         raise ZoneError(['the file must be {"zones": [...], "lines": [...]}, with one of them at least'])
-    faults = _strangers(top, ("zones", "lines", "timezone"), "the file")
+    faults = strangers(top, ("zones", "lines", "timezone"), "the file")
     timezone = top.get("timezone", "UTC")
     wrong = timezone_faults(timezone, "timezone")
     faults += wrong
@@ -82,13 +82,13 @@ def make_zone(entry: object, where: str, faults: list[str], timezone: str = "UTC
     if not isinstance(entry, dict):
         faults.append(f"{where} must be a table")
         return None
-    found = _strangers(entry, ZONE_FIELDS, where)
+    found = strangers(entry, ZONE_FIELDS, where)
     shared = _common(entry, "zone", where, timezone, found)
     polygon = entry.get("polygon", WHOLE_PICTURE)
     found += polygon_faults(polygon, f"{where}.polygon")
-    dwell_s = _numbered(entry, "dwell_s", DAY_S, where, found)
-    inertia_s = _numbered(entry, "inertia_s", DAY_S, where, found)
-    inside = _yes_or_no(entry, "inside", True, where, found)
+    dwell_s = numbered(entry, "dwell_s", DAY_S, where, found)
+    inertia_s = numbered(entry, "inertia_s", DAY_S, where, found)
+    inside = yes_or_no(entry, "inside", True, where, found)
     if found or shared is None:
         faults += found
         return None
@@ -100,7 +100,7 @@ def make_line(entry: object, where: str, faults: list[str], timezone: str = "UTC
     if not isinstance(entry, dict):
         faults.append(f"{where} must be a table")
         return None
-    found = _strangers(entry, LINE_FIELDS, where)
+    found = strangers(entry, LINE_FIELDS, where)
     shared = _common(entry, "line", where, timezone, found)
     found += line_faults(entry.get("points"), f"{where}.points")
     words = {side: entry.get(side, default) for side, default in (("right", "in"), ("left", "out"))}
@@ -130,44 +130,17 @@ def _listed(
 
 def _common(entry: Mapping[str, Any], kind: str, where: str, timezone: str, faults: list[str]) -> _Common | None:
     before = len(faults)
-    name, classes = entry.get("name", kind), entry.get("classes") or []
+    name = entry.get("name", kind)
     if not isinstance(name, str) or not 1 <= len(name) <= 100:
         faults.append(f"{where}.name must be 1 to 100 characters")
-    if not isinstance(classes, list | tuple) or len(classes) > MAX_CLASSES or not all(isinstance(one, str) for one in classes):
-        faults.append(f"{where}.classes must be a list of labels")
     made = _Common(
         name=str(name),
-        classes=frozenset(),
-        min_score=_numbered(entry, "min_score", 1.0, where, faults),
-        min_share=_numbered(entry, "min_share", 1.0, where, faults),
-        min_px=_numbered(entry, "min_px", 100_000.0, where, faults),
+        classes=labels_of(entry, where, faults),
+        min_score=numbered(entry, "min_score", 1.0, where, faults),
+        min_share=numbered(entry, "min_share", 1.0, where, faults),
+        min_px=numbered(entry, "min_px", 100_000.0, where, faults),
         schedule=make_schedule(entry.get("schedule", []), f"{where}.schedule", timezone, faults),
-        cooldown_s=_numbered(entry, "cooldown_s", DAY_S, where, faults),
-        cooldown_per_class=_yes_or_no(entry, "cooldown_per_class", False, where, faults),
+        cooldown_s=numbered(entry, "cooldown_s", DAY_S, where, faults),
+        cooldown_per_class=yes_or_no(entry, "cooldown_per_class", False, where, faults),
     )
-    if len(faults) > before:
-        return None
-    made["classes"] = frozenset(classes)
-    return made
-
-
-def _strangers(entry: Mapping[Any, Any], known: tuple[str, ...], where: str) -> list[str]:
-    unknown = sorted(str(key)[:60] for key in entry if key not in known)
-    return [f"{where} has unknown fields: {', '.join(unknown[:10])}"] if unknown else []
-
-
-def _numbered(entry: Mapping[str, Any], key: str, most: float, where: str, faults: list[str]) -> float:
-    value = entry.get(key, 0.0)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
-        return float(value)
-    unit = "a number of seconds" if key.endswith("_s") else "a number of pixels" if key.endswith("_px") else "a number"
-    faults.append(f"{where}.{key} must be {unit} from 0 to {most:g}")
-    return 0.0
-
-
-def _yes_or_no(entry: Mapping[str, Any], key: str, default: bool, where: str, faults: list[str]) -> bool:
-    value = entry.get(key, default)
-    if not isinstance(value, bool):
-        faults.append(f"{where}.{key} must be true or false")
-        return default
-    return value
+    return made if len(faults) == before else None
