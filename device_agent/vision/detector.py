@@ -22,7 +22,8 @@ class DetectorError(Exception):
     """No answer for this frame; the next one may have one. `reason` is one word for counters.
 
     Reasons: hung (no reply within the deadline), died (the child ended), waiting (restarts are spaced out), failed (the
-    interpreter gave up), closed, and those of `models.inference.errors` when a model cannot be loaded again.
+    interpreter gave up), hot (the accelerator is spared), bad_picture, closed, and those of `models.inference.errors` when a
+    model cannot be loaded again.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -33,12 +34,16 @@ class DetectorError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model to run: its file, its card, and how. `delegate_library` names an Edge TPU library, None runs on the CPU."""
+    """A model to run: its file, its card, and how. `delegate_library` names an Edge TPU library, None runs on the CPU.
+
+    `runtime` names the package of the TFLite runtime to use, empty the first that works.
+    """
 
     model_path: Path
     card: ModelCard
     threads: int = 1
     delegate_library: str | None = None
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,12 @@ class Detector(Protocol):
 
     @property
     def accelerator_reason(self) -> str:
-        """Why it does not run on what was asked for; empty when it does."""
+        """Why it does not run on what was asked for, or what is wrong with that; empty when all is well."""
+        ...
+
+    @property
+    def last_error(self) -> str:
+        """How it failed last; empty before it ever did."""
         ...
 
     def look(self, picture_bgr: Picture) -> Answer:
@@ -86,10 +96,14 @@ class Detector(Protocol):
         """The detections of a frame alone; raises DetectorError."""
         ...
 
-    def switch(self, model_path: Path, card_path: Path, *, threads: int = 1, delegate_library: str | None = None) -> None:
+    def switch(
+        self, model_path: Path, card_path: Path, *, threads: int = 1, delegate_library: str | None = None,
+        fallback: ModelSpec | None = None,
+    ) -> None:
         """Change to another model between two frames; raises ModelError, and then the old model goes on as before.
 
-        The old model stays loaded until the new one has answered once.
+        The old model stays loaded until the new one has answered once. `fallback` is the CPU's model of the same release, for
+        where the accelerator that `delegate_library` drives fails.
         """
         ...
 

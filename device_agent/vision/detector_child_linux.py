@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from models.inference.errors import ModelError
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
+RECEIVE_BYTES = 65536
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,28 +70,35 @@ class _Server:
         self._slots = slots
         self._open_model = open_model
         self._model: Model | None = None
+        self._inbox = wire.Inbox()
 
     def serve(self) -> None:
         while (message := self._receive()) is not None:
-            kind, request = message
+            kind, payload = message
             try:
-                reply = self._load(request) if kind == wire.LOAD else self._look(request)
+                reply = self._look(payload) if kind == wire.LOOK else self._load(payload)
             except ModelError as error:
                 reply = wire.pack_refused(error)
             self._talk.sendall(reply)
 
-    def _receive(self) -> tuple[int, dict[str, Any]] | None:
-        header = _exactly(self._talk, wire.HEADER.size)
-        if header is None:
-            return None
-        length, kind = wire.unpack_header(header)
-        payload = _exactly(self._talk, length)
-        return None if payload is None else (kind, json.loads(payload))
+    def _receive(self) -> tuple[int, bytes] | None:
+        """The next request, None when the agent has gone."""
+        while (message := self._inbox.take()) is None:
+            try:
+                part = self._talk.recv(RECEIVE_BYTES)
+            except ConnectionResetError:
+                return None
+            if not part:
+                return None
+            self._inbox.add(part)
+        return message
 
-    def _load(self, request: dict[str, Any]) -> bytes:
+    def _load(self, payload: bytes) -> bytes:
         """Load a model beside the present one; only when it has answered once does it take its place."""
+        request = json.loads(payload)
         card = load_card(request["card"])
-        new = self._open_model(ModelSpec(Path(request["model"]), card, request["threads"], request["delegate"]))
+        spec = ModelSpec(Path(request["model"]), card, request["threads"], request["delegate"], request["runtime"])
+        new = self._open_model(spec)
         try:
             first_ms = first_answer(new, card)
         except ModelError:
@@ -101,26 +109,12 @@ class _Server:
             old.close()
         return wire.pack_ready(wire.Ready(new.runtime, new.accelerator, first_ms))
 
-    def _look(self, request: dict[str, Any]) -> bytes:
+    def _look(self, payload: bytes) -> bytes:
         if self._model is None:
             raise ModelError("closed", "no model was loaded yet")
-        picture = self._slots[request["slot"]].picture(request["height"], request["width"])
-        found = self._model.detect(picture, threshold=request["threshold"])
+        slot, height_px, width_px, threshold = wire.unpack_look(payload)
+        found = self._model.detect(self._slots[slot].picture(height_px, width_px), threshold=threshold)
         return wire.pack_found(found, self._model.invoke_ms)
-
-
-def _exactly(talk: socket.socket, count: int) -> bytes | None:
-    """So many bytes, or None when the agent has gone."""
-    parts = bytearray()
-    while len(parts) < count:
-        try:
-            part = talk.recv(count - len(parts))
-        except ConnectionResetError:
-            return None
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
 
 
 def _opener(name: str) -> OpenModel:

@@ -20,6 +20,7 @@ class InProcessDetector:
         self._model: Model | None = open_model(spec)
         self._turn = threading.Lock()
         self.restarts = 0
+        self.last_error = ""
         self.accelerator_reason = ""
 
     @property
@@ -46,6 +47,7 @@ class InProcessDetector:
             try:
                 found = self._model.detect(picture_bgr, threshold=weak_threshold(card))
             except ModelError as error:
+                self.last_error = error.message
                 raise DetectorError(error.reason, error.message) from error
             return Answer(found, card, self._model.invoke_ms)
 
@@ -53,9 +55,15 @@ class InProcessDetector:
         """The detections of a frame alone."""
         return self.look(frame.picture_bgr).detections
 
-    def switch(self, model_path: Path, card_path: Path, *, threads: int = 1, delegate_library: str | None = None) -> None:
-        """Load the new model beside the old one, let it answer once, then let go of the old one."""
-        spec = read_spec(model_path, card_path, threads, delegate_library)
+    def switch(
+        self, model_path: Path, card_path: Path, *, threads: int = 1, delegate_library: str | None = None,
+        fallback: ModelSpec | None = None,
+    ) -> None:
+        """Load the new model beside the old one, let it answer once, then let go of the old one.
+
+        Only the CPU's: an accelerator that fails would take the agent with it, so `fallback` is what runs where one is given.
+        """
+        spec = fallback or read_spec(model_path, card_path, threads, delegate_library)
         new = self._open_model(spec)
         try:
             first_answer(new, spec.card)

@@ -1,7 +1,7 @@
 """What agent and inference child say to each other, as bytes. Pure.
 
-A message is a length (4 bytes, little endian, of what follows), one byte for its kind, and a payload: JSON, or for detections
-packed arrays. Pictures do not travel here; they lie in shared memory.
+A message is a length (4 bytes, little endian, of what follows), one byte for its kind, and a payload: fixed numbers for what is
+said at every frame, JSON for the rest. Pictures do not travel here; they lie in shared memory, already at the model's input size.
 """
 
 import json
@@ -18,7 +18,9 @@ HEADER = struct.Struct("<IB")
 LOAD, LOOK, READY, FOUND, REFUSED = range(1, 6)
 """Kinds: load a model and look at slot (agent to child); ready, found and refused (child to agent)."""
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
+_LOOK = struct.Struct("<IIIf")
 _FOUND = struct.Struct("<fI")
+_FULL_LOOK = struct.Struct("<IBIIIf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,23 @@ def pack_json(kind: int, value: dict[str, Any]) -> bytes:
     return pack(kind, json.dumps(value, separators=(",", ":")).encode())
 
 
-def unpack_header(header: bytes) -> tuple[int, int]:
+def unpack_header(header: bytes | bytearray | memoryview) -> tuple[int, int]:
     """Length of the payload and kind; raises ValueError for a length that no honest message has."""
-    length, kind = HEADER.unpack(header)
+    length, kind = HEADER.unpack_from(header)
     if not 1 <= length <= MAX_PAYLOAD_BYTES:
         raise ValueError(f"a message of {length} bytes")
     return length - 1, kind
+
+
+def pack_look(slot: int, height_px: int, width_px: int, threshold: float) -> bytes:
+    """A request to look at the picture in a slot."""
+    return _FULL_LOOK.pack(_LOOK.size + 1, LOOK, slot, height_px, width_px, threshold)
+
+
+def unpack_look(payload: bytes) -> tuple[int, int, int, float]:
+    """Slot, height, width and threshold of a request to look."""
+    slot, height_px, width_px, threshold = _LOOK.unpack(payload)
+    return slot, height_px, width_px, threshold
 
 
 def pack_found(found: Detections, invoke_ms: float) -> bytes:
@@ -92,3 +105,26 @@ def unpack_ready(payload: bytes) -> Ready:
         return Ready(str(value["runtime"]), str(value["accelerator"]), float(value["first_ms"]))
     except (KeyError, TypeError) as error:
         raise ValueError("not the answer to a load request") from error
+
+
+class Inbox:
+    """Turns bytes as they arrive into whole messages."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Some bytes arrived."""
+        self._bytes += data
+
+    def take(self) -> tuple[int, bytes] | None:
+        """Kind and payload of the next message, None while it is not whole; raises ValueError for a dishonest length."""
+        if len(self._bytes) < HEADER.size:
+            return None
+        length, kind = unpack_header(self._bytes)
+        end = HEADER.size + length
+        if len(self._bytes) < end:
+            return None
+        payload = bytes(self._bytes[HEADER.size : end])
+        del self._bytes[:end]
+        return kind, payload

@@ -3,14 +3,14 @@
 import contextlib
 import mmap
 import os
-import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from device_agent.vision.types import Picture
 
 END_WAIT_S = 1.0
 STDERR_LINES = 40
+LINE_BYTES = 500
+RECEIVE_BYTES = 65536
 
 
 class ChildHungError(Exception):
@@ -26,13 +28,21 @@ class ChildHungError(Exception):
 
 
 class ChildDiedError(Exception):
-    """The process ended, or said what nobody understands; the message holds its last words."""
+    """The process ended, or said what nobody understands; the message holds its last words.
+
+    `signal_number` is the signal that ended it, 0 where it was none (or is not known).
+    """
+
+    def __init__(self, message: str, signal_number: int = 0) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 class FrameSlot:
     """Room for one frame that agent and child both see: anonymous memory (memfd), gone with the last process that holds it.
 
-    No name in /dev/shm, so nothing can be left behind, whoever is killed.
+    No name in /dev/shm, so nothing can be left behind, whoever is killed. It holds a picture at the size of a model's input:
+    its size is bounded by the largest model that was loaded, not by the camera.
     """
 
     def __init__(self, number: int) -> None:
@@ -40,31 +50,33 @@ class FrameSlot:
         self.fd = os.memfd_create(f"rookery-frame-{number}", os.MFD_CLOEXEC)
         self._map: mmap.mmap | None = None
 
-    def write(self, picture_bgr: Picture) -> None:
-        """Copy a picture in: the only copy on its way to the detector. The slot grows with the largest picture."""
-        if self._map is None or len(self._map) < picture_bgr.nbytes:
-            if self._map is not None:
-                self._map.close()
-            os.ftruncate(self.fd, picture_bgr.nbytes)
-            self._map = mmap.mmap(self.fd, picture_bgr.nbytes)
-        target = np.frombuffer(self._map, np.uint8, picture_bgr.nbytes).reshape(picture_bgr.shape)
-        np.copyto(target, picture_bgr)
+    def room(self, height_px: int, width_px: int) -> Picture:
+        """The slot as a picture (H, W, 3) to be written to; it grows with the largest one."""
+        needed = height_px * width_px * 3
+        if self._map is None or len(self._map) < needed:
+            self._unmap()
+            os.ftruncate(self.fd, needed)
+            self._map = mmap.mmap(self.fd, needed)
+        return np.frombuffer(self._map, np.uint8, needed).reshape(height_px, width_px, 3)
 
     def close(self) -> None:
         """Give the memory back."""
-        if self._map is not None:
-            with contextlib.suppress(BufferError):  # a view that is still alive unmaps it when it goes
-                self._map.close()
-            self._map = None
+        self._unmap()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
+    def _unmap(self) -> None:
+        if self._map is not None:
+            with contextlib.suppress(BufferError):  # a view that is still alive unmaps it when it goes
+                self._map.close()
+            self._map = None
+
 
 class InferenceChild:
-    """One running child. Not for two threads at a time."""
+    """One running child. Not for two threads at a time, but for `end`."""
 
-    def __init__(self, opener: str, slots: list[FrameSlot], on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(self, opener: str, slots: Sequence[FrameSlot], on_line: Callable[[str], None] | None = None) -> None:
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(slot.fd for slot in slots)]
         command = [sys.executable, "-P", "-m", "device_agent.vision.detector_child_linux", "--socket", str(fds[0])]
@@ -79,7 +91,7 @@ class InferenceChild:
                 ours.close()
                 raise ChildDiedError(f"the inference process cannot be started: {error}") from error
         self._talk = ours
-        self._talk.setblocking(False)
+        self._inbox = wire.Inbox()
         self._last_lines: deque[str] = deque(maxlen=STDERR_LINES)
         self._on_line = on_line
         self._drain = threading.Thread(target=self._read_stderr, name="detector-stderr", daemon=True)
@@ -93,15 +105,24 @@ class InferenceChild:
     def ask(self, message: bytes, deadline_s: float) -> tuple[int, bytes]:
         """Send a request and wait for its reply: kind and payload. Raises ChildHungError or ChildDiedError; then `kill` it."""
         until_s = time.monotonic() + deadline_s
-        sent = 0
         try:
-            while sent < len(message):
-                self._wait(select.POLLOUT, until_s)
-                sent += self._talk.send(message[sent:])
-            length, kind = wire.unpack_header(self._exactly(wire.HEADER.size, until_s))
-            return kind, self._exactly(length, until_s)
+            self._talk.settimeout(deadline_s)
+            self._talk.sendall(message)
+            while (reply := self._inbox.take()) is None:
+                self._talk.settimeout(max(0.001, until_s - time.monotonic()))
+                part = self._talk.recv(RECEIVE_BYTES)
+                if not part:
+                    raise self._died("it closed its end")
+                self._inbox.add(part)
+            return reply
+        except TimeoutError as error:
+            raise ChildHungError("no reply within the deadline") from error
         except (OSError, ValueError) as error:
-            raise ChildDiedError(self._last_words(str(error))) from error
+            raise self._died(str(error)) from error
+
+    def end(self) -> None:
+        """Have it die, whatever it does; from any thread. Who talks to it hears that it died, and must still `kill` it."""
+        self._process.kill()
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
@@ -124,39 +145,33 @@ class InferenceChild:
         if self._process.stderr is not None:
             self._process.stderr.close()
 
-    def _exactly(self, count: int, until_s: float) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
-            self._wait(select.POLLIN, until_s)
-            part = self._talk.recv(count - len(parts))
-            if not part:
-                raise ChildDiedError(self._last_words("it closed its end"))
-            parts += part
-        return bytes(parts)
-
-    def _wait(self, event: int, until_s: float) -> None:
-        poller = select.poll()
-        poller.register(self._talk, event)
-        if not poller.poll(max(0.0, until_s - time.monotonic()) * 1e3):
-            raise ChildHungError("no reply within the deadline")
-
-    def _last_words(self, cause: str) -> str:
+    def _died(self, cause: str) -> ChildDiedError:
+        """What is known of its end: its exit status and its last words."""
         try:
-            status: object = self._process.wait(END_WAIT_S)
+            status = self._process.wait(END_WAIT_S)
         except subprocess.TimeoutExpired:
-            status = "still running"
+            status = None
         self._drain.join(END_WAIT_S)
         words = " | ".join(list(self._last_lines)[-5:])
-        return f"the inference process ended ({cause}; exit status {status})" + (f": {words}" if words else "")
+        ended = "still running" if status is None else f"exit status {status}" if status >= 0 else _signal_words(-status)
+        message = f"the inference process ended ({cause}; {ended})" + (f": {words}" if words else "")
+        return ChildDiedError(message, -status if status is not None and status < 0 else 0)
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None
         with contextlib.suppress(ValueError, OSError):  # closed while reading: the child is being taken down
-            for line in self._process.stderr:
-                text = line.decode("utf-8", "replace").rstrip()[:500]
+            while line := self._process.stderr.readline(LINE_BYTES):  # a line without an end fills no memory
+                text = line.decode("utf-8", "replace").rstrip()
                 self._last_lines.append(text)
                 if self._on_line is not None:
                     self._on_line(text)
+
+
+def _signal_words(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _environment() -> dict[str, str]:

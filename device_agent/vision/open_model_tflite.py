@@ -8,4 +8,7 @@ from models.inference.runtime_tflite import TfliteModel
 
 def open_model(spec: ModelSpec) -> Model:
     """Load a TFLite model; raises ModelError."""
-    return cast(Model, TfliteModel(spec.model_path, spec.card, threads=spec.threads, delegate_library=spec.delegate_library))
+    model = TfliteModel(
+        spec.model_path, spec.card, threads=spec.threads, delegate_library=spec.delegate_library, runtime=spec.runtime
+    )
+    return cast(Model, model)

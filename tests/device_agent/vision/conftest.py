@@ -17,8 +17,8 @@ task = "detect"
 licence = "Apache-2.0"
 labels = ["person"]
 [input]
-width_px = 64
-height_px = 64
+width_px = 320
+height_px = 240
 [output]
 decoder = "ssd_postprocess"
 """

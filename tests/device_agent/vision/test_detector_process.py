@@ -61,12 +61,12 @@ def frame(draw, *boxes, index=0):
 
 
 def test_boxes_come_back_from_the_child_for_frames_of_any_size(start, draw):
-    """The first camera is small, the second large: the shared memory grows, the boxes are those of the picture."""
+    """The first camera is small, the second large: the child sees both at the model's size, the boxes are those of the picture."""
     detector = start()
     found = detector.detect(frame(draw, (100, 50, 140, 120), (200, 60, 230, 110)))
     assert sorted(found.xyxy.tolist()) == [[100, 50, 140, 120], [200, 60, 230, 110]]
     large = draw.picture((900, 500, 950, 620), size=(720, 1280))
-    assert detector.look(large).detections.xyxy.tolist() == [[900, 500, 950, 620]]
+    np.testing.assert_allclose(detector.look(large).detections.xyxy, [[900, 500, 950, 620]], atol=4.0)
     assert len(detector.detect(frame(draw))) == 0
     strided = np.ascontiguousarray(large)[::2, ::2]
     assert len(detector.look(strided).detections) == 1, "a view with gaps is copied as what it shows"
