@@ -1,10 +1,13 @@
 """What zones and lines ask for alike: who counts, when, and how soon after the last event another may follow. Pure."""
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from device_agent.vision.schedule import Schedule
 from device_agent.vision.types import Track
+
+HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +61,25 @@ class CoolDown:
 
     def _key(self, label: str) -> str:
         return label if self._per_class else ""
+
+
+class Limiter:
+    """A cool-down and an hourly limit together."""
+
+    def __init__(self, cooldown_s: float, per_hour: int, *, per_class: bool) -> None:
+        self._cool = CoolDown(cooldown_s, per_class=per_class)
+        self._latest: deque[float] = deque(maxlen=per_hour)
+
+    def lets(self, label: str, at_s: float) -> bool:
+        """Whether an event may be raised now; if so it counts as raised."""
+        full = len(self._latest) == self._latest.maxlen and at_s - self._latest[0] < HOUR_S
+        if full or not self._cool.over(label, at_s):
+            return False
+        self._latest.append(at_s)
+        self._cool.fired(label, at_s)
+        return True
+
+    def restart(self) -> None:
+        """The frames' clock began anew."""
+        self._cool.restart()
+        self._latest.clear()

@@ -13,24 +13,20 @@ from datetime import date
 
 from device_agent.vision.best_crop import BestCrop
 from device_agent.vision.burst import After, BurstRing, BurstSettings
-from device_agent.vision.conditions import CoolDown
+from device_agent.vision.conditions import Limiter
 from device_agent.vision.cutter import Cutter
+from device_agent.vision.doubtful import Doubtful
 from device_agent.vision.near_miss import NearMisses
 from device_agent.vision.scene import Scene
 from device_agent.vision.schedule import day_of
-from device_agent.vision.trigger_settings import LowConfidence, TriggerKind, TriggerLimits, TriggerSettings
-from device_agent.vision.types import Box, Crop, Event, EventUpdate, Track
+from device_agent.vision.trigger_settings import TriggerKind, TriggerSettings
+from device_agent.vision.types import Box, Crop, Event, EventUpdate
 
-HOUR_S = 3600.0
 DAYS_REMEMBERED = 8
 """A clock that jumps to and fro meets days that it had before: what was first on them is not first again."""
-MOST_DOUBTFUL = 32
-"""Tracks that are watched for low confidence at one time; each may hold one crop."""
 MOST_DISAGREEMENTS = 16
 MOST_OPEN = 8
 """Bursts that are being taken at one time."""
-GONE_S = 0.5
-"""A doubtful track that is not seen for so long is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +53,10 @@ class _Found:
     crop: Crop | None = None
 
 
-@dataclass(slots=True)
-class _Doubtful:
-    """A track that is watched for low confidence: its best score and picture so far; None once it is known to be sure."""
-
-    track: Track
-    crop: BestCrop | None
-    best: float
-
-
-class Limiter:
-    """A cool-down and an hourly limit together."""
-
-    def __init__(self, limits: TriggerLimits, *, per_class: bool) -> None:
-        self._cool = CoolDown(limits.cooldown_s, per_class=per_class)
-        self._latest: deque[float] = deque(maxlen=limits.per_hour)
-
-    def lets(self, label: str, at_s: float) -> bool:
-        """Whether an event may be raised now; if so it counts as raised."""
-        full = len(self._latest) == self._latest.maxlen and at_s - self._latest[0] < HOUR_S
-        if full or not self._cool.over(label, at_s):
-            return False
-        self._latest.append(at_s)
-        self._cool.fired(label, at_s)
-        return True
-
-    def restart(self) -> None:
-        """The frames' clock began anew."""
-        self._cool.restart()
-        self._latest.clear()
-
-
 class Triggers:
     """A watcher of one camera. `min_score`: labels that are reported from a higher score on than the model's card says.
 
-    `former`: the triggers before a change of configuration, which are used no more: what they knew of the day and counted goes on.
+    `former`: the triggers before a change of configuration, used no more: what they knew of the day and counted goes on.
     """
 
     name = "triggers"
@@ -110,12 +75,15 @@ class Triggers:
         self._camera, self._settings, self._cutter, self._new_id = camera, settings, cutter, new_id
         self._min_score = dict(min_score or {})
         # First of a class: the cool-down is that class's own, or the second class of a morning would never be first.
-        self._limits = {kind: Limiter(limits, per_class=kind == "first_today") for kind, limits in settings.on.items()}
+        self._limits = {
+            kind: Limiter(limits.cooldown_s, limits.per_hour, per_class=kind == "first_today")
+            for kind, limits in settings.on.items()
+        }
         wanted = any(limits.burst for limits in settings.on.values())
         self._ring = BurstRing(cutter, burst) if wanted else None
         self._near = NearMisses(settings.near_miss.pairs if settings.near_miss else ())
         self._firsts: dict[date, set[str]] = {} if former is None else former._firsts
-        self._doubtful: dict[int, _Doubtful] = {}
+        self._doubtful = Doubtful(settings.low_confidence, cutter) if settings.low_confidence else None
         self._disagreed: deque[Disagreement] = deque(maxlen=MOST_DISAGREEMENTS)
         self._open: list[tuple[Event, After]] = []
         self._last_s = -math.inf
@@ -148,7 +116,8 @@ class Triggers:
         """The source ended: the ends of what was open, with the pictures that there are."""
         ends = [_end(event, after) for event, after in self._open]
         self._open.clear()
-        self._doubtful.clear()
+        if self._doubtful is not None:
+            self._doubtful.finish()
         self._near.finish()
         if self._ring is not None:
             self._ring.clear()
@@ -172,40 +141,16 @@ class Triggers:
         return found
 
     def _low_confidence(self, scene: Scene) -> list[_Found]:
-        limits = self._settings.low_confidence
-        if limits is None:
+        if self._doubtful is None:
             return []
-        at_s = scene.moment.at_s
-        for track in scene.tracks:
-            if track.confirmed and track.seen and limits.takes(track.label):
-                self._doubt(track, scene, limits)
-        found = []
-        for number, state in list(self._doubtful.items()):
-            track = state.track
-            gone = at_s - track.last_at_s > GONE_S
-            if state.crop is not None and (gone or at_s - track.first_at_s >= limits.watch_s):
-                threshold = self._threshold(scene, track.label)
-                if threshold - limits.below <= state.best <= threshold + limits.above:
-                    best = state.crop.best
-                    box = best.box if best else track.xyxy
-                    found.append(_Found("low_confidence", "low_confidence", track.id, track.label, box, state.best, best))
-                state.crop = None
-            if gone:
-                del self._doubtful[number]
-        return found
-
-    def _doubt(self, track: Track, scene: Scene, limits: LowConfidence) -> None:
-        """Keep the best picture of a track as long as it is doubtful; one that is sure is remembered as a number alone."""
-        state = self._doubtful.get(track.id)
-        if state is None:
-            if len(self._doubtful) >= MOST_DOUBTFUL:
-                return
-            state = self._doubtful[track.id] = _Doubtful(track, BestCrop(cutter=self._cutter), 0.0)
-        state.track, state.best = track, max(state.best, track.score)
-        if state.best > self._threshold(scene, track.label) + limits.above:
-            state.crop = None
-        if state.crop is not None:
-            state.crop.offer(scene.frame, track.xyxy, track.score, "first")
+        doubts = self._doubtful.step(scene.tracks, scene.frame, lambda label: self._threshold(scene, label))
+        return [
+            _Found(
+                "low_confidence", "low_confidence", doubt.track.id, doubt.track.label,
+                doubt.crop.box if doubt.crop else doubt.track.xyxy, doubt.best, doubt.crop,
+            )
+            for doubt in doubts
+        ]  # fmt: skip
 
     def _near_misses(self, scene: Scene) -> list[_Found]:
         limits = self._settings.near_miss
