@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from models.card import ModelCard
+from models.inference.decode_anchors import AnchorsDecoder
 from models.inference.decode_classifier import ClassifierDecoder
+from models.inference.decode_columns import ColumnsDecoder
 from models.inference.decode_points import PointsDecoder
+from models.inference.decode_rows import RowsDecoder
 from models.inference.decode_ssd import SsdDecoder
-from models.inference.decode_yolox import YoloxDecoder
 from models.inference.errors import ModelError
 from models.inference.preprocess import Geometry
 from models.inference.types import Detections, FloatArray, OutputTensor, TensorInfo
@@ -25,15 +27,26 @@ class Decoder(Protocol):
         ...
 
 
+class _DecoderKind(Protocol):
+    def __call__(self, card: ModelCard, outputs: Sequence[TensorInfo], /) -> Decoder: ...
+
+
+DECODERS: dict[str, _DecoderKind] = {
+    "points": PointsDecoder,
+    "ssd_postprocess": SsdDecoder,
+    "ssd_anchors": AnchorsDecoder,
+    "yolox": RowsDecoder,
+    "yolov5": RowsDecoder,
+    "yolov8": ColumnsDecoder,
+}
+"""Every kind of detection head by the name that a card gives it."""
+
+
 def make_decoder(card: ModelCard, outputs: Sequence[TensorInfo]) -> Decoder:
     """The decoder of a detector's card, for outputs of these shapes; raises ModelError `wrong_shape` or `wrong_task`."""
-    kind = card.output.decoder
-    if kind == "points":
-        return PointsDecoder(card, outputs)
-    if kind == "yolox":
-        return YoloxDecoder(card, outputs)
-    if kind == "ssd_postprocess":
-        return SsdDecoder(card, outputs)
+    kind = DECODERS.get(card.output.decoder)
+    if kind is not None:
+        return kind(card, outputs)
     raise ModelError("wrong_task", f"{card.name} is a classifier: its outputs are class scores, not boxes")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.card import ModelCard
 from models.inference.errors import ModelError
-from models.inference.head import activated, misfit, named
+from models.inference.head import activated, label_misfit, misfit, named
 from models.inference.types import FloatArray, OutputTensor, TensorInfo, dequantise
 
 
@@ -19,6 +19,8 @@ class ClassifierDecoder:
         self._activation = card.output.score_activation
         sized = [at for at, info in enumerate(outputs) if int(np.prod(info.shape)) == len(card.labels)]
         fitting = named(card, "scores", outputs) or sized
+        if not sized and len(outputs) == 1 and outputs[0].shape and int(np.prod(outputs[0].shape)) == outputs[0].shape[-1]:
+            raise label_misfit(card, outputs[0].shape[-1])
         if not fitting or fitting[0] not in sized:
             raise misfit(card, f"there must be an output of {len(card.labels)} scores, one for each label", outputs)
         self._at = fitting[0]

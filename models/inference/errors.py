@@ -6,6 +6,8 @@ Reason = Literal[
     "missing",  # no such file, or it cannot be read
     "not_a_model",  # some other kind of file
     "corrupt",  # a model file, but damaged or cut short
+    "too_large",  # a file, or tensors in it, beyond what any board could hold
+    "wrong_hash",  # not the bytes that were promised
     "needs_edgetpu",  # compiled for an Edge TPU and no delegate was named
     "delegate_missing",  # the delegate's library is not there
     "delegate_failed",  # the library is there, the accelerator does not answer

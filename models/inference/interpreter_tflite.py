@@ -2,8 +2,10 @@
 
 import ctypes
 import functools
+import hashlib
 import importlib
 import mmap
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from models.inference.errors import ModelError, Reason
-from models.inference.model_file import ModelFile, check_model_file
+from models.inference.model_file import ModelFile, check_model_file, check_size
 from models.inference.types import TensorInfo
 
 # LiteRT first: it refuses broken files instead of crashing, and computes integer models several times faster.
@@ -39,13 +41,17 @@ class Runtime:
 
 
 @functools.cache
-def find_runtime() -> Runtime:
+def find_runtime(wanted: str = "") -> Runtime:
     """The first runtime that can be imported AND build an interpreter; raises ModelError `no_runtime` with why none can.
 
-    tflite-runtime 2.14.0 beside numpy 2 imports well and fails at the first interpreter, so importing proves nothing.
+    tflite-runtime 2.14.0 beside numpy 2 imports well and fails at the first interpreter, so importing proves nothing. What a
+    runtime does to its process while it builds one cannot be caught here: who must survive that asks `runtime_probe_linux` first
+    and names the package that is `wanted`.
     """
     faults = []
     for package, module_name in RUNTIMES:
+        if wanted and package != wanted:
+            continue
         try:
             module = importlib.import_module(module_name)
             version = _version(package, module_name)
@@ -80,13 +86,21 @@ def _build_fault(interpreter: Callable[..., Any]) -> str | None:
     return None
 
 
-def look_at(path: Path) -> ModelFile:
-    """What the file is, by its bytes alone; raises ModelError `missing`, `not_a_model`, `corrupt`."""
+def look_at(path: Path, sha256: str | None = None) -> ModelFile:
+    """What the file is, by its bytes alone; raises ModelError `missing`, `too_large`, `wrong_hash`, `not_a_model`, `corrupt`.
+
+    With a hash given, nothing of the file is believed, and no interpreter sees it, before its bytes have that hash.
+    """
     try:
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
+            size_bytes = os.fstat(file.fileno()).st_size
+            check_size(size_bytes, path.name)
+            if size_bytes == 0:
                 return check_model_file(b"", path.name)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                found = hashlib.sha256(data).hexdigest() if sha256 is not None else None
+                if found != sha256:
+                    raise ModelError("wrong_hash", f"{path.name} has the sha256 {found}, not {sha256}: fetch it again")
                 return check_model_file(data, path.name)
     except FileNotFoundError as error:
         raise ModelError("missing", f"there is no model file {path}") from error
@@ -94,17 +108,19 @@ def look_at(path: Path) -> ModelFile:
         raise ModelError("missing", f"the model file {path} cannot be read: {error.strerror or error}") from error
 
 
-def open_interpreter(path: Path, *, threads: int, delegate_library: str | None) -> tuple[Any, Runtime, ModelFile]:
+def open_interpreter(
+    path: Path, *, threads: int, delegate_library: str | None, runtime: str = "", sha256: str | None = None
+) -> tuple[Any, Runtime, ModelFile]:
     """An interpreter with its tensors allocated; an Edge TPU file runs through the delegate, any other on the CPU."""
-    file = look_at(path)
+    file = look_at(path, sha256)
     if file.for_edgetpu and delegate_library is None:
         raise ModelError("needs_edgetpu", f"{path.name} is compiled for an Edge TPU and no delegate library was named")
-    runtime = find_runtime()
-    if runtime.package == "tflite-runtime" and not file.for_edgetpu:
-        _open_in_child(runtime, path)
-    delegates = [_delegate(runtime, delegate_library)] if file.for_edgetpu and delegate_library is not None else None
+    used = find_runtime(runtime)
+    if used.package == "tflite-runtime" and not file.for_edgetpu:
+        _open_in_child(used, path)
+    delegates = [_delegate(used, delegate_library)] if file.for_edgetpu and delegate_library is not None else None
     try:
-        interpreter = runtime.interpreter(model_path=str(path), num_threads=threads, experimental_delegates=delegates)
+        interpreter = used.interpreter(model_path=str(path), num_threads=threads, experimental_delegates=delegates)
         interpreter.allocate_tensors()
     except ValueError as error:
         raise ModelError("corrupt", f"{path.name} is damaged: {_first_line(error)}") from error
@@ -112,8 +128,8 @@ def open_interpreter(path: Path, *, threads: int, delegate_library: str | None) 
         if delegates:
             raise ModelError("delegate_failed", f"the Edge TPU did not take {path.name}: {_first_line(error)}") from error
         reason: Reason = "unsupported" if "unresolved custom op" in str(error).lower() else "corrupt"
-        raise ModelError(reason, f"{runtime} cannot prepare {path.name}: {_first_line(error)}") from error
-    return interpreter, runtime, file
+        raise ModelError(reason, f"{used} cannot prepare {path.name}: {_first_line(error)}") from error
+    return interpreter, used, file
 
 
 def _delegate(runtime: Runtime, library: str) -> Any:
@@ -147,8 +163,8 @@ def _open_in_child(runtime: Runtime, path: Path) -> None:
     _opened_in_child.add(key)
 
 
-def tensor_infos(interpreter: Any) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of an interpreter, with the names that its signature gives them."""
+def tensor_infos(interpreter: Any, file: ModelFile | None = None) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of an interpreter, with the names that its signature gives them and the roles that its file tells."""
     inputs: dict[int, str] = {}
     outputs: dict[int, str] = {}
     listed: dict[str, Any] = getattr(interpreter, "_get_full_signature_list", dict)()
@@ -157,16 +173,17 @@ def tensor_infos(interpreter: Any) -> tuple[tuple[TensorInfo, ...], tuple[Tensor
         outputs.update({index: name for name, index in signature["outputs"].items()})
     return (
         tuple(_info(detail, inputs) for detail in interpreter.get_input_details()),
-        tuple(_info(detail, outputs) for detail in interpreter.get_output_details()),
+        tuple(_info(detail, outputs, file) for detail in interpreter.get_output_details()),
     )
 
 
-def _info(detail: dict[str, Any], signature_names: dict[int, str]) -> TensorInfo:
+def _info(detail: dict[str, Any], signature_names: dict[int, str], file: ModelFile | None = None) -> TensorInfo:
     scale, zero_point = detail["quantization"]
     index = int(detail["index"])
     shape = tuple(int(side) for side in detail["shape"])
     name = signature_names.get(index, "")
-    return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]), float(scale), int(zero_point), name, index)
+    role = file.role_of(index) if file is not None else ""
+    return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]), float(scale), int(zero_point), name, index, role)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,159 +1,187 @@
-"""Is this a whole TFLite file? Read from its bytes, before any interpreter sees it. Pure, standard library only.
+"""Is this a whole TFLite file, and what is in it? Read from its bytes, before any interpreter sees it. Pure.
 
 tflite-runtime 2.14.0 dies with a segmentation fault on a file that was cut short, and a half-downloaded model would kill the
-agent in a loop. So every table that an interpreter would follow is followed here first, with bounds.
-Field numbers are those of TensorFlow's `schema.fbs`, version 3.
+agent in a loop. So every table that an interpreter would follow is followed here first, with bounds, and what a graph claims is
+held against what a model can be: a file of a kilobyte may ask for a terabyte.
+Field numbers and types are those of TensorFlow's `schema.fbs`, version 3.
 """
 
+import math
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from models.inference.errors import ModelError
+from models.inference.flatbuffer import OutOfBoundsError, Tables
+from models.inference.flexbuffer import whole_number
+from models.inference.types import TensorInfo
 
 IDENTIFIER = b"TFL3"
 EDGETPU_OP = "edgetpu-custom-op"
 DETECTION_OP = "TFLite_Detection_PostProcess"
-_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 1, 2, 4
+DETECTION_ROLES = ("boxes", "classes", "scores", "count")
+"""What the outputs of that operation are, in its own order, whatever the order of the model's outputs."""
+
+MAX_MODEL_BYTES = 512 << 20
+"""A file beyond this is no model for a board (ResNet-152 in float32 has 240 MB)."""
+MAX_TENSOR_BYTES = 512 << 20
+MAX_TENSORS_BYTES = 8 << 30
+"""One tensor, and all of a graph together, of which an interpreter keeps the living ones alone."""
+MAX_RANK = 8
+
+_MODEL_OPERATOR_CODES, _MODEL_SUBGRAPHS, _MODEL_BUFFERS, _MODEL_SIGNATURES = 1, 2, 4, 7
 _OPERATOR_CODE_CUSTOM = 1
 _SUBGRAPH_TENSORS, _SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS, _SUBGRAPH_OPERATORS = 0, 1, 2, 3
-_TENSOR_SHAPE, _TENSOR_NAME, _TENSOR_QUANTISATION = 0, 3, 4
+_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _TENSOR_QUANTISATION = 0, 1, 2, 3, 4
 _QUANTISATION_SCALE, _QUANTISATION_ZERO_POINT = 2, 3
-_OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS, _OPERATOR_CUSTOM_OPTIONS = 1, 2, 4, 5
+_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_OPTIONS, _OPERATOR_CUSTOM_OPTIONS = 0, 1, 2, 4, 5
 _BUFFER_DATA, _BUFFER_OFFSET, _BUFFER_SIZE = 0, 1, 2
-MAX_TABLES = 1_000_000
+_SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS, _SIGNATURE_SUBGRAPH = 0, 1, 4
+_MAPPED_NAME, _MAPPED_TENSOR = 0, 1
+_TYPES = {0: "f4", 1: "f2", 2: "i4", 3: "u1", 4: "i8", 6: "?", 7: "i2", 8: "c8", 9: "i1", 10: "f8", 12: "u8", 15: "u4", 16: "u2"}
+"""TensorType as numpy has it; what is missing (strings, resources, 4 bits) is no picture and no box."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """What a look at the file alone tells: custom operations and how many bytes there are."""
+    """What the file alone tells. `inputs` and `outputs` are the main graph's; what only shows when it runs is left out or -1.
+
+    `classes`: how many classes the model's TFLite_Detection_PostProcess tells apart, None where there is none of it.
+    """
 
     custom_ops: frozenset[str]
     size_bytes: int
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    classes: int | None = None
 
     @property
     def for_edgetpu(self) -> bool:
         """Whether it was compiled for an Edge TPU and runs nowhere else."""
         return EDGETPU_OP in self.custom_ops
 
+    def role_of(self, index: int) -> str:
+        """What the post-processing operation gives in the tensor of this index; empty where it does not."""
+        return next((info.role for info in self.outputs if info.index == index), "")
+
 
 def check_model_file(data: Any, name: str) -> ModelFile:
-    """What kind of model these bytes are (bytes, or a memory map); raises ModelError `not_a_model` or `corrupt`."""
+    """What these bytes are (bytes, or a memory map); raises ModelError `not_a_model`, `corrupt` or `too_large`."""
     if len(data) < 8 or bytes(data[4:8]) != IDENTIFIER:
         what = "is empty" if len(data) == 0 else f"does not carry the mark {IDENTIFIER.decode()} of a TFLite model"
         raise ModelError("not_a_model", f"{name} {what}")
+    check_size(len(data), name)
     try:
-        return ModelFile(frozenset(_Walk(data).model()), len(data))
-    except (struct.error, IndexError, _OutOfBoundsError) as error:
+        return _Walk(data).model()
+    except _TooLargeError as error:
+        raise ModelError("too_large", f"{name} {error}: no board has room for it, and no real model needs it") from error
+    except (struct.error, IndexError, OutOfBoundsError) as error:
         raise ModelError("corrupt", f"{name} is damaged or was cut short ({error}): fetch it again") from error
 
 
-class _OutOfBoundsError(Exception):
-    """A table or vector that does not lie inside the file."""
+def check_size(size_bytes: int, name: str) -> None:
+    """Raise ModelError `too_large` for a file that is not even to be read."""
+    if size_bytes > MAX_MODEL_BYTES:
+        raise ModelError("too_large", f"{name} has {size_bytes} bytes: models may have {MAX_MODEL_BYTES} at most")
 
 
-class _Walk:
+class _TooLargeError(Exception):
+    """A graph that asks for more memory than there is."""
+
+
+class _Walk(Tables):
     """One pass over the tables of a model."""
 
-    def __init__(self, data: Any) -> None:
-        self._data = data
-        self._size = len(data)
-        self._tables = 0
+    def model(self) -> ModelFile:
+        """Follow the whole model."""
+        root = self.root()
+        codes = [self.text(at, _OPERATOR_CODE_CUSTOM) for at in self.each(root, _MODEL_OPERATOR_CODES)]
+        graphs = [self._graph(at, codes) for at in self.each(root, _MODEL_SUBGRAPHS)]
+        buffers = sum(1 for at in self.each(root, _MODEL_BUFFERS) if self._buffer(at))
+        if not graphs or buffers == 0:
+            raise OutOfBoundsError("it holds no graph")
+        inputs, outputs, classes = graphs[0]
+        names_in, names_out = self._signature(root)
+        return ModelFile(
+            frozenset(codes) - {""},
+            self._size,
+            tuple(replace(info, signature_name=names_in.get(info.index, "")) for info in inputs),
+            tuple(replace(info, signature_name=names_out.get(info.index, "")) for info in outputs),
+            classes,
+        )
 
-    def model(self) -> set[str]:
-        """Follow the whole model; returns the names of its custom operations."""
-        root = self._unsigned(0)
-        custom: set[str] = set()
-        self._each(root, _MODEL_OPERATOR_CODES, lambda at: custom.add(self._text(at, _OPERATOR_CODE_CUSTOM)))
-        subgraphs = self._each(root, _MODEL_SUBGRAPHS, self._subgraph)
-        buffers = self._each(root, _MODEL_BUFFERS, self._buffer)
-        if subgraphs == 0 or buffers == 0:
-            raise _OutOfBoundsError("it holds no graph")
-        return custom - {""}
+    def _graph(self, at: int, codes: list[str]) -> tuple[list[TensorInfo], list[TensorInfo], int | None]:
+        tensors = [self._tensor(tensor, index) for index, tensor in enumerate(self.each(at, _SUBGRAPH_TENSORS))]
+        total = sum(_bytes_of(tensor) for tensor in tensors)
+        if total > MAX_TENSORS_BYTES:
+            raise _TooLargeError(f"asks for {total} bytes of tensors")
+        roles: dict[int, str] = {}
+        classes = None
+        for operator in self.each(at, _SUBGRAPH_OPERATORS):
+            given = self._operator(operator, len(tensors))
+            code = self.number(operator, _OPERATOR_CODE, "I")
+            if code < len(codes) and codes[code] == DETECTION_OP:
+                roles = dict(zip(given, DETECTION_ROLES, strict=False))
+                start, count = self.vector(operator, _OPERATOR_CUSTOM_OPTIONS, 1)
+                classes = whole_number(bytes(self._data[start : start + count]), "num_classes")
+        found = []
+        for field in (_SUBGRAPH_INPUTS, _SUBGRAPH_OUTPUTS):
+            indices = self._indices(at, field, len(tensors))
+            found.append([replace(tensors[index], role=roles.get(index, "")) for index in indices if index >= 0])
+        return found[0], found[1], classes
 
-    def _subgraph(self, at: int) -> None:
-        self._each(at, _SUBGRAPH_TENSORS, self._tensor)
-        self._vector(at, _SUBGRAPH_INPUTS, 4)
-        self._vector(at, _SUBGRAPH_OUTPUTS, 4)
-        self._each(at, _SUBGRAPH_OPERATORS, self._operator)
-
-    def _tensor(self, at: int) -> None:
-        self._vector(at, _TENSOR_SHAPE, 4)
-        self._vector(at, _TENSOR_NAME, 1)
-        quantisation = self._table(at, _TENSOR_QUANTISATION)
+    def _tensor(self, at: int, index: int) -> TensorInfo:
+        shape = self.numbers(at, _TENSOR_SHAPE, "i")
+        if len(shape) > MAX_RANK or any(side < -1 for side in shape):
+            raise OutOfBoundsError(f"a tensor of the shape {shape[: MAX_RANK + 1]}")
+        name = self.text(at, _TENSOR_NAME)
+        scale, zero_point = 0.0, 0
+        quantisation = self.table(at, _TENSOR_QUANTISATION)
         if quantisation is not None:
-            self._vector(quantisation, _QUANTISATION_SCALE, 4)
-            self._vector(quantisation, _QUANTISATION_ZERO_POINT, 8)
+            scales = self.numbers(quantisation, _QUANTISATION_SCALE, "f")
+            zero_points = self.numbers(quantisation, _QUANTISATION_ZERO_POINT, "q")
+            if len(scales) == 1 and math.isfinite(scales[0]):
+                scale, zero_point = scales[0], zero_points[0] if len(zero_points) == 1 else 0
+        dtype = np.dtype(_TYPES.get(self.number(at, _TENSOR_TYPE, "b"), "V1"))
+        info = TensorInfo(name, shape, dtype, scale, zero_point, index=index)
+        if _bytes_of(info) > MAX_TENSOR_BYTES:
+            raise _TooLargeError(f"asks for a tensor of the shape {shape}")
+        return info
 
-    def _operator(self, at: int) -> None:
-        self._vector(at, _OPERATOR_INPUTS, 4)
-        self._vector(at, _OPERATOR_OUTPUTS, 4)
-        self._table(at, _OPERATOR_OPTIONS)
-        self._vector(at, _OPERATOR_CUSTOM_OPTIONS, 1)
+    def _operator(self, at: int, tensors: int) -> tuple[int, ...]:
+        """The tensors that an operation gives."""
+        self.table(at, _OPERATOR_OPTIONS)
+        self.vector(at, _OPERATOR_CUSTOM_OPTIONS, 1)
+        self._indices(at, _OPERATOR_INPUTS, tensors)
+        return self._indices(at, _OPERATOR_OUTPUTS, tensors)
 
-    def _buffer(self, at: int) -> None:
-        self._vector(at, _BUFFER_DATA, 1)
+    def _indices(self, at: int, field: int, tensors: int) -> tuple[int, ...]:
+        indices = self.numbers(at, field, "i")
+        if any(not -1 <= index < tensors for index in indices):
+            raise OutOfBoundsError(f"tensor {max(indices)} of {tensors}")
+        return indices
+
+    def _buffer(self, at: int) -> bool:
+        self.vector(at, _BUFFER_DATA, 1)
         # Models above 2 GB keep their weights behind the tables: a position and a length in the file itself.
-        offset, size = self._number(at, _BUFFER_OFFSET), self._number(at, _BUFFER_SIZE)
+        offset, size = self.number(at, _BUFFER_OFFSET, "Q"), self.number(at, _BUFFER_SIZE, "Q")
         if offset > 1 and size > 0:
-            self._inside(offset, size)
+            self.inside(offset, size)
+        return True
 
-    def _each(self, table: int, field: int, visit: Callable[[int], None]) -> int:
-        """Visit every table of a vector of tables; returns how many there are."""
-        start, count = self._vector(table, field, 4)
-        for position in range(start, start + 4 * count, 4):
-            self._tables += 1
-            if self._tables > MAX_TABLES:
-                raise _OutOfBoundsError(f"more than {MAX_TABLES} tables")
-            visit(position + self._unsigned(position))
-        return count
+    def _signature(self, root: int) -> tuple[dict[int, str], dict[int, str]]:
+        """Names that signatures of the main graph give to its tensors, by their index."""
+        names: tuple[dict[int, str], dict[int, str]] = ({}, {})
+        for signature in self.each(root, _MODEL_SIGNATURES):
+            if self.number(signature, _SIGNATURE_SUBGRAPH, "I") != 0:
+                continue
+            for found, field in zip(names, (_SIGNATURE_INPUTS, _SIGNATURE_OUTPUTS), strict=True):
+                for at in self.each(signature, field):
+                    found[self.number(at, _MAPPED_TENSOR, "I")] = self.text(at, _MAPPED_NAME)
+        return names
 
-    def _field(self, table: int, field: int) -> int | None:
-        """Where a field of a table stands, None where it is left out."""
-        self._inside(table, 4)
-        vtable = table - struct.unpack_from("<i", self._data, table)[0]
-        self._inside(vtable, 4)
-        length = struct.unpack_from("<H", self._data, vtable)[0]
-        self._inside(vtable, length)
-        place = 4 + 2 * field
-        offset = struct.unpack_from("<H", self._data, vtable + place)[0] if place + 2 <= length else 0
-        return table + int(offset) if offset else None
 
-    def _table(self, table: int, field: int) -> int | None:
-        """Where the table that a field points to stands."""
-        at = self._field(table, field)
-        if at is None:
-            return None
-        found = at + self._unsigned(at)
-        self._field(found, 0)
-        return found
-
-    def _vector(self, table: int, field: int, item_bytes: int) -> tuple[int, int]:
-        """Start and length of the vector that a field points to; (0, 0) where it is left out."""
-        at = self._field(table, field)
-        if at is None:
-            return 0, 0
-        start = at + self._unsigned(at)
-        count = self._unsigned(start)
-        self._inside(start + 4, count * item_bytes)
-        return start + 4, count
-
-    def _text(self, table: int, field: int) -> str:
-        start, count = self._vector(table, field, 1)
-        return bytes(self._data[start : start + count]).decode("utf-8", "replace")
-
-    def _number(self, table: int, field: int) -> int:
-        at = self._field(table, field)
-        if at is None:
-            return 0
-        self._inside(at, 8)
-        return int(struct.unpack_from("<Q", self._data, at)[0])
-
-    def _unsigned(self, at: int) -> int:
-        self._inside(at, 4)
-        return int(struct.unpack_from("<I", self._data, at)[0])
-
-    def _inside(self, start: int, length: int) -> None:
-        if start < 0 or start + length > self._size:
-            raise _OutOfBoundsError(f"bytes {start} to {start + length} of {self._size}")
+def _bytes_of(info: TensorInfo) -> int:
+    return math.prod(max(1, side) for side in info.shape) * info.dtype.itemsize

@@ -1,40 +1,47 @@
 """A model that runs: a file, its card and an interpreter. Used alike by agent, verifier and command line."""
 
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from models.card import ModelCard, parse_labels
+from models.card import ModelCard
 from models.inference.decode import Decoder, make_decoder
 from models.inference.decode_classifier import ClassifierDecoder
 from models.inference.errors import ModelError
 from models.inference.infer_card import infer_card
-from models.inference.interpreter_tflite import open_interpreter, tensor_infos
+from models.inference.interpreter_tflite import look_at, open_interpreter, tensor_infos
+from models.inference.kinds import input_fault, labels_fault
+from models.inference.metadata_disk import read_metadata
+from models.inference.model_file import ModelFile
 from models.inference.preprocess import Geometry, Preprocessor
 from models.inference.types import Detections, FloatArray, OutputTensor, Picture, TensorInfo
-
-MAX_LABEL_FILE_BYTES = 1_000_000
 
 
 class TfliteModel:
     """A loaded model. Not for two threads at a time; a model that does not fit its card is refused before it runs.
 
+    `runtime` names the package of the runtime, empty the first that works. With `sha256` the file is opened only if it has it.
     Raises ModelError with a reason of `models.inference.errors`, in the constructor and in every method.
     """
 
-    def __init__(self, path: str | Path, card: ModelCard, *, threads: int = 1, delegate_library: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, card: ModelCard, *, threads: int = 1, delegate_library: str | None = None, runtime: str = "",
+        sha256: str | None = None,
+    ) -> None:
         self.card = card
         self.path = Path(path)
         self.invoke_ms = 0.0
-        interpreter, runtime, file = open_interpreter(self.path, threads=threads, delegate_library=delegate_library)
-        self.runtime = str(runtime)
+        interpreter, used, file = open_interpreter(
+            self.path, threads=threads, delegate_library=delegate_library, runtime=runtime, sha256=sha256
+        )
+        self.runtime = str(used)
         self.accelerator: Literal["cpu", "edgetpu"] = "edgetpu" if file.for_edgetpu else "cpu"
-        inputs, self.outputs = tensor_infos(interpreter)
-        self.input = _fitting_input(card, inputs)
+        inputs, self.outputs = tensor_infos(interpreter, file)
+        self.input = _fitting_input(card, inputs, self.outputs)
+        _fitting_labels(card, file)
         self._scores = ClassifierDecoder(card, self.outputs) if card.task == "classify" else None
         self._decoder: Decoder | None = make_decoder(card, self.outputs) if card.task == "detect" else None
         self._preprocessor = Preprocessor(card.input, self.input)
@@ -81,36 +88,35 @@ class TfliteModel:
 
 
 def infer_card_for(path: str | Path, labels: Sequence[str] | None = None) -> ModelCard:
-    """The card of a model file of a known kind (one that ends in TFLite_Detection_PostProcess), to be printed and kept.
+    """The card of a model file of a known kind, to be printed and kept; see `infer_card` for the kinds.
 
-    Labels that are not given are taken from the file's own metadata. Raises ModelError `wrong_shape` where none can be inferred.
+    The file is read and not opened: no interpreter sees it, so a malicious one can do nothing here. Labels that are not given are
+    taken from the file's own metadata. Raises ModelError `wrong_shape` or `wrong_task` where no card can be inferred.
     """
     path = Path(path)
-    interpreter, _, file = open_interpreter(path, threads=1, delegate_library=None)
-    inputs, outputs = tensor_infos(interpreter)
-    return infer_card(path.stem, inputs, outputs, file.custom_ops, tuple(labels or embedded_labels(path)))
+    file = look_at(path)
+    return infer_card(path.stem, file, tuple(labels or ()), read_metadata(path))
 
 
-def embedded_labels(path: Path) -> tuple[str, ...]:
-    """The label file that a model's metadata carries (a ZIP archive behind the model), empty where there is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".txt")]
-            if not names or archive.getinfo(names[0]).file_size > MAX_LABEL_FILE_BYTES:
-                return ()
-            return parse_labels(archive.read(names[0]).decode("utf-8"))
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError, RuntimeError):
-        return ()  # no archive, an encrypted or a broken one: then the labels must be given
-
-
-def _fitting_input(card: ModelCard, inputs: Sequence[TensorInfo]) -> TensorInfo:
+def _fitting_input(card: ModelCard, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> TensorInfo:
     """The one input, if it is what the card says."""
     spec = card.input
     height, width = spec.height_px, spec.width_px
     wanted = (1, height, width, 3) if spec.layout == "nhwc" else (1, 3, height, width)
-    if len(inputs) != 1 or inputs[0].shape != wanted:
-        there = ", ".join(f"{info.name} {info.shape}" for info in inputs)
-        raise ModelError("wrong_shape", f"{card.name} does not fit its card: the one input must be {wanted}; inputs: {there}")
+    fault = input_fault(inputs, outputs)
+    if fault:
+        raise ModelError("wrong_shape", f"{card.name} cannot be run: {fault}")
+    if inputs[0].shape != wanted:
+        there = f"{inputs[0].name} {inputs[0].shape}"
+        raise ModelError("wrong_shape", f"{card.name} does not fit its card: the one input must be {wanted}; input: {there}")
     if inputs[0].dtype not in (np.uint8, np.int8, np.int16, np.float32):
         raise ModelError("wrong_shape", f"{card.name} takes {inputs[0].dtype}: uint8, int8, int16 and float32 are known")
     return inputs[0]
+
+
+def _fitting_labels(card: ModelCard, file: ModelFile) -> None:
+    """Raise ModelError where the file tells how many classes there are, and the card names more or fewer."""
+    if card.output.decoder == "ssd_postprocess" and file.classes is not None:
+        fault = labels_fault(card.labels, file.classes)
+        if fault:
+            raise ModelError("wrong_shape", f"{card.name}: {fault}")

@@ -60,7 +60,10 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor of a model: names, shape, element type and quantisation (real = (value - zero_point) * scale; scale 0: none)."""
+    """One tensor of a model: names, shape, element type and quantisation (real = (value - zero_point) * scale; scale 0: none).
+
+    `role`: what a TFLite_Detection_PostProcess in the model gives in it (boxes, classes, scores, count), empty elsewhere.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -69,6 +72,7 @@ class TensorInfo:
     zero_point: int = 0
     signature_name: str = ""
     index: int = -1
+    role: str = ""
 
     @property
     def quantised(self) -> bool:
