@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from device_agent.duties.turn import Stop
 from device_agent.vision.cutter import Cutter
-from device_agent.vision.detector import Detector, DetectorError
+from device_agent.vision.detector import DetectorError
 from device_agent.vision.privacy import Privacy
 from device_agent.vision.scene import Scene
 from device_agent.vision.shadow import (
@@ -27,6 +27,7 @@ from device_agent.vision.shadow import (
     reported,
     scaled,
 )
+from device_agent.vision.shadow_candidate import Candidate, Looks, NoCandidateError
 from device_agent.vision.types import EventUpdate, Picture
 from models.inference.errors import ModelError
 from ota.wire.heartbeat import HostHealth, ShadowHealth, ShadowPair
@@ -40,19 +41,6 @@ MEMORY_AWAY_S = 120.0
 MOST_PAIRS = 90
 """As many as the heartbeat carries."""
 WAITING_DISAGREEMENTS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model to run beside the current one. ``open`` loads it (raises ModelError); ``key`` changes when it is another one.
-
-    ``threads`` is how many cores a look may use: its cost is its duration times this, an upper bound.
-    """
-
-    key: str
-    release: str
-    open: Callable[[], Detector]
-    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +84,7 @@ class Shadowing:
         self._turns: queue.Queue[_Turn] = queue.Queue(1)
         self._lock = threading.Lock()
         self._candidate: Candidate | None = None
-        self._detector: Detector | None = None
+        self._detector: Looks | None = None
         self._failed = ""
         self._open_at_s = 0.0
         self._held = ("", "")
@@ -170,7 +158,7 @@ class Shadowing:
             return
         try:
             detector = wanted.open()
-        except ModelError as error:
+        except (ModelError, NoCandidateError) as error:
             log.warning("the shadow %s does not load: %s", wanted.release, error.message)
             with self._lock:
                 self._failed, self._open_at_s = f"{error.reason}: {error.message}", self._steady_s() + OPEN_AGAIN_S

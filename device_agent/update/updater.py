@@ -22,7 +22,7 @@ from device_agent.update.reports import deliver, report_of, report_of_refused_an
 from device_agent.update.states import STATES
 from device_agent.update.status import Status
 from device_agent.update.trial import TrialWatch
-from device_agent.update.wanted import interrupting, should_begin
+from device_agent.update.wanted import interrupting, should_begin, to_run
 from device_agent.update.why_not import Situation, sentences
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import AssignedBundle, Assignment, StateAnswer
@@ -81,7 +81,7 @@ class Updater:
         """Where things stand, with the reasons in sentences."""
         with self._lock:
             deployment, assignment = self._state.deployment, self._assignment
-            wanted = None if assignment is None else assignment.bundle
+            wanted = None if assignment is None else to_run(assignment)
             running = self._running
             situation = Situation(
                 now_s=self._clock.now_s(),
@@ -179,7 +179,7 @@ class Updater:
             if deployment is None or self._assignment is None:
                 return None
             running = None if self._running is None else self._running.sha256
-            return interrupting(deployment, self._assignment.bundle, running)
+            return interrupting(deployment, to_run(self._assignment), running)
 
     def _next_event(self) -> Event | None:
         deployment = self._active()
@@ -218,7 +218,7 @@ class Updater:
         now_s = self._clock.now_s()
         bundle = should_begin(assignment, self._state.seen_digest, self._state.deployment, running, now_s)
         if bundle is None:
-            self._forget_overtaken(assignment.bundle)
+            self._forget_overtaken(to_run(assignment))
             return None
         fresh = begin(self._state.seen_seq, self._state.seen_digest, bundle, now_s)
         # Not written down before it is ``offered``: idle has nothing to resume.

@@ -16,6 +16,11 @@ Every other refusal (line, disk, store, metadata, policy, board) may have passed
 """
 
 
+def to_run(assignment: Assignment) -> AssignedBundle | None:
+    """The bundle that an assignment wants to run here; None keeps what runs, as for a shadow, which runs beside it."""
+    return None if assignment.role == "shadow" else assignment.bundle
+
+
 def interrupting(deployment: Deployment, wanted: AssignedBundle | None, running_sha256: str | None) -> Event | None:
     """The event by which the newest assignment ends this deployment, or None while it still wants the same."""
     if STATES[deployment.state].ended or deployment.state == "idle":
@@ -34,8 +39,8 @@ def should_begin(
     assignment: Assignment, digest: str, last: Deployment | None, running_sha256: str | None, now_s: float
 ) -> AssignedBundle | None:
     """The bundle to begin a deployment for, or None: nothing wanted, running already, expired, or tried already."""
-    bundle = assignment.bundle
-    if bundle is None or bundle.sha256 == running_sha256 or assignment.expires_s <= now_s or assignment.role == "shadow":
+    bundle = to_run(assignment)
+    if bundle is None or bundle.sha256 == running_sha256 or assignment.expires_s <= now_s:
         return None
     if last is None or last.bundle.sha256 != bundle.sha256:
         return bundle

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fakes"))
 from blob_model import open_model
 
-from device_agent.duties.shadowing import Candidate, Shadowing, ShadowSettings
+from device_agent.duties.shadowing import Shadowing, ShadowSettings
 from device_agent.duties.turn import Stop
 from device_agent.vision.cutter import Cutter
 from device_agent.vision.detector import Answer, DetectorError
@@ -21,6 +21,7 @@ from device_agent.vision.model_spec_disk import read_spec
 from device_agent.vision.motion import GateSettings
 from device_agent.vision.pipeline import Pipeline, PipelineSettings
 from device_agent.vision.privacy import Privacy
+from device_agent.vision.shadow_candidate import Candidate
 from device_agent.vision.types import Frame
 from models.card import load_card
 from models.inference.errors import ModelError
@@ -310,12 +311,12 @@ def test_a_candidate_that_does_not_load_says_why_and_is_tried_again_later(rigs):
 
     def refuse():
         tries.append(1)
-        raise ModelError("bad_file", "not a TFLite model")
+        raise ModelError("not_a_model", "not a TFLite model")
 
     rig = rigs(Scripted())
     rig.wanted = Candidate("bad", "yard@9", refuse)
     rig.until(lambda: rig.health() is not None and rig.health().state == "failed")
-    assert rig.health().reason == "bad_file: not a TFLite model"
+    assert rig.health().reason == "not_a_model: not a TFLite model"
     rig.round()
     assert len(tries) == 1
     pipeline(rig, Seeing()).step(frame(0))
