@@ -6,21 +6,22 @@ from pathlib import Path
 import msgspec
 
 from device_agent.configuration.kept import Kept
-from ota.durable_disk import write_whole
+from ota.durable_disk import remove_leftovers, write_whole
 
 MAX_BYTES = 1024 * 1024
 
 
 class KeptFile:
-    """The file at ``path``. ``note`` says what was wrong with it at the last load, empty when nothing was."""
+    """The file in a ``folder`` of its own. ``note`` says what was wrong with it at the last load, empty when nothing was."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "kept.json"
         self.note = ""
 
     def load(self) -> Kept:
         """What was saved; nothing wanted and nothing good where there is nothing that can be read."""
         self.note = ""
+        remove_leftovers(self._path.parent)
         try:
             if self._path.stat().st_size > MAX_BYTES:
                 return self._set_aside(f"larger than {MAX_BYTES} bytes")

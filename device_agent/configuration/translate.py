@@ -94,7 +94,7 @@ def _gate(wanted: Gate, basis: GateSettings) -> GateSettings:
         basis,
         difference=basis.difference * factor,
         least_difference=basis.least_difference * factor,
-        open_share=basis.open_share * factor,
+        tolerance=basis.tolerance * factor,
         keep_alive_s=basis.keep_alive_s if wanted.keepalive_s is UNSET else wanted.keepalive_s,
         enabled=basis.enabled if wanted.enabled is UNSET else wanted.enabled,
     )
