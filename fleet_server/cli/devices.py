@@ -5,13 +5,17 @@ from typing import Any
 
 import click
 
+from fleet_server.cli.live import live
 from fleet_server.cli.output import Row, ago, clock, plain, print_items, print_one, talk
 from fleet_server.cli.session import Session, pass_session, segment
 
 
 @click.group()
 def device() -> None:
-    """Boards of the fleet: list, show, why-not, logs, debug, revoke."""
+    """Boards of the fleet: list, show, why-not, logs, debug, live, revoke."""
+
+
+device.add_command(live)
 
 
 def _running(item: Row) -> str:

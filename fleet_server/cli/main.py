@@ -13,7 +13,7 @@ from fleet_server.cli.session import Session
 COMMANDS = {
     "login": ("fleet_server.cli.sessions:login", "Log in to a fleet server and remember it."),
     "whoami": ("fleet_server.cli.sessions:whoami", "Show who you are to the server, and what you may do."),
-    "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug, revoke."),
+    "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug, live, revoke."),
     "claim": ("fleet_server.cli.claims:claim", "One-time tokens with which boards enrol."),
     "key": ("fleet_server.cli.keys:key", "Signing keys; they never leave the machine they are made on."),
     "root": ("fleet_server.cli.roots:root", "The root of trust: create, sign, show, push, online-keys."),

@@ -23,7 +23,8 @@ def add_actions(blueprint: Blueprint) -> None:
     """Register every form's action."""
     actions: dict[str, Callable[..., Response]] = {
         "/rollouts/<rollout_id>/<action>": rollout_action, "/devices/<device_id>/debug": begin_debug,
-        "/devices/<device_id>/debug/<session_id>/end": end_debug, "/devices/<device_id>/unhold": unhold,
+        "/devices/<device_id>/debug/<session_id>/end": end_debug,
+        "/devices/<device_id>/debug/<session_id>/frames": ask_frames, "/devices/<device_id>/unhold": unhold,
         "/enrolments/<enrolment_id>/<action>": enrolment_action, "/alerts/<alert_id>/acknowledge": acknowledge,
     }  # fmt: skip
     for path, view in actions.items():
@@ -61,6 +62,18 @@ def end_debug(device_id: str, session_id: str) -> Response:
     with here.database.write() as db:
         logs.end_session(db, device_id, session_id, who=current_operator().name, now_s=here.clock(), origin=origin())
     return redirect(url_for("dashboard.device", device_id=device_id), 303)
+
+
+@require("operator")
+def ask_frames(device_id: str, session_id: str) -> Response:
+    """Ask for pictures within a debug session; the board's own policy decides whether any come."""
+    here, form = context(), request.form
+    with here.database.write() as db:
+        logs.ask_frames(
+            db, device_id, session_id, frames=form.get("frames", "last"), camera=form.get("camera", "").strip() or None,
+            who=current_operator().name, now_s=here.clock(), origin=origin(),
+        )  # fmt: skip
+    return redirect(url_for("dashboard.device", device_id=device_id, _anchor="debug"), 303)
 
 
 @require("operator")

@@ -14,9 +14,10 @@ from fleet_server.detections.cursor import following, read_cursor
 from fleet_server.enrolment import service as enrolment
 from fleet_server.errors import NotFoundError
 from fleet_server.experiments import service as experiments
-from fleet_server.http_access import require
+from fleet_server.http_access import current_operator, require
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import Device
+from fleet_server.logs import listing as frames
 from fleet_server.logs import service as logs
 from fleet_server.overview import service as overview
 from fleet_server.releases import service as releases
@@ -27,6 +28,7 @@ from fleet_server.telemetry import service as telemetry
 DEVICES_PER_PAGE = 100
 EVENTS_PER_PAGE = 48
 LINES = 300
+SESSIONS_SHOWN = 3
 BEATS = 120
 NAMES_OFFERED = 200
 """Names that a field proposes while one types; a fleet has more than a list can show."""
@@ -90,7 +92,8 @@ def device(device_id: str) -> str:
         events = detections.detections(db, device=found.id, limit=8)
         sessions = logs.sessions(db, found.id, now_s)
     return render_template(
-        "device.html", device=found, why=reason, reports=said, events=events, topics="devices rollouts detections",
+        "device.html", looked=_looked(found.id, sessions),
+        device=found, why=reason, reports=said, events=events, topics="devices rollouts detections",
         series=series([(beat.received_s, beat.heartbeat) for beat in beats]), sessions=[one for one in sessions if one.active],
         cameras=beats[0].heartbeat.get("cameras", []) if beats else [],
     )  # fmt: skip
@@ -188,6 +191,14 @@ def alert_list() -> str:
     with context().database.read() as db:
         found = sorted(alerts.alerts(db), key=lambda one: (one.resolved_s is not None, -one.opened_s))
     return render_template("alerts.html", alerts=found, topics="alerts")
+
+
+def _looked(device_id: str, sessions: Sequence[logs.DebugSessionEntry]) -> list[tuple[logs.DebugSessionEntry, list[Any]]]:
+    """The newest sessions that asked for pictures, with what came: for those who may ask, and for nobody else."""
+    if "operator" not in current_operator().scopes:
+        return []
+    asked = [one for one in sessions if one.frames_asked][:SESSIONS_SHOWN]
+    return [(one, frames.answers(context().blobs, device_id, one.id)) for one in asked]
 
 
 def _device_named(db: Session, named: str) -> tuple[Device | None, str]:

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 ORPHAN_S = 86_400.0
 """Between an upload and its event lie seconds; a device that lost its connection in between asks for its slot again."""
+DEBUG_KEPT_S = 7 * 86_400.0
+"""Pictures of a debug session are for whoever asked, now: they go with it, and earlier than crops."""
 WALK_EVERY_S = 3_600.0
 SLICE = 500
 """Blobs looked at in one call."""
@@ -67,8 +69,10 @@ class Sweeping:
         return gone
 
     def _kept_s(self, key: str) -> float:
-        # Recall samples and debug pictures are named by no event: they live as long as crops do.
-        if key.split("/")[1:2] == ["crop"]:
+        # Recall samples and debug pictures are named by no event.
+        purpose = key.split("/")[1:2]
+        if purpose == ["crop"]:
             return ORPHAN_S
         keep_days = self._context.settings.crop_retention_days
-        return keep_days * _DAY_S if keep_days > 0 else float("inf")
+        kept_s = keep_days * _DAY_S if keep_days > 0 else float("inf")
+        return min(kept_s, DEBUG_KEPT_S) if purpose == ["debug"] else kept_s

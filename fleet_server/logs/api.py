@@ -5,11 +5,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from fleet_server.context import context
+from fleet_server.errors import NotFoundError
 from fleet_server.http_access import current_operator, device_identity, origin, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.http_wire import answer, read_message
 from fleet_server.inventory import service as inventory
-from fleet_server.logs import service
+from fleet_server.logs import listing, service
 from ota.wire.logs import LogBatch
 from ota.wire.topics import LOGS
 
@@ -37,12 +38,27 @@ class LogsQuery(BaseModel):
     limit: int = Field(200, ge=1, le=5000)
 
 
+class PicturePath(SessionPath):
+    """One picture of a debug session, by its hash."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class SessionBody(BaseModel):
-    """What to ask of the device, how long, and why."""
+    """What to ask of the device, how long, and why. ``frames``: none, last or burst, of ``camera`` or of each."""
 
     log_level: str
     duration_s: float
     reason: str = Field(max_length=500)
+    frames: str = Field("none", max_length=20)
+    camera: str | None = Field(None, max_length=100)
+
+
+class FramesBody(BaseModel):
+    """Which pictures: ``last`` or ``burst``, of ``camera`` or of each."""
+
+    frames: str = Field(max_length=20)
+    camera: str | None = Field(None, max_length=100)
 
 
 @device.post(LOGS)
@@ -86,9 +102,56 @@ def post_session(path: DevicePath, body: SessionBody) -> Response:
         device_id = inventory.get(session, path.device, here.clock()).id
         made = service.create_session(
             session, device_id, log_level=body.log_level, duration_s=body.duration_s, reason=body.reason,
-            who=current_operator().name, now_s=here.clock(), origin=origin(),
+            who=current_operator().name, now_s=here.clock(), origin=origin(), frames=body.frames, camera=body.camera,
         )  # fmt: skip
     return reply(made, 201)
+
+
+@operator.post("/devices/<device>/debug-sessions/<session>/frames")
+@require("operator")
+def post_frames(path: SessionPath, body: FramesBody) -> Response:
+    """Ask for pictures within an open session. The board's own policy decides whether any come."""
+    here = context()
+    with here.database.write() as session:
+        device_id = inventory.get(session, path.device, here.clock()).id
+        asked = service.ask_frames(
+            session, device_id, path.session, frames=body.frames, camera=body.camera, who=current_operator().name,
+            now_s=here.clock(), origin=origin(),
+        )  # fmt: skip
+    return reply(asked, 201)
+
+
+@operator.get("/devices/<device>/debug-sessions/<session>/frames")
+@require("operator")
+def list_frames(path: SessionPath) -> Response:
+    """What the device answered to each request for pictures, the newest request first."""
+    here = context()
+    with here.database.read() as session:
+        device_id = inventory.get(session, path.device, here.clock()).id
+        service.find_session(session, device_id, path.session, here.clock())
+    return reply_list(listing.answers(here.blobs, device_id, path.session))
+
+
+@operator.get("/devices/<device>/debug-sessions/<session>/pictures/<sha256>")
+@require("operator")
+def get_picture(path: PicturePath) -> Response:
+    """A picture of a session. The bytes came from a device: shown as JPEG and as nothing else. Looking stands in the audit."""
+    here = context()
+    with here.database.read() as session:
+        device_id = inventory.get(session, path.device, here.clock()).id
+        service.find_session(session, device_id, path.session, here.clock())
+    data = listing.picture(here.blobs, device_id, path.session, path.sha256)
+    if data is None:
+        raise NotFoundError("there is no such picture in the store (yet, or any more)")
+    with here.database.write() as session:
+        service.note_picture(
+            session, device_id, path.session, path.sha256, who=current_operator().name, now_s=here.clock(), origin=origin()
+        )
+    response = Response(data, mimetype="image/jpeg")
+    response.headers["Content-Disposition"] = f'inline; filename="{path.sha256[:16]}.jpg"'
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
+    return response
 
 
 @operator.delete("/devices/<device>/debug-sessions/<session>")

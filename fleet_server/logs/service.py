@@ -11,7 +11,7 @@ from fleet_server.database import insert_new, note_change, upsert
 from fleet_server.errors import InvalidError, NotFoundError
 from fleet_server.logs.tables import DebugSessionRow, LogMarkRow, LogRow
 from fleet_server.stream_mark import mark_after
-from ota.wire.debug import DebugSession
+from ota.wire.debug import FRAMES, DebugSession
 from ota.wire.events import Stored
 from ota.wire.logs import LEVELS, LogBatch
 
@@ -49,6 +49,9 @@ class DebugSessionEntry:
     ended_s: float | None
     active: bool
     ended: bool
+    frames: str
+    frames_asked: int
+    frames_camera: str | None
 
 
 def store_lines(session: Session, device_id: str, batch: LogBatch) -> Stored:
@@ -106,9 +109,11 @@ def prune(session: Session, keep: int = MAX_LINES_PER_DEVICE) -> int:
 
 
 def create_session(
-    session: Session, device_id: str, *, log_level: str, duration_s: float, reason: str, who: str, now_s: float, origin: str = ""
-) -> DebugSessionEntry:
-    """Ask a device to log more until now + ``duration_s``. InvalidError for what makes no sense, or too many at once."""
+    session: Session, device_id: str, *, log_level: str, duration_s: float, reason: str, who: str, now_s: float, origin: str = "",
+    frames: str = "none", camera: str | None = None,
+) -> DebugSessionEntry:  # fmt: skip
+    """Ask a device to log more until now + ``duration_s``, and for pictures. InvalidError for nonsense, or too many."""
+    _check_frames(frames, camera)
     if log_level not in LEVELS:
         raise InvalidError(f"log level {log_level!r} is not one of {', '.join(LEVELS)}")
     if not MIN_SESSION_S <= duration_s <= MAX_SESSION_S:
@@ -119,13 +124,60 @@ def create_session(
         raise InvalidError(f"{MAX_OPEN_SESSIONS} sessions are open on this device", "end one of them first")
     row = DebugSessionRow(
         id=secrets.token_hex(6), device_id=device_id, log_level=log_level, reason=reason.strip(), created_s=now_s, created_by=who,
-        until_s=now_s + duration_s, ended_s=None, woken=False,
+        until_s=now_s + duration_s, ended_s=None, woken=False, frames=frames, frames_asked=0 if frames == "none" else 1,
+        frames_camera=camera,
     )  # fmt: skip
     session.add(row)
-    after = {"session": row.id, "log_level": log_level, "until_s": row.until_s, "reason": row.reason}
+    after = {"session": row.id, "log_level": log_level, "until_s": row.until_s, "reason": row.reason, "frames": frames}
     audit.record(session, who=who, what="debug.begin", target=device_id, after=after, origin=origin, now_s=now_s)
     note_change(session, "devices")
     return _entry(row, now_s)
+
+
+def ask_frames(
+    session: Session, device_id: str, session_id: str, *, frames: str, camera: str | None, who: str, now_s: float,
+    origin: str = "",
+) -> DebugSessionEntry:  # fmt: skip
+    """Ask for pictures within an open session; each call is one request. The board's own policy decides whether any come.
+
+    NotFoundError where the device has no such session, InvalidError where it has ended or asks for nonsense.
+    """
+    _check_frames(frames, camera)
+    if frames == "none":
+        raise InvalidError("ask for the last frame or for a burst")
+    row = session.get(DebugSessionRow, session_id, with_for_update=True)
+    if row is None or row.device_id != device_id:
+        raise NotFoundError(f"the device has no debug session {session_id}")
+    if row.ended_s is not None or row.until_s <= now_s:
+        raise InvalidError("this debug session has ended", "begin another one")
+    row.frames, row.frames_camera, row.frames_asked, row.woken = frames, camera, row.frames_asked + 1, False
+    after = {"session": row.id, "frames": frames, "camera": camera, "asked": row.frames_asked}
+    audit.record(session, who=who, what="debug.frames", target=device_id, after=after, origin=origin, now_s=now_s)
+    note_change(session, "devices")
+    return _entry(row, now_s)
+
+
+def find_session(session: Session, device_id: str, session_id: str, now_s: float) -> DebugSessionEntry:
+    """One session of a device, open or not; NotFoundError where it has none of that id."""
+    row = session.get(DebugSessionRow, session_id)
+    if row is None or row.device_id != device_id:
+        raise NotFoundError(f"the device has no debug session {session_id}")
+    return _entry(row, now_s)
+
+
+def note_picture(
+    session: Session, device_id: str, session_id: str, sha256: str, *, who: str, now_s: float, origin: str = ""
+) -> None:
+    """Somebody looks at a picture of a session: that stands in the audit."""
+    after = {"session": session_id, "sha256": sha256}
+    audit.record(session, who=who, what="debug.picture", target=device_id, after=after, origin=origin, now_s=now_s)
+
+
+def _check_frames(frames: str, camera: str | None) -> None:
+    if frames not in FRAMES:
+        raise InvalidError(f"frames {frames!r} is not one of {', '.join(FRAMES)}")
+    if camera is not None and not 1 <= len(camera) <= 100:
+        raise InvalidError("the name of a camera has 1 to 100 characters")
 
 
 def end_session(session: Session, device_id: str, session_id: str, *, who: str, now_s: float, origin: str = "") -> None:
@@ -158,7 +210,13 @@ def active(session: Session, device_id: str, now_s: float) -> list[DebugSession]
         DebugSessionRow.device_id == device_id, DebugSessionRow.ended_s.is_(None), DebugSessionRow.until_s > now_s
     )
     found = session.scalars(query.order_by(DebugSessionRow.created_s, DebugSessionRow.id))
-    return [DebugSession(id=row.id, until_s=row.until_s, log_level=row.log_level) for row in found]
+    return [
+        DebugSession(
+            id=row.id, until_s=row.until_s, log_level=row.log_level, frames=row.frames, frames_asked=row.frames_asked,
+            camera=row.frames_camera,
+        )
+        for row in found
+    ]  # fmt: skip
 
 
 def take_unwoken(session: Session) -> list[str]:
@@ -178,4 +236,5 @@ def _entry(row: DebugSessionRow, now_s: float) -> DebugSessionEntry:
     return DebugSessionEntry(
         row.id, row.device_id, row.log_level, row.reason, row.created_s, row.created_by, row.until_s, row.ended_s,
         row.ended_s is None and row.until_s > now_s, not (row.ended_s is None and row.until_s > now_s),
+        row.frames, row.frames_asked, row.frames_camera,
     )  # fmt: skip

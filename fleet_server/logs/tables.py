@@ -45,3 +45,8 @@ class DebugSessionRow(Base):
     until_s: Mapped[float]
     ended_s: Mapped[float | None]
     woken: Mapped[bool] = mapped_column(index=True)
+    frames: Mapped[str]
+    """Pictures that were asked for last: none, last or burst."""
+    frames_asked: Mapped[int]
+    """Rises with each request for pictures."""
+    frames_camera: Mapped[str | None]

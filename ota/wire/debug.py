@@ -9,7 +9,7 @@ from ota.wire.base import Code, Count, Identifier, Instant, Message, Name, Part,
 FRAMES = ("none", "last", "burst")
 """What a session may ask for: no picture, the present one, or those of ten seconds."""
 ANSWER_TYPE = "application/json"
-"""Content type of a FrameAnswer among the uploads of a session; the pictures are image/jpeg."""
+"""Content type of a FrameAnswer; the pictures are image/jpeg."""
 MAX_PICTURES = 100
 """In one answer of one camera."""
 
@@ -39,8 +39,13 @@ class FramePicture(Part, frozen=True, kw_only=True):
     height_px: Count
 
 
+def answers_name(session: str) -> str:
+    """The name under which the answers of a session are uploaded; its pictures lie under the session's own id."""
+    return f"{session}-answers"
+
+
 class FrameAnswer(Message, frozen=True, kw_only=True):
-    """What became of one request on one camera. Uploaded under purpose ``debug`` and the session's id, after its pictures.
+    """What became of one request on one camera. Uploaded under purpose ``debug`` and ``answers_name``, after its pictures.
 
     ``state`` is done, partial or refused; ``reason`` one word for why it is not done (policy, privacy, camera, busy, too_often,
     silent, ended, spool), ``detail`` the same in a sentence. ``camera`` empty: of none in particular.

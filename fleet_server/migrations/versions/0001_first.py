@@ -147,6 +147,9 @@ def upgrade() -> None:
     sa.Column('until_s', sa.Float(precision=53), nullable=False),
     sa.Column('ended_s', sa.Float(precision=53), nullable=True),
     sa.Column('woken', sa.Boolean(), nullable=False),
+    sa.Column('frames', sa.String(), nullable=False),
+    sa.Column('frames_asked', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('frames_camera', sa.String(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_debug_session'))
     )
     with op.batch_alter_table('debug_session', schema=None) as batch_op:

@@ -89,12 +89,23 @@ def test_pictures_are_kept_as_long_as_the_operator_says_and_events_stay(server: 
 
 
 def test_nothing_expires_where_the_operator_wants_to_keep_all(server: Context) -> None:
-    old, debug = put(server, "old", age_s=900 * DAY_S), put(server, "debug", purpose="debug", age_s=900 * DAY_S)
+    old, recall = put(server, "old", age_s=900 * DAY_S), put(server, "recall", purpose="recall", age_s=900 * DAY_S)
     name_it(server, 1, old, age_s=900 * DAY_S)
     keeping = replace(server, settings=replace(server.settings, crop_retention_days=0.0))
     assert Sweeping(keeping).sweep() == 0
     assert server.blobs.stat(old) is not None
-    assert server.blobs.stat(debug) is not None
+    assert server.blobs.stat(recall) is not None
+
+
+def test_pictures_of_a_debug_session_go_after_a_week_whatever_is_kept_of_crops(server: Context) -> None:
+    """Somebody looked into a shop for a minute in spring: in summer nobody finds those pictures any more."""
+    week_s = sweeping.DEBUG_KEPT_S
+    old = put(server, "s1", purpose="debug", age_s=week_s + 60)
+    answer = put(server, "s1-answers", purpose="debug", age_s=week_s + 60)
+    young = put(server, "s2", purpose="debug", age_s=week_s - 60)
+    keeping = replace(server, settings=replace(server.settings, crop_retention_days=0.0))
+    assert Sweeping(keeping).sweep() == 2
+    assert [server.blobs.stat(key) is not None for key in (old, answer, young)] == [False, False, True]
 
 
 def test_a_store_that_does_not_answer_loses_no_crop(server: Context) -> None:
