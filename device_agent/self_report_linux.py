@@ -16,7 +16,7 @@ from device_agent.telemetry.window import Reading, Window
 from device_agent.vision.detector import Detector
 from ota.slots.slots_disk import Slots
 from ota.wire.enrolment import BoardFacts
-from ota.wire.heartbeat import ConfigurationHealth, Heartbeat, Running
+from ota.wire.heartbeat import ConfigurationHealth, Heartbeat, Running, ShadowHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class SelfReport:
     versions: Callable[[], dict[str, int]]
     broker_connected: Callable[[], bool]
     configuration: Callable[[], ConfigurationHealth | None] = lambda: None
+    shadow: Callable[[], ShadowHealth | None] = lambda: None
 
     def standing(self) -> Standing:
         """Replay and clone guards, slots and facts."""
@@ -72,5 +73,6 @@ class SelfReport:
             log_level_until_s=level.until_s,
             broker_connected=self.broker_connected(),
             configuration=self.configuration(),
+            shadow=self.shadow(),
         )
         return self.window.close(reading, at_s=self.clock.now_s(), monotonic_s=self.clock.steady_s())

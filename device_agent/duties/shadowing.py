@@ -18,7 +18,6 @@ from device_agent.vision.privacy import Privacy
 from device_agent.vision.scene import Scene
 from device_agent.vision.shadow import (
     BoardLimits,
-    Disagreement,
     DutyCycle,
     Found,
     ShadowTally,
@@ -28,6 +27,7 @@ from device_agent.vision.shadow import (
     scaled,
 )
 from device_agent.vision.shadow_candidate import Candidate, Looks, NoCandidateError
+from device_agent.vision.triggers import Disagreement
 from device_agent.vision.types import EventUpdate, Picture
 from models.inference.errors import ModelError
 from ota.wire.heartbeat import HostHealth, ShadowHealth, ShadowPair
@@ -81,6 +81,7 @@ class Shadowing:
         self.name = "shadow"
         self.silence_s = 300.0
         self._wanted, self.settings, self._host, self._steady_s = wanted, settings, host, steady_s
+        self._asked_share: float | None = None
         self._turns: queue.Queue[_Turn] = queue.Queue(1)
         self._lock = threading.Lock()
         self._candidate: Candidate | None = None
@@ -127,6 +128,16 @@ class Shadowing:
         with self._lock:
             return self._found.pop(camera, [])
 
+    def use(self, max_core_share: float | None) -> None:
+        """Another share of a core from now on; None is the settings'. It only lowers that: the board says what it can spare."""
+        with self._lock:
+            self._asked_share = max_core_share
+            self._duty.share = self._share()
+
+    def _share(self) -> float:
+        own = self.settings.max_core_share
+        return own if self._asked_share is None else min(own, max(0.0, self._asked_share))
+
     # -- the loop ---------------------------------------------------------------------------------------------------------
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
@@ -172,7 +183,7 @@ class Shadowing:
         with self._lock:
             self._candidate, self._failed, self._open_at_s = wanted, "", now_s
             self._tally, self._skipped, self._invoke_ms = ShadowTally(), Counter(), None
-            self._duty = DutyCycle(self.settings.max_core_share, now_s)
+            self._duty = DutyCycle(self._share(), now_s)
             self._found.clear()
 
     def _look_at_board(self) -> None:

@@ -4,7 +4,16 @@ import threading
 from dataclasses import dataclass, field
 
 from device_agent.telemetry.latency import StageHistogram
-from ota.wire.heartbeat import CameraHealth, ConfigurationHealth, Heartbeat, HostHealth, Running, SpoolHealth, StageLatency
+from ota.wire.heartbeat import (
+    CameraHealth,
+    ConfigurationHealth,
+    Heartbeat,
+    HostHealth,
+    Running,
+    ShadowHealth,
+    SpoolHealth,
+    StageLatency,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class Reading:
     log_level_until_s: float | None
     broker_connected: bool
     configuration: ConfigurationHealth | None = None
+    shadow: ShadowHealth | None = None
 
 
 class Window:
@@ -90,6 +100,7 @@ class Window:
             broker_connected=reading.broker_connected,
             detection_share=found / gated if gated else None,
             configuration=reading.configuration,
+            shadow=reading.shadow,
         )
 
 

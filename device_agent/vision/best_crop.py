@@ -6,6 +6,7 @@ picture, where the camera has one, is read for winners alone.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -62,11 +63,13 @@ class BestCrop:
         self._not_before_s = -math.inf
         self.best: Crop | None = None
 
-    def offer(self, frame: Frame, box: Box, score: float, kind: CropKind, *, inside: float = 1.0) -> bool:
+    def offer(
+        self, frame: Frame, box: Box, score: float, kind: CropKind, *, inside: float | Callable[[], float] = 1.0
+    ) -> bool:
         """Look at one frame's box (px of the source picture); True when it became the best.
 
-        `inside` is the share 0..1 of the object that lies in the visit's zone (`inside_share`). Nothing is measured or encoded
-        where it cannot matter.
+        `inside` is the share 0..1 of the object that lies in the visit's zone (`inside_share`); as a callable it is asked only
+        where it can matter. Nothing is measured or encoded where it cannot.
         """
         if abs(frame.at_s - self._told_at_s) < self._settings.apart_s or frame.at_s < self._not_before_s:
             return False
@@ -74,7 +77,10 @@ class BestCrop:
         shown = cut_around(box, 0.0, frame.width_px, frame.height_px)
         if shown is None:
             return False
-        promise = _promise(frame, box, score, self._settings) * (OUTSIDE_FACTOR + (1 - OUTSIDE_FACTOR) * _unit(inside))
+        promise = _promise(frame, box, score, self._settings)
+        if self.best is not None and promise <= needed:
+            return False
+        promise *= OUTSIDE_FACTOR + (1 - OUTSIDE_FACTOR) * _unit(inside() if callable(inside) else inside)
         if self.best is not None and promise <= needed:
             return False
         quality = promise * clearness(_judged(frame, shown))

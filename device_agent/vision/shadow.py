@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.vision.boxes import greedy_pairs, iou
+from device_agent.vision.triggers import Disagreement
 from device_agent.vision.types import Box
 from models.card import UNUSED_LABELS, ModelCard
 from models.inference.types import Detections
@@ -30,6 +31,7 @@ OTHER = "other"
 
 Size = Literal["small", "medium", "large"]
 Detail = Literal["missed", "extra", "class", "moved"]
+"""Of the current model: it missed what the candidate saw, saw something extra, or both saw it, of another class or elsewhere."""
 Seen = Callable[[npt.NDArray[np.float32], int, int], npt.NDArray[np.bool_]]
 
 
@@ -40,17 +42,6 @@ class Found:
     xyxy: npt.NDArray[np.float32]
     labels: tuple[str, ...]
     scores: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Disagreement:
-    """One object on which the models differ. ``detail`` speaks of the current model: it *missed* what the candidate saw, it saw
-    something *extra*, or both saw it but under another *class* or *moved*."""
-
-    label: str
-    box: Box
-    score: float
-    detail: Detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +174,7 @@ class DutyCycle:
     """Credit for no longer than this is kept: after a pause there is no burst."""
 
     def __init__(self, max_core_share: float, now_s: float) -> None:
-        self._share = max_core_share
+        self.share = max_core_share
         self._credit_s = 0.0
         self._looked_s = self._began_s = now_s
         self._typical_s = 0.0
@@ -192,7 +183,7 @@ class DutyCycle:
     def due(self, now_s: float) -> bool:
         """Whether a look may begin now."""
         self._earn(now_s)
-        return self._share > 0 and self._credit_s >= self._typical_s
+        return self.share > 0 and self._credit_s >= self._typical_s
 
     def spent(self, cost_s: float, now_s: float) -> None:
         """A look took so many seconds of computing."""
@@ -208,8 +199,8 @@ class DutyCycle:
 
     def _earn(self, now_s: float) -> None:
         passed_s, self._looked_s = max(0.0, now_s - self._looked_s), max(now_s, self._looked_s)
-        most_s = max(self._typical_s, self._share * self.WINDOW_S)
-        self._credit_s = min(most_s, self._credit_s + passed_s * self._share)
+        most_s = max(self._typical_s, self.share * self.WINDOW_S)
+        self._credit_s = min(most_s, self._credit_s + passed_s * self.share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,3 +344,17 @@ def test_it_ends_with_the_agent(rigs):
     rig.until(lambda: rig.duty._detector is not None)
     rig.end()
     assert rig.detector.closed
+
+
+def test_the_server_may_lower_its_share_and_not_raise_it(rigs):
+    """The board spares 10 %. The server asks for 50 %: still 10. For 0: no further look, from now on. Takes it back: on again."""
+    rig = rigs(Scripted(), max_core_share=0.1)
+    running = pipeline(rig, Seeing())
+    rig.duty.use(0.5)
+    assert rig.duty._duty.share == 0.1
+    rig.duty.use(0.0)
+    running.step(frame(0))
+    assert rig.health().skipped == {"cost": 1}
+    rig.duty.use(None)
+    running.step(frame(1))
+    rig.until(lambda: rig.health().frames == 1)

@@ -81,6 +81,20 @@ def test_a_little_better_is_not_better():
     assert (crop.best.frame, crop.best.kind) == (2, "best")
 
 
+def test_where_it_cannot_win_nothing_is_asked():
+    """Fifty tracks in ten zones: how much of a box lies in its zone is asked only for what could become the best."""
+    crop, asked = BestCrop(), []
+
+    def inside():
+        asked.append(1)
+        return 1.0
+
+    crop.offer(frame(0), MIDDLE, 0.8, "first", inside=inside)
+    for number in range(1, 20):
+        crop.offer(frame(number), MIDDLE, 0.7, "first", inside=inside)
+    assert len(asked) == 1
+
+
 def test_first_and_best_are_two_moments():
     """The first crop went out; 0.4 s later comes a better one, 0.5 s later a slightly less good one: that is kept, not a twin."""
     crop = BestCrop()
