@@ -8,9 +8,9 @@ import numpy as np
 
 from device_agent.vision import detector_wire as wire
 from device_agent.vision.detector import ModelSpec, weak_threshold
+from device_agent.vision.detector_settings_process import ProcessSettings
 from device_agent.vision.inference_child_linux import ChildDiedError, ChildHungError, FrameSlot, InferenceChild
 from device_agent.vision.ladder import Failure
-from device_agent.vision.process_settings import ProcessSettings
 from device_agent.vision.types import Picture
 from models.card import dump_card
 from models.inference.errors import ModelError

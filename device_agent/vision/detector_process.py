@@ -17,11 +17,11 @@ from device_agent.vision.backoff import Backoff
 from device_agent.vision.detector import Answer, DetectorError, ModelSpec
 from device_agent.vision.detector_children import ChildLostError, Children, LoadedChild, LoadFailedError, put
 from device_agent.vision.detector_recovery import Recovery
+from device_agent.vision.detector_settings_process import ProcessSettings, TendingSettings
 from device_agent.vision.golden_frame import kept, something_on_it
 from device_agent.vision.inference_child_linux import FrameSlot
 from device_agent.vision.ladder import RUNGS, Failure, Fault, Ladder, diagnose
 from device_agent.vision.model_spec_disk import read_spec
-from device_agent.vision.process_settings import ProcessSettings, TendingSettings
 from device_agent.vision.types import Frame, Picture
 from models.card import ModelCard
 from models.inference.errors import ModelError

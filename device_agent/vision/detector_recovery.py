@@ -7,10 +7,10 @@ from typing import Protocol
 
 from device_agent.vision.detector import DetectorError, ModelSpec
 from device_agent.vision.detector_children import ChildLostError, Children, LoadedChild, LoadFailedError, put
+from device_agent.vision.detector_settings_process import ProcessSettings
 from device_agent.vision.golden_frame import difference, drawn
 from device_agent.vision.inference_child_linux import InferenceChild
 from device_agent.vision.ladder import Fault, Ladder, SeenAccelerator, diagnose, warnings
-from device_agent.vision.process_settings import ProcessSettings
 from device_agent.vision.types import Picture
 from models.inference.types import Detections
 
