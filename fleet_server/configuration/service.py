@@ -1,34 +1,31 @@
 """What devices are told to do differently: fleet, then group, then device, key by key. Delivered in the assignment.
 
-A device is in exactly one group, so three layers at most lie over each other. Every change is a version that stays; nothing is
-stored that a board would refuse for its form, and because no rule looks across two keys, valid layers stay valid when merged.
+A device is in exactly one group, so three layers at most lie over each other. Every change is a version that stays, and nothing
+is stored that a board would refuse for its form, alone or together with the layers that are there.
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet_server.audit import service as audit
+from fleet_server.configuration.checking import cameras_of, check
 from fleet_server.configuration.layers import Change, Setting, changes, merged
 from fleet_server.configuration.tables import ConfigurationRow, ConfigurationVersionRow
-from fleet_server.database import note_change
+from fleet_server.database import insert_new, note_change
 from fleet_server.errors import ConflictError, FaultyError, InvalidError, NotFoundError
 from fleet_server.inventory import service as inventory
-from fleet_server.inventory.device import Device
-from ota.wire.configuration import MAX_LAYER_BYTES, digest_of, laid_over
-from ota.wire.configuration_faults import faults
-from ota.wire.typed_faults import Fault, below
+from ota.wire.configuration import digest_of, laid_over
 
 FLEET = "fleet"
 MAX_NAME = 100
 MAX_WHY = 200
-DEVICES_LOOKED_AT = 1000
-"""Whether a camera that a layer names is there is asked of so many boards at most; each board asks again for itself."""
+
+__all__ = ["Author", "Change", "Effective", "Layer", "Setting", "cameras_of", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +133,6 @@ def diff(session: Session, left: str, right: str, now_s: float) -> list[Change]:
     return changes(_named(session, left, now_s), _named(session, right, now_s))
 
 
-def check(session: Session, scope: str, content: Any, now_s: float) -> list[Fault]:
-    """Everything that is wrong with a content for a scope, as boards would find it; nothing is changed."""
-    found = faults(content)
-    if found:
-        return found
-    size = len(msgspec.json.encode(content))
-    if size > MAX_LAYER_BYTES:
-        found.append(Fault("", f"has {size} bytes as JSON; a layer has at most {MAX_LAYER_BYTES}"))
-    if content.get("cameras"):
-        found += _cameras_missing(session, scope, content["cameras"], now_s)
-    return found
-
-
 def put(session: Session, scope: str, content: Mapping[str, Any], *, if_version: int | None, author: Author) -> Layer:
     """Replace what a scope says; the same again changes nothing.
 
@@ -177,20 +161,21 @@ def undo(session: Session, scope: str, *, to_version: int | None, if_version: in
 def _store(session: Session, scope: str, content: dict[str, Any], if_version: int | None, author: Author, deed: str) -> Layer:
     if len(author.why) > MAX_WHY:
         raise InvalidError(f"the reason has more than {MAX_WHY} characters")
-    row = session.get(ConfigurationRow, scope, with_for_update=True)
-    version, before = (row.version, row.content) if row else (0, {})
+    # A row to lock is there even the first time: two who both find nothing must not both begin with version 1.
+    nothing = {"scope": scope, "version": 0, "content": {}, "changed_s": author.now_s, "changed_by": author.who, "why": ""}
+    insert_new(session, ConfigurationRow, [nothing], keys=["scope"])
+    row = session.get(ConfigurationRow, scope, with_for_update=True, populate_existing=True)
+    assert row is not None
+    version, before = row.version, row.content
     if if_version is not None and if_version != version:
         raise ConflictError(f"{scope} has version {version} by now, not {if_version}", "look again, then change it")
-    if row is not None and before == content:
+    if version and before == content:
         return _layer(row)
     values = {
         "version": version + 1, "content": content, "changed_s": author.now_s, "changed_by": author.who, "why": author.why,
     }  # fmt: skip
-    if row is None:
-        session.add(ConfigurationRow(scope=scope, **values))
-    else:
-        for name, value in values.items():
-            setattr(row, name, value)
+    for name, value in values.items():
+        setattr(row, name, value)
     session.add(ConfigurationVersionRow(scope=scope, **values))
     audit.record(
         session, who=author.who, what=deed, target=scope, before=before, after=content, origin=author.origin, now_s=author.now_s
@@ -219,31 +204,6 @@ def _named(session: Session, text: str, now_s: float) -> dict[str, Any]:
     if not version.isdecimal() or len(version) > 9:
         raise InvalidError(f"{version[:20]!r} is no number of a version")
     return get(session, scope_of(session, scope, now_s), int(version)).content
-
-
-def _cameras_missing(session: Session, scope: str, named: Collection[str], now_s: float) -> list[Fault]:
-    """Cameras that a layer names and boards under it do not have: those boards would refuse the whole."""
-    kind, _, name = scope.partition(":")
-    if kind == "device":
-        boards: Sequence[Device] = [inventory.get(session, name, now_s)]
-    else:
-        boards = inventory.find(session, now_s, group=name or None, limit=DEVICES_LOOKED_AT)
-    found = []
-    for camera in named:
-        without = [board.name for board in boards if (known := cameras_of(board)) is not None and camera not in known]
-        if without and kind == "device":
-            there = ", ".join(cameras_of(boards[0]) or ["none"])
-            found.append(Fault(below("cameras", camera), f"{without[0]} has no such camera; it has {there}"))
-        elif without:
-            shown = ", ".join(without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
-            found.append(Fault(below("cameras", camera), f"{shown} of {scope} have no such camera: say it of those that have it"))
-    return found
-
-
-def cameras_of(board: Device) -> list[str] | None:
-    """The cameras that a board said it has; None before it said any."""
-    cameras = (board.heartbeat or {}).get("cameras") or []
-    return sorted(str(camera.get("camera")) for camera in cameras) or None
 
 
 def _layer(row: ConfigurationRow | ConfigurationVersionRow) -> Layer:
