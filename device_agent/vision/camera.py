@@ -1,11 +1,12 @@
 """What a camera is to the rest of vision, and the two ways of pacing it.
 
 *Recorded* sources are lossless and deterministic: the next frame is made when it is asked for. *Live* sources run on their own
-clock: a reader thread keeps exactly one frame ready, the latest; what it replaces is dropped and counted.
+clock: exactly one frame lies ready, the latest; what it replaces is dropped and counted. Sensors and network streams keep the
+latest frame themselves; for the others a reader thread does (`LatestWins`).
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from device_agent.vision.types import CameraError, Frame
@@ -20,8 +21,26 @@ class CameraSource(Protocol):
     name: str
 
     @property
-    def dropped(self) -> int:
-        """Frames that the source made and nobody saw, since the start."""
+    def noisy(self) -> bool:
+        """Whether pictures come from a sensor whose noise never repeats: identical ones mean that it hangs."""
+        ...
+
+    @property
+    def process_bound(self) -> bool:
+        """Whether opening it again and again in one process leaks: after a few failures only a new process helps."""
+        ...
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that were made or promised and that nobody saw, since the start, by reason; also how often it was reconnected.
+
+        Reasons: late (a newer one came first), broken_frame, bad_time (a time stamp that cannot be), reconnected.
+        """
+        ...
+
+    @property
+    def newer(self) -> bool:
+        """Whether a newer frame than the one given last lies ready; always False for recorded sources."""
         ...
 
     def frames(self) -> Iterator[Frame]:
@@ -31,6 +50,34 @@ class CameraSource(Protocol):
     def close(self) -> None:
         """Give the device or file back and end a running `frames()`; may be called twice and from another thread."""
         ...
+
+
+class Losses:
+    """Counts by reason that one thread adds to and others read."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """So many more; nothing for a count of 0 or less."""
+        if count > 0:
+            with self._lock:
+                self._counts[reason] = self._counts.get(reason, 0) + count
+
+    def read(self) -> dict[str, int]:
+        """The counts now."""
+        with self._lock:
+            return dict(self._counts)
+
+
+def joined(*counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by reason, added up."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for reason, count in one.items():
+            total[reason] = total.get(reason, 0) + count
+    return total
 
 
 class Pace:
@@ -72,9 +119,24 @@ class LatestWins:
         self._reader: threading.Thread | None = None
 
     @property
-    def dropped(self) -> int:
-        """Frames that were replaced by a later one before anybody took them, and those that the source itself dropped."""
-        return self._replaced + self._source.dropped
+    def noisy(self) -> bool:
+        """As the source is."""
+        return self._source.noisy
+
+    @property
+    def process_bound(self) -> bool:
+        """As the source is."""
+        return self._source.process_bound
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that were replaced by a later one before anybody took them (`late`), and those that the source itself lost."""
+        return joined({"late": self._replaced} if self._replaced else {}, self._source.dropped)
+
+    @property
+    def newer(self) -> bool:
+        """Whether the next frame lies ready."""
+        return self._latest is not None
 
     def frames(self) -> Iterator[Frame]:
         """The latest frame each time; raises CameraError `no_frames` when the source falls silent for longer than the timeout."""

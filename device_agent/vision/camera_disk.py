@@ -1,4 +1,9 @@
-"""Films and folders of pictures as cameras."""
+"""Films and folders of pictures as cameras.
+
+What cannot be decoded is left out, counted, and keeps its number and its time, so that everything after it stays where it was. A
+film is read in the size of its first frame: FFmpeg behind OpenCV scales what comes in another one. Frame times are number / rate:
+time stamps of films go back, leap and are missing; such are counted and not believed.
+"""
 
 import math
 import time
@@ -9,14 +14,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from device_agent.vision.camera import Pace
+from device_agent.vision.camera import Losses, Pace
 from device_agent.vision.types import CameraError, Frame, Pacing, Picture
 
 DEFAULT_FPS = 10.0
 """For sources that do not say: folders of pictures, and films whose header holds no rate."""
 MAX_FPS = 240.0
+LEAST_FPS = 0.1
+"""A header that says less is wrong; the slowest time-lapse is faster."""
 WHOLE_SHARE = 0.8
-"""A film that ends before this share of its declared frames was cut short; the rest is rounding and estimates of containers."""
+"""A source of which less than this share of the promised frames could be seen is broken, and its end says so."""
+ROUNDING_FRAMES, ROUNDING_SHARE = 2, 0.02
+"""What containers promise is partly estimated: so much less at the end is no loss."""
+GAP_FRAMES = 50
+"""So many frames in a row that cannot be decoded are skipped; behind that lies the end."""
+LEAP_S = 10.0
+"""Time stamps of a film that leap further from one frame to the next are wrong."""
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
@@ -37,6 +50,8 @@ class Playing:
 class _DiskCamera:
     """What films and folders share: numbering, time stamps, pacing, looping. `fps` is the source's own rate, `most` the limit."""
 
+    noisy = process_bound = newer = False
+
     def __init__(self, name: str, playing: Playing, fps: float, most: float | None = None) -> None:
         self.name = name
         self.fps = fps
@@ -44,11 +59,12 @@ class _DiskCamera:
         self._share = 1.0 if most is None else min(1.0, most / fps)
         self._pace = Pace(fps * self._share, playing.monotonic_s) if playing.pacing == "live" else None
         self._closed = False
+        self._losses = Losses()
 
     @property
-    def dropped(self) -> int:
-        """Nothing is dropped here."""
-        return 0
+    def dropped(self) -> dict[str, int]:
+        """What could not be decoded (`broken_frame`) and time stamps that cannot be (`bad_time`)."""
+        return self._losses.read()
 
     def frames(self) -> Iterator[Frame]:
         """Frames in order, numbered as in the source; a recorded one's time is number / fps, a live one's is the clock's."""
@@ -76,7 +92,7 @@ class _DiskCamera:
             self._pace.stop()
 
     def _pictures(self) -> Iterator[Picture | None]:
-        """All pictures once; None in place of one that the limit leaves out."""
+        """All pictures once; None in place of one that the limit leaves out or that cannot be decoded."""
         raise NotImplementedError
 
     def _wanted(self, number: int) -> bool:
@@ -97,37 +113,64 @@ class FilmCamera(_DiskCamera):
         try:
             own_fps = float(capture.get(cv2.CAP_PROP_FPS))
             self.declared_frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-            if not capture.grab():
+            if not any(capture.grab() for _ in range(GAP_FRAMES)):
                 raise CameraError("no_frames", f"the film {path} holds no frame that can be decoded; record it again")
         finally:
             capture.release()
-        usable = own_fps if np.isfinite(own_fps) and 0 < own_fps <= MAX_FPS else playing.fps or DEFAULT_FPS
-        super().__init__(name, playing, usable, playing.fps)
+        told = bool(np.isfinite(own_fps)) and LEAST_FPS <= own_fps <= MAX_FPS
+        super().__init__(name, playing, own_fps if told else playing.fps or DEFAULT_FPS, playing.fps)
+        self._losses.add("bad_time", 0 if told else 1)
 
     def _pictures(self) -> Iterator[Picture | None]:
         capture = _opened(self.path)
-        count, size = 0, None
+        count, lost, failed, size, stamp_s = 0, 0, 0, None, -math.inf
         try:
-            while capture.grab():
-                if not self._wanted(count):
-                    count += 1
+            while failed <= GAP_FRAMES:
+                if not capture.grab():
+                    failed += 1  # a damaged frame, or the end: what comes next tells
+                    continue
+                wanted = self._wanted(count + failed)
+                got, picture = capture.retrieve() if wanted else (True, None)
+                if not got:
+                    failed += 1
+                    continue
+                stamp_s = self._stamped(stamp_s, capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+                lost += failed
+                self._losses.add("broken_frame", failed)
+                yield from [None] * failed
+                count, failed = count + failed + 1, 0
+                if picture is None:
                     yield None
                     continue
-                got, picture = capture.retrieve()
-                if not got:
-                    break
                 # OpenCV gives a new array each time, so nobody has to copy it.
                 decoded = np.asarray(picture, np.uint8)
                 if size is not None and decoded.shape != size:
-                    raise _size_changed(self.path, count, size, decoded.shape)
+                    raise _size_changed(self.path, count - 1, size, decoded.shape)
                 size = decoded.shape
-                count += 1
                 yield decoded
         finally:
             capture.release()
-        if count < WHOLE_SHARE * self.declared_frames:
+        self._judge(count, lost)
+
+    def _stamped(self, before_s: float, stamp_s: float) -> float:
+        """Count a time stamp that goes back or leaps; streams without any give nonsense, which is passed over."""
+        if not 0 <= stamp_s < 1e9:
+            return before_s
+        self._losses.add("bad_time", int(before_s >= 0 and not before_s <= stamp_s <= before_s + LEAP_S))
+        return stamp_s
+
+    def _judge(self, count: int, lost: int) -> None:
+        """Count what was promised behind the last frame; raise CameraError when too little of the film could be seen."""
+        missing = self.declared_frames - count
+        if missing > max(ROUNDING_FRAMES, ROUNDING_SHARE * self.declared_frames):
+            self._losses.add("broken_frame", missing)
+        if count - lost >= WHOLE_SHARE * max(count, self.declared_frames):
+            return
+        if missing > lost:
             raise CameraError("broken_frame", f"the film {self.path} breaks off after frame {count} of {self.declared_frames}: "
                               "the file is damaged or was cut short; copy it again")
+        raise CameraError("broken_frame", f"{lost} of the {count} frames of the film {self.path} cannot be decoded: "
+                          "the file is damaged; copy it again")
 
 
 class PicturesCamera(_DiskCamera):
@@ -140,9 +183,17 @@ class PicturesCamera(_DiskCamera):
         super().__init__(name, playing, playing.fps or DEFAULT_FPS)
 
     def _pictures(self) -> Iterator[Picture | None]:
-        size = None
+        size, broken = None, 0
         for count, path in enumerate(self.paths):
-            picture = read_picture(path)
+            try:
+                picture = read_picture(path)
+            except CameraError as error:
+                broken += 1
+                self._losses.add(error.reason)
+                if broken > (1 - WHOLE_SHARE) * len(self.paths):
+                    raise
+                yield None
+                continue
             if size is not None and picture.shape != size:
                 raise _size_changed(path, count, size, picture.shape)
             size = picture.shape

@@ -26,6 +26,8 @@ class Drawing:
 class RenderedCamera:
     """One scene, filmed without end."""
 
+    noisy = process_bound = newer = False
+
     def __init__(self, name: str, seed: int, light: str = "day", drawing: Drawing | None = None) -> None:
         if light not in LIGHTS:
             raise CameraError("bad_source", f"rendered scenes know the lights {', '.join(LIGHTS)}, not {light!r}")
@@ -36,9 +38,9 @@ class RenderedCamera:
         self._closed = False
 
     @property
-    def dropped(self) -> int:
+    def dropped(self) -> dict[str, int]:
         """Nothing is dropped here."""
-        return 0
+        return {}
 
     def frames(self) -> Iterator[Frame]:
         """Frames until `close`; the scene's time is frame number / fps, so a slow board sees the same film, only slower."""

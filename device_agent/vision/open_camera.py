@@ -6,16 +6,22 @@ from pathlib import Path
 from device_agent.vision.camera import NO_FRAME_TIMEOUT_S, CameraSource, LatestWins
 from device_agent.vision.camera_disk import MAX_FPS, FilmCamera, PicturesCamera, Playing
 from device_agent.vision.camera_opencv import MAX_SILENCE_S, StreamCamera, StreamSettings
-from device_agent.vision.camera_picamera2 import SensorCamera, SensorSettings
+from device_agent.vision.camera_picamera2 import BUFFERS, LEAST_BUFFERS, SensorCamera, SensorSettings
 from device_agent.vision.camera_rendered import DEFAULT_FPS, Drawing, RenderedCamera
+from device_agent.vision.camera_stream_process import NetworkCamera
 from device_agent.vision.types import CameraError, Pacing
 
-FORMS = "film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL, picamera2"
+FORMS = "film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL, picamera2[:NUMBER]"
 
 
 @dataclass(frozen=True, slots=True)
 class CameraSettings:
-    """One camera of the settings: see `FORMS` for `source`. Sensors and streams are always live, whatever `pacing` says."""
+    """One camera of the settings: see `FORMS` for `source`. Sensors and streams are always live, whatever `pacing` says.
+
+    `detector_px`: width and height of the model's input; a sensor's small stream is made as large. `size_px`: of a sensor's large
+    stream, or what is asked of a USB camera. `sensor_mode`: pins a mode by width, height and bit depth. `low_memory`: for boards
+    with less than half a gigabyte: fewer buffers, and network streams are read in this process.
+    """
 
     name: str
     source: str
@@ -23,6 +29,10 @@ class CameraSettings:
     loop: bool = False
     fps: float | None = None
     no_frame_timeout_s: float = NO_FRAME_TIMEOUT_S
+    detector_px: tuple[int, int] | None = None
+    size_px: tuple[int, int] | None = None
+    sensor_mode: tuple[int, int, int] | None = None
+    low_memory: bool = False
 
 
 def open_camera(settings: CameraSettings) -> CameraSource:
@@ -31,7 +41,6 @@ def open_camera(settings: CameraSettings) -> CameraSource:
         raise CameraError("bad_source", f"camera {settings.name}: fps must be above 0, at most {MAX_FPS:g}")
     kind, _, rest = settings.source.partition(":")
     source: CameraSource
-    live, timeout_s = settings.pacing == "live", settings.no_frame_timeout_s
     if kind == "film" and rest:
         source = FilmCamera(settings.name, Path(rest), Playing(settings.pacing, settings.fps, settings.loop))
     elif kind == "pictures" and rest:
@@ -39,13 +48,46 @@ def open_camera(settings: CameraSettings) -> CameraSource:
     elif kind == "rendered" and rest:
         source = _rendered(settings, rest)
     elif kind == "opencv" and rest:
-        source, live = StreamCamera(settings.name, rest, StreamSettings(fps=settings.fps)), True
-        timeout_s = max(timeout_s, 2 * MAX_SILENCE_S)  # the stream first tries to get its frames back by itself
-    elif settings.source == "picamera2":
-        source, live = SensorCamera(settings.name, SensorSettings(fps=settings.fps or SensorSettings().fps)), True
+        return _stream(settings, rest)
+    elif kind == "picamera2" and (not rest or rest.isdigit()) and settings.source != "picamera2:":
+        return SensorCamera(settings.name, sensor_settings(settings, int(rest or 0)))
     else:
         raise CameraError("bad_source", f"camera {settings.name}: {settings.source!r} is no source; write one of {FORMS}")
-    return LatestWins(source, no_frame_timeout_s=timeout_s) if live else source
+    return LatestWins(source, no_frame_timeout_s=settings.no_frame_timeout_s) if settings.pacing == "live" else source
+
+
+def sensor_settings(settings: CameraSettings, number: int) -> SensorSettings:
+    """How a sensor is opened for these settings."""
+    usual = SensorSettings()
+    main_px = settings.size_px or usual.main_px
+    return SensorSettings(
+        main_px=main_px,
+        lores_px=usual.lores_px if settings.detector_px is None else small_px(main_px, settings.detector_px),
+        fps=settings.fps or usual.fps,
+        camera=number,
+        buffers=LEAST_BUFFERS if settings.low_memory else BUFFERS,
+        mode=settings.sensor_mode,
+    )
+
+
+def small_px(main_px: tuple[int, int], detector_px: tuple[int, int]) -> tuple[int, int]:
+    """The small stream: the shape of the large one, on no side smaller than the model's input, even, and not larger than main."""
+    scale = min(1.0, max(detector_px[0] / main_px[0], detector_px[1] / main_px[1]))
+    width, height = (min(-(-round(side * scale, 3) // 2) * 2, side - side % 2) for side in main_px)
+    return int(width), int(height)
+
+
+def _stream(settings: CameraSettings, target: str) -> CameraSource:
+    stream = StreamSettings(fps=settings.fps, size_px=settings.size_px)
+    device = target.isdigit() or target.startswith("/dev/")
+    if not device and "://" not in target:
+        raise CameraError("bad_source", f"camera {settings.name}: write opencv:NUMBER, opencv:/dev/videoN or opencv:rtsp://HOST/PATH,"
+                          f" not {settings.source!r}")
+    if not device and not settings.low_memory:
+        return NetworkCamera(settings.name, target, stream)
+    # The stream first tries to get its frames back by itself; then the thread around it counts as hung.
+    timeout_s = max(settings.no_frame_timeout_s, 2 * MAX_SILENCE_S)
+    return LatestWins(StreamCamera(settings.name, target, stream), no_frame_timeout_s=timeout_s)
 
 
 def _rendered(settings: CameraSettings, rest: str) -> RenderedCamera:
