@@ -1,9 +1,15 @@
 """The motion gate: cheap enough for every frame, so that the detector need not run on a still picture. Pure numpy and OpenCV.
 
-A small luma plane is compared with a running mean of itself. A change of light moves all pixels alike: the median of the
-difference is taken out, and a change of nearly everything resets the mean instead of opening the gate.
+A small luma plane is compared with a running mean of itself, after what light did is taken out. Light (a cloud, a lamp,
+headlights, a camera's own exposure) multiplies whole regions, so the median ratio to the mean over a coarse neighbourhood is what
+the mean is multiplied with; an object is smaller than such a neighbourhood, or at least has edges that are. Each pixel has a
+tolerance of its own, learnt from how much it usually differs: the rim of a roof in a shaking picture, a bush in the wind and a
+noisy night sensor earn more than a wall by day. Only pixels that differ close together are motion. Where nearly everything
+differs (the infrared filter switched, somebody turned the camera), the mean is learnt anew and one look follows when that has
+settled.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,23 +21,41 @@ from device_agent.vision.types import Frame, Picture
 
 GATE_WIDTH_PX, GATE_HEIGHT_PX = 178, 100
 """Size of the plane that is compared: 0.04 ms a frame was measured at it (research: edge anchors, section 2.4)."""
+COARSE_WIDTH_PX, COARSE_HEIGHT_PX = 24, 14
+"""Size of the plane on which light is estimated: medians over three of its pixels span a seventh of the picture's width."""
 DARK_BELOW, BRIGHT_FROM = 70.0, 105.0
 """Mean luma 0..255 that parts dark, dim and bright frames: in the drawn yards most nights lie at 50 to 70, days above 105."""
+WINDOW_PX = 5
+"""Side of the window in which differing pixels are counted."""
 
+FloatPlane = npt.NDArray[np.float32]
 Reason = Literal["motion", "track", "keep_alive", "startup", "still", "light"]
 Brightness = Literal["dark", "dim", "bright"]
 
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """`difference` in grey levels in bright light, less in the dark; shares of all pixels; times in seconds."""
+    """`difference` in grey levels in bright light, less in the dark; shares of pixels 0..1; times in seconds.
 
-    difference: float = 22.0
-    least_difference: float = 9.0
-    open_share: float = 0.004
-    light_share: float = 0.6
-    memory_s: float = 3.0
+    `tolerance`: how many times its usual difference a pixel may differ. `light_doubt`: how much less a difference is believed
+    while light changes (1 + light_doubt × |ratio - 1|). A window of 5 × 5 pixels moves if `dense` of it differs. More than
+    `light_share` of all: the whole picture changed, and nothing is called motion for `settle_s`. All is looked at for
+    `startup_s`.
+    """
+
+    difference: float = 12.0
+    least_difference: float = 7.0
+    tolerance: float = 4.0
+    light_doubt: float = 4.0
+    dense: float = 0.6
+    recent: float = 0.7
+    light_share: float = 0.5
+    memory_s: float = 5.0
+    recent_s: float = 0.6
+    absorb_s: float = 0.8
+    settle_s: float = 0.5
     keep_alive_s: float = 2.0
+    startup_s: float = 0.5
     enabled: bool = True
 
 
@@ -39,7 +63,7 @@ class GateSettings:
 class LumaView:
     """The small luma plane of one frame, float32 (100, 178), and how many of its pixels a source pixel is across and down."""
 
-    plane: npt.NDArray[np.float32]
+    plane: FloatPlane
     across: float
     down: float
 
@@ -56,6 +80,7 @@ class GateResult:
     moved: bool
     changed_share: float
     brightness: float
+    view: LumaView | None = None
 
 
 def brightness_of(mean_luma: float) -> Brightness:
@@ -64,55 +89,123 @@ def brightness_of(mean_luma: float) -> Brightness:
 
 
 class MotionGate:
-    """The gate of one camera: keeps the running mean and the time of the last look."""
+    """The gate of one camera: keeps the running mean, the tolerance of each pixel, and the time of the last look."""
 
     def __init__(self, settings: GateSettings | None = None) -> None:
         self._settings = settings or GateSettings()
-        self._mean: npt.NDArray[np.float32] | None = None
-        self._last_s = 0.0
-        self._looked_s = 0.0
+        self._scene: _Scene | None = None
+        self._started_s = self._last_s = self._looked_s = self._settled_s = 0.0
 
     def step(self, frame: Frame, *, active_track: bool) -> GateResult:
-        """Judge one frame; frames must come in order of `at_s`. An active track keeps the gate open: tracks are never starved."""
-        plane = luma_plane(frame)
-        brightness = float(plane.mean())
-        if self._mean is None:
-            self._mean = plane
-            self._last_s = self._looked_s = frame.at_s
-            return GateResult(True, "startup", False, 0.0, brightness)
-        share, settings = self._compare(plane, frame.at_s, brightness), self._settings
+        """Judge one frame; frames must come in order of `at_s`. An active track keeps the gate open: tracks are never starved.
+
+        Time that runs backwards (a camera that was opened anew) is a new start.
+        """
+        plane, at_s, settings = luma_plane(frame), frame.at_s, self._settings
+        brightness = cv2.mean(plane)[0]
+        view = LumaView(plane, GATE_WIDTH_PX / frame.width_px, GATE_HEIGHT_PX / frame.height_px)
+        if self._scene is None or at_s < self._last_s:
+            self._scene = _Scene(plane)
+            self._started_s = self._last_s = self._looked_s = at_s
+            self._settled_s = at_s + settings.settle_s
+            return GateResult(True, "startup", False, 0.0, brightness, view)
+        share, dense = self._scene.compare(plane, brightness, settings)
         light = share > settings.light_share
         if light:
-            self._mean = plane
-        moved = settings.open_share < share <= settings.light_share
-        reason: Reason = "light" if light else "still"
-        if moved:
-            reason = "motion"
-        elif active_track:
-            reason = "track"
-        elif not settings.enabled or frame.at_s - self._looked_s >= settings.keep_alive_s:
-            reason = "keep_alive"
-        is_open = reason in ("motion", "track", "keep_alive")
-        if is_open:
-            self._looked_s = frame.at_s
-        return GateResult(is_open, reason, moved, share, brightness)
-
-    def _compare(self, plane: npt.NDArray[np.float32], at_s: float, brightness: float) -> float:
-        """The share of changed pixels; moves the mean on by the time that has passed."""
-        assert self._mean is not None
-        difference = cv2.subtract(plane, self._mean)
-        # A sample of every seventh pixel gives the median to well under a grey level, at a seventh of the sorting.
-        drift = float(np.median(difference.ravel()[::7]))
-        # In the dark contrast shrinks with the light; blurred noise (about one grey level) does not reach the lower bound.
-        needed = max(self._settings.least_difference, self._settings.difference * min(1.0, brightness / BRIGHT_FROM))
-        changed = np.count_nonzero(np.abs(difference - np.float32(drift)) > needed)
-        weight = 1.0 - float(np.exp(-max(0.0, at_s - self._last_s) / self._settings.memory_s))
+            self._scene = _Scene(plane)
+            self._settled_s = at_s + settings.settle_s
+            # One look as soon as the new picture has settled: somebody may have come with the change.
+            self._looked_s = min(self._looked_s, self._settled_s - settings.keep_alive_s)
+        else:
+            self._scene.learn(plane, at_s - self._last_s, settings)
         self._last_s = at_s
+        moved = dense and not light and at_s >= self._settled_s
+        reason = self._reason(at_s, moved=moved, light=light, active_track=active_track)
+        is_open = reason not in ("still", "light")
+        if is_open:
+            self._looked_s = at_s
+        return GateResult(is_open, reason, moved, share, brightness, view)
+
+    def _reason(self, at_s: float, *, moved: bool, light: bool, active_track: bool) -> Reason:
+        settings = self._settings
+        if moved:
+            return "motion"
+        if active_track:
+            return "track"
+        if at_s - self._started_s < settings.startup_s:
+            return "startup"
+        if not settings.enabled or at_s - self._looked_s >= settings.keep_alive_s:
+            return "keep_alive"
+        return "light" if light else "still"
+
+
+class _Scene:
+    """What is usually there: the mean of each pixel and how much it usually differs, both float32 (100, 178) in grey levels."""
+
+    def __init__(self, plane: FloatPlane) -> None:
+        self._mean = plane.copy()
+        # Before anything is learnt: a wall is calm, and an edge that moves by a third of a pixel changes by a third of its slope.
+        slope = np.abs(cv2.Sobel(plane, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(plane, cv2.CV_32F, 0, 1))
+        self._usual = np.asarray(slope * np.float32(0.044) + np.float32(1.5), np.float32)
+        self._recent = plane.copy()
+        self._difference = np.zeros_like(plane)
+        self._differs = np.zeros(plane.shape, np.uint8)
+        self._rests = np.zeros(plane.shape, np.uint8)
+
+    def compare(self, plane: FloatPlane, brightness: float, settings: GateSettings) -> tuple[float, bool]:
+        """The share of pixels that differ by more than they may, and whether enough of them do so close together."""
+        ratio, doubt = _light(plane, self._mean, settings.light_doubt)
+        # White stays white when it gets brighter.
+        np.multiply(self._mean, ratio, out=ratio)
+        expected = np.minimum(ratio, np.float32(255), out=ratio)
+        cv2.absdiff(plane, expected, self._difference)
+        # In the dark contrast shrinks with the light; blurred noise (about one grey level) does not reach the lower bound.
+        least = max(settings.least_difference, settings.difference * min(1.0, brightness / BRIGHT_FROM))
+        allowed = self._usual * np.float32(settings.tolerance)
+        np.maximum(allowed, np.float32(least), out=allowed)
+        cv2.compare(self._difference, np.multiply(allowed, doubt, out=doubt), cv2.CMP_GT, self._differs)
+        count = cv2.countNonZero(self._differs)
+        needed = settings.dense * WINDOW_PX * WINDOW_PX
+        if count < needed:
+            self._rests[:] = 0
+            return count / plane.size, False
+        # What differs but is as it was a moment ago came to rest, or is the wall behind what left: no motion, soon in the mean.
+        cv2.compare(cv2.absdiff(plane, self._recent), allowed * np.float32(settings.recent), cv2.CMP_LE, self._rests)
+        cv2.bitwise_and(self._rests, self._differs, self._rests)
+        density = cv2.boxFilter(self._differs - self._rests, cv2.CV_32F, (WINDOW_PX, WINDOW_PX), normalize=False)
+        return count / plane.size, bool(np.count_nonzero(density >= needed * 255) >= 2)
+
+    def learn(self, plane: FloatPlane, spent_s: float, settings: GateSettings) -> None:
+        """Move mean and tolerance on, after `compare` of the same plane. What differs now widens its tolerance only slowly."""
+        weight = 1.0 - math.exp(-spent_s / settings.memory_s)
+        limit = self._usual * np.float32(2.5)
+        limit += np.float32(1)
+        seen = cv2.min(self._difference, limit)
+        cv2.copyTo(self._usual * np.float32(1.3), self._differs, seen)
+        cv2.accumulateWeighted(seen, self._usual, weight)
         cv2.accumulateWeighted(plane, self._mean, weight)
-        return changed / plane.size
+        cv2.accumulateWeighted(plane, self._mean, 1.0 - math.exp(-spent_s / settings.absorb_s), self._rests)
+        cv2.accumulateWeighted(plane, self._recent, 1.0 - math.exp(-spent_s / settings.recent_s))
 
 
-def luma_plane(frame: Frame) -> npt.NDArray[np.float32]:
+def _light(plane: FloatPlane, mean: FloatPlane, doubt: float) -> tuple[FloatPlane, FloatPlane]:
+    """How much brighter each region became, and how much less differences in it are believed; both (100, 178), 1 at rest."""
+    # Four grey levels are added: the ratio of two nearly black regions is noise.
+    ratio = (_coarse(plane) + np.float32(4)) / (_coarse(mean) + np.float32(4))
+    ratio = cv2.blur(cv2.medianBlur(ratio, 3), (3, 3))
+    trust = np.abs(ratio - np.float32(1)) * np.float32(doubt) + np.float32(1)
+    size = (GATE_WIDTH_PX, GATE_HEIGHT_PX)
+    return (np.asarray(cv2.resize(ratio, size, interpolation=cv2.INTER_LINEAR), np.float32),
+            np.asarray(cv2.resize(trust, size, interpolation=cv2.INTER_LINEAR), np.float32))  # fmt: skip
+
+
+def _coarse(plane: FloatPlane) -> FloatPlane:
+    """A plane at the size at which light is estimated, averaged first."""
+    averaged = cv2.blur(plane, (7, 7))
+    return np.asarray(cv2.resize(averaged, (COARSE_WIDTH_PX, COARSE_HEIGHT_PX), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def luma_plane(frame: Frame) -> FloatPlane:
     """The frame's luma at the gate's size, slightly blurred against sensor noise: float32 (100, 178), 0..255."""
     size = (GATE_WIDTH_PX, GATE_HEIGHT_PX)
     if frame.luma is not None:

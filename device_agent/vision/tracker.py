@@ -15,7 +15,7 @@ import numpy.typing as npt
 from device_agent.vision.boxes import FloatArray, contained
 from device_agent.vision.motion import LumaView
 from device_agent.vision.stationary import StandingStill, StillSettings
-from device_agent.vision.tracker_matching import NEVER, MatchSettings, pairs_of, prices
+from device_agent.vision.tracker_matching import MatchSettings, pairs_of, prices
 from device_agent.vision.tracker_state import Expected, Objects, as_tracks, born, expect, measure
 from device_agent.vision.types import Track
 
@@ -30,10 +30,11 @@ class TrackerSettings:
     """
 
     confirm_hits: int = 3
-    confirm_s: float = 0.4
+    confirm_s: float = 0.15
     lost_after_s: float = 2.0
-    tentative_s: float = 0.7
+    tentative_s: float = 1.0
     weak_within_s: float = 1.0
+    loose_within_s: float = 0.6
     duplicate_share: float = 0.8
     match: MatchSettings = field(default_factory=MatchSettings)
     still: StillSettings = field(default_factory=StillSettings)
@@ -127,17 +128,17 @@ class Tracker:
         if not len(known) or not len(seen.scores):
             return [], strong.tolist()
         settings = self._settings.match
-        price, far, near = prices(known, expected, seen.boxes, seen.scores, seen.classes, settings)
-        first = np.where((far > settings.far) | (near > settings.near) | ~seen.strong[None, :], NEVER, price)
-        pairs = pairs_of(first)
-        left = np.ones(len(known), np.bool_)
-        left[[row for row, _ in pairs]] = False
-        fit = left & known.confirmed & (known.stationary | (at_s - known.last_at_s <= self._settings.weak_within_s))
+        table = prices(known, expected, seen.boxes, seen.scores, seen.classes, settings)
+        open_rows, open_found = np.ones((len(known), 1), np.bool_), seen.strong.copy()
+        pairs = _taken(pairs_of(table.within(settings.likely, open_rows & open_found)), open_rows, open_found)
+        fresh = known.stationary | (at_s - known.last_at_s <= self._settings.weak_within_s)
+        fit = open_rows & (known.confirmed & fresh)[:, None]
         if fit.any() and not seen.strong.all():
-            shut = (far > settings.weak_far) | (near > settings.weak_near) | seen.strong[None, :] | ~fit[:, None]
-            pairs += pairs_of(np.where(shut, NEVER, price))
-        taken = {detection for _, detection in pairs}
-        return pairs, [index for index in strong.tolist() if index not in taken]
+            pairs += _taken(pairs_of(table.within(settings.weak, fit & ~seen.strong)), open_rows, open_found)
+        lately = open_rows & (at_s - known.last_at_s <= self._settings.loose_within_s)[:, None]
+        if lately.any() and open_found.any():
+            pairs += _taken(pairs_of(table.within(settings.loose, lately & open_found)), open_rows, open_found)
+        return pairs, [index for index in strong.tolist() if open_found[index]]
 
     def _confirm(self, known: Objects, rows: npt.NDArray[np.int64], at_s: float) -> None:
         """Believe what was measured often enough."""
@@ -163,6 +164,14 @@ class Tracker:
             newer.append(detection)
             held.append(detection)
         return newer
+
+
+def _taken(pairs: list[tuple[int, int]], open_rows: npt.NDArray[np.bool_],
+           open_found: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:  # fmt: skip
+    """Take pairs out of what is still open; returns them."""
+    for row, detection in pairs:
+        open_rows[row] = open_found[detection] = False
+    return pairs
 
 
 def _none() -> Objects:

@@ -14,48 +14,71 @@ from device_agent.vision.boxes import FloatArray, assignment, from_centres, iou,
 from device_agent.vision.tracker_state import Expected, Objects, blur
 
 NEVER = np.float32(1e6)
-EXACT_UP_TO = 12
-"""Knots of more objects than this are untied greedily: the exact way costs the square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a detection may be from where an object is expected: squared distance in standard deviations of what the model
+    believes possible, distance in body sizes, and the least ratio of areas, 0..1."""
+
+    deviations: float
+    bodies: float
+    size_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
 class MatchSettings:
-    """Prices. `far` is the largest squared distance in standard deviations, `near` the largest in body sizes."""
+    """Where detections are looked for, and prices. `likely`: strong ones first; `weak`: weak ones; `loose`: strong ones left over.
 
-    far: float = 12.0
-    near: float = 1.6
-    weak_far: float = 6.0
-    weak_near: float = 0.6
+    `apart` is the price of no overlap at all, `resize` the change of width or height (natural logarithm) that costs 1,
+    `resize_most` the most that costs, `tentative` what an unconfirmed object costs, `doubt` how much vagueness does.
+    """
+
+    likely: Reach = Reach(4.0, 1.4, 0.6)
+    weak: Reach = Reach(12.0, 0.5, 0.6)
+    loose: Reach = Reach(16.0, 1.1, 0.3)
     apart: float = 3.0
-    resize: float = 0.3
+    resize: float = 0.2
     resize_most: float = 6.0
-    size_ratio: float = 0.3
-    tentative: float = 3.0
-    doubt: float = 1.0
+    tentative: float = 1.5
+    doubt: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """For each pair (T, N): its price (`NEVER` where classes differ) and what `Reach` limits."""
+
+    price: FloatArray
+    deviations: FloatArray
+    bodies: FloatArray
+    stretch: FloatArray
+
+    def within(self, reach: Reach, allowed: npt.NDArray[np.bool_]) -> FloatArray:
+        """Prices of the pairs within reach and `allowed` (T, N); `NEVER` for all others."""
+        fit = (self.deviations <= reach.deviations) & (self.bodies <= reach.bodies) & allowed
+        fit &= self.stretch <= -np.log(reach.size_ratio)
+        return np.where(fit, self.price, NEVER)
 
 
 def prices(objects: Objects, expected: Expected, boxes: FloatArray, scores: FloatArray, classes: npt.NDArray[np.int32],
-           settings: MatchSettings) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
-    """Price of each pair (T, N), its squared distance in standard deviations, and its distance in body sizes."""
+           settings: MatchSettings) -> Prices:  # fmt: skip
+    """What each pair of object and detection (boxes (N, 4) px, scores (N,), classes (N,)) costs."""
     found = to_centres(boxes)
     gap = expected.centre[:, None, :2] - found[None, :, :2]
     squared = gap[:, :, 0] * gap[:, :, 0] + gap[:, :, 1] * gap[:, :, 1]
-    size = expected.size
-    squared /= (size * size)[:, None]
+    squared /= (expected.size * expected.size)[:, None]
     variance = expected.place[:, None] + blur(scores)[None, :]
-    far = squared / variance
+    deviations = squared / variance
     own = np.log(np.maximum(expected.centre[:, 2:], np.float32(1)))
     other = np.log(np.maximum(found[:, 2:], np.float32(1)))
     stretch = own[:, None, :] - other[None, :, :]
     resized = (stretch * stretch).sum(axis=2) / np.float32(settings.resize**2)
     np.minimum(resized, np.float32(settings.resize_most), out=resized)
-    overlap = iou(from_centres(expected.centre), boxes)
-    price = far + resized + np.float32(settings.apart) * (np.float32(1) - overlap)
+    price = deviations + resized + np.float32(settings.apart) * (np.float32(1) - iou(from_centres(expected.centre), boxes))
     price += np.float32(settings.doubt) * np.log(variance / np.float32(0.01))
     price += np.where(objects.confirmed, np.float32(0), np.float32(settings.tentative))[:, None]
-    wrong = (objects.class_id[:, None] != classes[None, :]) | (np.abs(stretch.sum(axis=2)) > -np.log(settings.size_ratio))
-    price[wrong] = NEVER
-    return price, far, np.sqrt(squared)
+    price[objects.class_id[:, None] != classes[None, :]] = NEVER
+    return Prices(price, deviations, np.sqrt(squared), np.abs(stretch.sum(axis=2)))
 
 
 def pairs_of(price: FloatArray) -> list[tuple[int, int]]:

@@ -14,15 +14,15 @@ import numpy.typing as npt
 from device_agent.vision.boxes import FloatArray, to_centres
 from device_agent.vision.types import Track
 
-FADE_S = 1.5
+FADE_S = 3.0
 """Time in which the expected velocity of an unseen object falls to a third."""
 ANY_SPEED = 1.5
 """Standard deviation of what velocity a new object may have, body sizes a second (a walker's is about one)."""
-SHOCK = 1.2
+SHOCK = 1.0
 """How much an object's velocity may change: standard deviation after one second, body sizes a second."""
 MEASURED_WITHIN = 0.07
 """Standard deviation of a good box's centre, body sizes; a weak one's is up to three times that."""
-SIZE_GAIN_S = 0.25
+SIZE_GAIN_S = 0.35
 """Width and height follow what is measured with this time constant."""
 
 
