@@ -29,6 +29,10 @@ class Client:
         """POST of a JSON body, decoded."""
         return self._call("POST", path, json=dict(body or {}))
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PUT of a JSON body, decoded."""
+        return self._call("PUT", path, json=dict(body))
+
     def publish(self, path: str, body: Mapping[str, Any]) -> Any:
         """POST of something signed: what the server finds wrong with it is a conflict, not a failure."""
         return self._call("POST", path, json=dict(body), invalid=CONFLICT)
@@ -102,6 +106,10 @@ def _problem(response: httpx.Response, invalid: int) -> CliError:
     if not isinstance(body, dict):
         body = {}
     title = str(body.get("detail") or body.get("title") or f"the server answered {response.status_code}")
+    faults = body.get("faults")
+    for fault in faults if isinstance(faults, list) else []:
+        if isinstance(fault, dict):
+            title += f"\n  {fault.get('path') or 'the whole'}: {fault.get('problem')}"
     error = from_status(response.status_code, title, str(body.get("hint", "")))
     if response.status_code == 400:
         error.code = invalid

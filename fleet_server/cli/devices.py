@@ -35,6 +35,18 @@ def _deployment(item: Row) -> str:
     return f"{deployment.get('state', '-')}({reason})" if reason else str(deployment.get("state", "-"))
 
 
+def _configuration(session: Session, name: str) -> str:
+    """What became of the wanted configuration, by the device's own word."""
+    found = session.client().get(f"/devices/{segment(name)}/configuration/effective")
+    wanted, said = found["digest"][:12], found["said"]
+    if said is None:
+        return f"wanted {wanted}; the device has not said anything of it"
+    if said["digest"] != found["digest"]:
+        return f"wanted {wanted}; not heard of yet, runs {str(said.get('running') or said['digest'])[:12]}"
+    state = str(said["state"]).replace("_", " ")
+    return f"wanted {wanted}: {state}" + (f": {said['reason']}" if said["reason"] else "")
+
+
 COLUMNS = [
     ("name", lambda item: item["name"]),
     ("state", lambda item: item["state"]),
@@ -78,6 +90,7 @@ def show(session: Session, name: str) -> None:
         ("variant", running.get("variant_reason")),
         ("wanted", item.get("wanted")),
         ("deployment", f"{_deployment(item)} {deployment.get('detail') or ''}".strip()),
+        ("configuration", _configuration(session, name) if session.output == "table" else None),
         ("log level", item.get("log_level")),
         ("enrolled", clock(item.get("enrolled_s"))),
     ], session.output)  # fmt: skip

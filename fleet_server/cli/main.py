@@ -19,6 +19,7 @@ COMMANDS = {
     "root": ("fleet_server.cli.roots:root", "The root of trust: create, sign, show, push, online-keys."),
     "channel": ("fleet_server.cli.channels:channel", "Signed lines that releases are published on."),
     "bundle": ("fleet_server.cli.bundles:bundle", "Releases: build, sign, verify, info, push, list."),
+    "config": ("fleet_server.cli.configurations:config", "What cameras are told, by fleet, group and device."),
     "rollout": ("fleet_server.cli.rollouts:rollout", "A release on its way through the fleet."),
     "experiment": ("fleet_server.cli.experiments:experiment", "Two releases compared on sticky shares of the fleet."),
     "detection": ("fleet_server.cli.detections:detection", "Events with their crops and verdicts."),

@@ -137,8 +137,8 @@ def test_two_people_who_change_the_same_version_do_not_overwrite_each_other(data
 def test_what_boards_would_refuse_is_not_stored(server: Context, enrolled: Any) -> None:
     """Types, shapes, sizes; a camera that the device does not have; names that clash only when two layers meet."""
     database = server.database
+    crossed = {"name": "a", "polygon": [[0, 0], [1, 1], [1, 0], [0, 1]]}
     with pytest.raises(FaultyError) as caught:
-        crossed = {"name": "a", "polygon": [[0, 0], [1, 1], [1, 0], [0, 1]]}
         put(database, "fleet", {"every_camera": {"fps": 0, "zones": [crossed]}})
     assert [fault["path"] for fault in caught.value.faults] == ["every_camera.fps", "every_camera.zones[0].polygon"]
     many = {"every_camera": {"min_score": {f"label-{n}": 0.5 for n in range(3000)}}}
