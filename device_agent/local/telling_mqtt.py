@@ -53,7 +53,7 @@ class MqttTelling:
         self._lock = threading.Lock()
         self._states: dict[str, str] = {}
         self._changed: dict[str, None] = {}
-        self._told_dead = False
+        self._told: set[str] = set()
 
     # -- called by the cameras' threads ---------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class MqttTelling:
             self._say_dead(f"refused us: {reason}")
             return
         log.info("local broker %s:%d connected", self._place.host, self._place.port)
-        self._told_dead = False
+        self._told.clear()
         client.publish(words.availability_topic(self._place.name), ONLINE, qos=1, retain=True)
         with self._lock:
             # A broker without persistence has forgotten everything: all states are told again.
@@ -177,7 +177,7 @@ class MqttTelling:
         self._say_dead("cannot be reached")
 
     def _say_dead(self, what: str) -> None:
-        """Once per outage."""
-        if not self._told_dead:
-            self._told_dead = True
+        """Once per outage and kind of words: a broker that is away for a week fills no log."""
+        if what not in self._told:
+            self._told.add(what)
             log.warning("local broker %s:%d %s; cameras go on, it is tried again", self._place.host, self._place.port, what)

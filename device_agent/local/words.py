@@ -16,7 +16,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 def level(name: str) -> str:
     """A name as one level of a topic; one that holds other characters gets a piece of its hash, so that two never meet."""
     fit = _UNFIT.sub("_", name)[:60]
-    return fit if fit == name else f"{fit or '_'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return fit if fit and fit == name else f"{fit or '_'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def availability_topic(device: str) -> str:
