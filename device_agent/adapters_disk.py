@@ -15,7 +15,8 @@ from device_agent.update.installed import Installed
 from device_agent.update.reports import report_of_first_contact
 from device_agent.update.status import Status
 from device_agent.update.updater import Updater
-from device_agent.vision.detector import Detector
+from device_agent.vision.detector import Detector, ModelSpec
+from device_agent.vision.model_spec_disk import read_spec
 from models.inference.errors import ModelError
 from ota.durable_disk import fsync_folder
 from ota.trust.refusal import Refusal
@@ -93,11 +94,18 @@ class DetectorSwitch:
         library = EDGETPU_LIBRARY if installed.accelerator == "edgetpu" else None
         try:
             self._detector.switch(
-                installed.model, installed.card, threads=min(self._threads, installed.threads), delegate_library=library
-            )
+                installed.model, installed.card, threads=min(self._threads, installed.threads), delegate_library=library,
+                fallback=fallback_of(installed, self._threads),
+            )  # fmt: skip
         except ModelError as error:
             return Refusal("model", f"{installed.release}: {error.message}")
         return None
+
+
+def fallback_of(installed: Installed, threads: int) -> ModelSpec | None:
+    """The release's model for the CPU, for where its accelerator fails; raises ModelError where its card cannot be read."""
+    other = installed.fallback
+    return None if other is None else read_spec(other.model, other.card, min(threads, other.threads), None)
 
 
 class FoundBoard:

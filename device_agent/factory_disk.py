@@ -9,7 +9,7 @@ from pathlib import Path
 from device_agent.errors import BoardError, DiskFullError, OwnerError
 from ota.bundle.errors import BundleError, Refusal
 from ota.bundle.reader_disk import Bundle, open_bundle, verify_bundle
-from ota.bundle.variants import resolve
+from ota.bundle.variants import files_for, resolve
 from ota.slots.errors import SlotError
 from ota.slots.slots_disk import Slots
 from ota.wire.enrolment import BoardFacts
@@ -37,7 +37,7 @@ def install_factory(slots: Slots, bundle_file: Path, root_file: Path, facts: Boa
             "choose another factory bundle, or install what is missing",
         )
     try:
-        with _unpacked(bundle, resolution.variant.files, scratch) as files:
+        with _unpacked(bundle, files_for(bundle.manifest, resolution.variant, facts), scratch) as files:
             slots.stage(bundle.manifest_bytes, files)
         slots.set_factory(bundle.manifest_sha256)
     except SlotError as error:
@@ -66,7 +66,7 @@ def _verified(bundle_file: Path, root_file: Path) -> Bundle:
 
 @contextmanager
 def _unpacked(bundle: Bundle, paths: list[str], scratch: Path) -> Iterator[dict[str, Path]]:
-    """The files of one variant in a folder of their own, gone afterwards."""
+    """These files of the bundle in a folder of their own, gone afterwards."""
     folder = scratch / "factory"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

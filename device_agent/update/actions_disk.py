@@ -66,7 +66,7 @@ class Performer:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._downloads = Downloads(bench.folder)
+        self._downloads = Downloads(bench.folder, bench.board.facts)
         self._by_name: Mapping[str, Callable[[Deployment, int, Callable[[], bool]], Event | None]] = {
             "resolve": self._resolve,
             "download": self._download,
@@ -173,8 +173,9 @@ class Performer:
         if isinstance(found, Refusal):
             return _failed(found)
         data, manifest, variant = found
+        paths = self._downloads.paths(manifest, variant)
         try:
-            self._bench.slots.stage(data, {path: self._downloads.file(manifest.files[path].sha256) for path in variant.files})
+            self._bench.slots.stage(data, {path: self._downloads.file(manifest.files[path].sha256) for path in paths})
         except SlotError as error:
             return _failed(Refusal(error.code, error.detail))
         return Event(kind="staged")

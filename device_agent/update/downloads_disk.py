@@ -1,6 +1,7 @@
 """What was fetched for one deployment, until it is staged: ``files/<sha256>`` (content), ``<sha256>.json`` (signed documents).
 
-Only what this board's variant needs is fetched, and nothing that is there already. Everything read back is hashed again.
+Only what this board's variant needs is fetched (for an accelerator the CPU's variant too: it answers while that fails), and
+nothing that is there already. Everything read back is hashed again.
 """
 
 import contextlib
@@ -13,18 +14,20 @@ from device_agent.update.deployment import Deployment
 from device_agent.update.ports import Content
 from models.golden import GoldenError, parse_acceptance
 from ota.bundle.manifest import Manifest, Variant, parse_manifest
+from ota.bundle.variants import files_for
 from ota.durable_disk import write_whole
 from ota.trust.refusal import Refusal
+from ota.wire.enrolment import BoardFacts
 
 SPARE_BYTES = 16 * 1024 * 1024
 """Left free after everything was fetched and staged: the spool and the log go on."""
 
 
 class Downloads:
-    """The download folder of this board: one deployment at a time."""
+    """The download folder of this board: one deployment at a time. ``facts`` are the board's."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, facts: Callable[[], BoardFacts]) -> None:
+        self._folder, self._facts = folder, facts
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Keep a verified document (manifest, acceptance set); raises OSError."""
@@ -78,13 +81,13 @@ class Downloads:
         return None
 
     def wanted(self, deployment: Deployment) -> dict[str, int | None] | Refusal:
-        """sha256 -> length of everything to fetch: the variant's files, and the pictures of the channel's acceptance set."""
+        """sha256 -> length of everything to fetch: what this board runs, and the pictures of the channel's acceptance set."""
         found = self.manifest(deployment)
         if isinstance(found, Refusal):
             return found
         _, manifest, variant = found
         wanted: dict[str, int | None] = {}
-        for path in variant.files:
+        for path in self.paths(manifest, variant):
             wanted[manifest.files[path].sha256] = manifest.files[path].length_bytes
         try:
             pictures = self.acceptance_pictures(manifest)
@@ -93,6 +96,10 @@ class Downloads:
         for sha256 in pictures:
             wanted.setdefault(sha256, None)
         return wanted
+
+    def paths(self, manifest: Manifest, variant: Variant) -> list[str]:
+        """Manifest paths of all that is installed here with a variant."""
+        return files_for(manifest, variant, self._facts())
 
     def manifest(self, deployment: Deployment) -> tuple[bytes, Manifest, Variant] | Refusal:
         """The manifest that was kept when it was verified, and its variant; hash-checked, for a disk may lie."""
@@ -111,7 +118,7 @@ class Downloads:
     def room(self, manifest: Manifest, variant: Variant) -> Refusal | None:
         """Refused with ``disk`` when what is to be fetched, and its copy in the install place, would not fit."""
         missing = staged = 0
-        for path in variant.files:
+        for path in self.paths(manifest, variant):
             entry = manifest.files[path]
             staged += entry.length_bytes
             if not self.file(entry.sha256).exists():

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import msgspec
 
-from ota.bundle.variants import resolve
+from ota.bundle.variants import resolve, stand_in
 from ota.slots.slots_disk import SlotInfo
 from ota.wire.enrolment import BoardFacts
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """The same release's variant for the CPU, which answers while the accelerator fails. The self-test proved the other one."""
+
+    variant: str
+    model: Path
+    card: Path
+    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,8 @@ class Installed:
     model: Path
     card: Path
     threads: int
+    fallback: StandIn | None = None
+    """None where the variant needs no accelerator, or where nothing for the CPU came with it."""
 
 
 def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
@@ -38,11 +50,13 @@ def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
     whole = [variant for variant in slot.manifest.variants if set(variant.files) <= set(present)]
     if not whole:
         return None
-    here = resolve(msgspec.structs.replace(slot.manifest, variants=whole), facts)
+    complete = msgspec.structs.replace(slot.manifest, variants=whole)
+    here = resolve(complete, facts)
     if here.variant is None:
         return None
     among_all = resolve(slot.manifest, facts)
     reason = among_all.reason if among_all.variant == here.variant else here.reason
+    other = stand_in(complete, here.variant, facts)
     return Installed(
         sha256=slot.sha256,
         release=slot.manifest.release,
@@ -54,4 +68,5 @@ def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
         model=present[here.variant.model],
         card=present[here.variant.card],
         threads=here.variant.threads,
+        fallback=None if other is None else StandIn(other.id, present[other.model], present[other.card], other.threads),
     )

@@ -1,6 +1,7 @@
 """The detector in the agent's own process."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from device_agent.vision.detector import Answer, DetectorError, Model, ModelSpec, OpenModel, first_answer, weak_threshold
@@ -12,16 +13,22 @@ from models.inference.types import Detections
 
 
 class InProcessDetector:
-    """A detector in the agent's own process, for boards without memory for a second one: its crash is the agent's."""
+    """A detector in the agent's own process, for boards without memory for a second one: its crash is the agent's.
 
-    def __init__(self, spec: ModelSpec, open_model: OpenModel) -> None:
+    No child, no shared memory, one model (two while it is switched). `runtime` names the package that was proved to work here.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, open_model: OpenModel, *, runtime: str = "", accelerator_reason: str = ""
+    ) -> None:
         self._open_model = open_model
-        self._spec = spec
-        self._model: Model | None = open_model(spec)
+        self._runtime = runtime
+        self._spec = replace(spec, runtime=spec.runtime or runtime)
+        self._model: Model | None = open_model(self._spec)
         self._turn = threading.Lock()
         self.restarts = 0
         self.last_error = ""
-        self.accelerator_reason = ""
+        self.accelerator_reason = accelerator_reason
 
     @property
     def card(self) -> ModelCard:
@@ -63,7 +70,8 @@ class InProcessDetector:
 
         Only the CPU's: an accelerator that fails would take the agent with it, so `fallback` is what runs where one is given.
         """
-        spec = fallback or read_spec(model_path, card_path, threads, delegate_library)
+        given = fallback or read_spec(model_path, card_path, threads, delegate_library)
+        spec = replace(given, runtime=given.runtime or self._runtime)
         new = self._open_model(spec)
         try:
             first_answer(new, spec.card)

@@ -178,6 +178,7 @@ def _environment() -> dict[str, str]:
     """The child's environment: the agent's without its settings (no secret is needed there), with the same import path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOKERY_")}
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    kept.setdefault("MALLOC_ARENA_MAX", "1")  # one thread works there: memory that was given back is used again
     kept.setdefault("OMP_NUM_THREADS", "1")
     kept.setdefault("OPENBLAS_NUM_THREADS", "1")
     return kept

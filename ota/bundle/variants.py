@@ -27,6 +27,20 @@ def resolve(manifest: Manifest, facts: BoardFacts) -> Resolution:
     return Resolution(None, "no variant fits: " + "; ".join(f"{variant.id}: {problem}" for variant, problem in passed_over))
 
 
+def stand_in(manifest: Manifest, variant: Variant, facts: BoardFacts) -> Variant | None:
+    """The variant for the CPU that answers while the accelerator of ``variant`` fails; None where none is needed or fits."""
+    if variant.accelerator == "cpu":
+        return None
+    fitting = (one for one in manifest.variants if one.accelerator == "cpu" and _problem(one, facts) is None)
+    return next(fitting, None)
+
+
+def files_for(manifest: Manifest, variant: Variant, facts: BoardFacts) -> list[str]:
+    """All files that this board needs to run a variant, its stand-in's among them: fetched, verified and installed together."""
+    other = stand_in(manifest, variant, facts)
+    return list(dict.fromkeys([*variant.files, *(other.files if other is not None else [])]))
+
+
 def hardware_problem(manifest: Manifest, facts: BoardFacts) -> str | None:
     """Why the release does not list this board's hardware, or None when it does."""
     if "*" in manifest.hardware or facts.profile in manifest.hardware:
