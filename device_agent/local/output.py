@@ -11,7 +11,9 @@ from device_agent.vision.types import EventUpdate
 
 
 class Teller(Duty, Protocol):
-    """One way to tell: a duty with a mailbox of its own. None of its ``take_*`` may wait."""
+    """One way to tell: a duty with a mailbox of its own. None of its ``take_*`` may wait. ``kind``: mqtt, webhook or gpio."""
+
+    kind: str
 
     def take_event(self, update: EventUpdate, place: PlaceState, began: bool) -> None:
         """An event update without its pictures, the place that it is about as it is now, and whether the event began just now."""
@@ -32,6 +34,7 @@ class LocalOutput:
     def __init__(self, tellers: Sequence[Teller] = ()) -> None:
         self._tellers = tuple(tellers)
         self._places = Places()
+        self._silenced: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     @property
@@ -46,15 +49,29 @@ class LocalOutput:
         bare = replace(update, event=replace(update.event, crops=()))
         with self._lock:
             place, began = self._places.told(bare)
-            for teller in self._tellers:
+            for teller in self._speaking():
                 teller.take_event(bare, place, began)
 
     def places(self, camera: str, zones: Sequence[str], lines: Sequence[str] = ()) -> None:
         """The zones and lines that a camera has from now on: their states are told, those of what is gone are cleared."""
         with self._lock:
             present, gone = self._places.configure(camera, zones, lines)
-            for teller in self._tellers:
+            for teller in self._speaking():
                 teller.take_places(present, gone)
+
+    def silence(self, kinds: frozenset[str]) -> None:
+        """Tell nothing by these (mqtt, webhook, gpio) from now on: retained states are cleared, wires go off. Others speak."""
+        with self._lock:
+            before, self._silenced = self._silenced, kinds
+            everything = self._places.all()
+            for teller in self._tellers:
+                if teller.kind in kinds - before:
+                    teller.take_places([], everything)
+                elif teller.kind in before - kinds:
+                    teller.take_places(everything, [])
+
+    def _speaking(self) -> list[Teller]:
+        return [teller for teller in self._tellers if teller.kind not in self._silenced]
 
     def dropped(self) -> dict[str, int]:
         """What could not be told, by reason (``mqtt_full``, ``webhook_failed``, …)."""

@@ -54,6 +54,10 @@ class Places:
             self._places.setdefault((camera, name), _Place(zone))
         return [self._state((camera, name)) for name in wanted], left
 
+    def all(self) -> list[PlaceState]:
+        """Every place as it is."""
+        return [self._state(key) for key in self._places]
+
     def told(self, update: EventUpdate) -> tuple[PlaceState, bool]:
         """Take in what happened: the place as it is now, and whether an event began there."""
         event = update.event

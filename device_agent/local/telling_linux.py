@@ -78,6 +78,8 @@ def open_gpiod(chip: str, lines: Mapping[int, bool]) -> Lines:
 class WireTelling:
     """A duty: switches wires as places change; all are off when it ends, however it ends."""
 
+    kind = "gpio"
+
     def __init__(self, wires: Sequence[Wire], steady_s: Callable[[], float], open_lines: OpenLines = open_gpiod) -> None:
         self.name = "local GPIO"
         self.silence_s = 120.0

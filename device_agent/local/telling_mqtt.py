@@ -45,6 +45,8 @@ class MqttPlace:
 class MqttTelling:
     """A duty. States are kept by topic, so that a broker that comes back hears how things are and not how they were."""
 
+    kind = "mqtt"
+
     def __init__(self, place: MqttPlace, steady_s: Callable[[], float]) -> None:
         self.name = "local MQTT"
         self.silence_s = 120.0

@@ -131,6 +131,8 @@ def _cut(sock: socket.socket) -> None:
 class WebhookTelling:
     """A duty: one event after the other, each a bounded number of tries."""
 
+    kind = "webhook"
+
     def __init__(self, place: WebhookPlace, *, steady_s: Callable[[], float], now_s: Callable[[], float]) -> None:
         self.name = "local webhook"
         self.silence_s = 300.0

@@ -76,6 +76,21 @@ def test_a_zone_that_is_gone_lets_its_wire_go(running, heard, update, steady) ->
         shown.until(lambda items: items == [(4, True), (4, False)])
 
 
+def test_silenced_wires_are_off_and_speak_again_as_things_are(running, heard, update, steady) -> None:
+    """The configuration silences the lamp while somebody stands under it; when it is let speak again, it burns."""
+    shown = heard()
+    teller = WireTelling([Wire(CHIP, 4, "yard", "gate")], steady, FakeChip(shown).open)
+    local = LocalOutput([teller])
+    with running(teller):
+        local.tell(update(1))
+        shown.until(lambda items: items == [(4, True)])
+        local.silence(frozenset({"gpio", "mqtt"}))
+        shown.until(lambda items: items == [(4, True), (4, False)])
+        local.tell(update(2))
+        local.silence(frozenset({"mqtt"}))
+        shown.until(lambda items: items == [(4, True), (4, False), (4, True)])
+
+
 def test_a_chip_that_breaks_ends_the_duty_with_words_and_the_wires_off(heard, update, steady) -> None:
     """The supervisor starts it again; cameras and other tellers hear nothing of it."""
     shown = heard()

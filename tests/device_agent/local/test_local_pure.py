@@ -103,7 +103,7 @@ def test_a_full_mailbox_loses_the_oldest_and_counts_it_and_stale_letters_are_not
 class Stuck:
     """A teller whose receiver never answers: its mailbox is all that the cameras meet."""
 
-    name, silence_s = "stuck", 60.0
+    kind, name, silence_s = "stuck", "stuck", 60.0
 
     def __init__(self) -> None:
         self.box: Mailbox[object] = Mailbox("stuck", 10, lambda: 0.0)
