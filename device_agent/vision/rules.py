@@ -16,19 +16,22 @@ class RuleSettings:
 
     `settle_s`: how much longer than the bridge a visit waits, so that a new track has time to be confirmed before it may be the
     continuation. `near` and `near_per_s`: how far a new track may be born from where the old one was last seen.
+    `still_after_s`: who does not leave his place for so long, under whatever id, stands still for the rules too.
     `stationary_bridge_s`: a visit of what stood still when it was lost goes on when something like it is found in its place.
     `stationary_memory_s`: after that too, no second event is raised there, not even after the camera was away.
-    `same_place`: how far (body sizes) that may be. `line_band`: half of the width of a line, in body sizes: whoever does not
-    leave it has not crossed.
+    `same_place`: how far (body sizes) that may be, `same_size`: least ratio of widths and heights. `line_band`: half of the width
+    of a line, in body sizes: whoever does not leave it has not crossed.
     """
 
     bridge_s: float = 2.0
     settle_s: float = 1.5
     near: float = 1.0
     near_per_s: float = 0.75
+    still_after_s: float = 30.0
     stationary_bridge_s: float = 60.0
     stationary_memory_s: float = 900.0
-    same_place: float = 0.25
+    same_place: float = 0.12
+    same_size: float = 0.8
     line_band: float = 0.15
 
 
@@ -48,7 +51,8 @@ class Visit:
     """One stay in one zone. `entered` and `last` are the first and the latest frame in which the object stood inside.
 
     `inside_from_s` is where the present stay without a way out began (None: out now). `admitted`: it was sure and large enough
-    once. `muted` visits raise nothing: their event was raised before the object was lost.
+    once. `rest_box` and `rest_s`: where it has been since when without leaving that place. `muted` visits raise nothing: their
+    event was raised before the object was lost.
     """
 
     id: str
@@ -61,6 +65,8 @@ class Visit:
     score: float
     born_s: float
     first_box: Box
+    rest_box: Box
+    rest_s: float
     inside_from_s: float | None
     settled: bool = False
     admitted: bool = False

@@ -90,14 +90,17 @@ class ZoneRules:
         if visit is None:
             visit = Visit(
                 self._new_id(), room.zone, track.id, track.label, now, now, track.xyxy, track.score, track.first_at_s,
-                first_box=track.xyxy, inside_from_s=now.at_s,
+                first_box=track.xyxy, rest_box=track.xyxy, rest_s=now.at_s, inside_from_s=now.at_s,
             )  # fmt: skip
             visits[track.id] = visit
         if track.confirmed and not visit.settled:
             visit = self._settle(room, visit, track, here)
         if visit.inside_from_s is None:
             visit.inside_from_s = now.at_s
-        visit.last, visit.box, visit.score, visit.stationary = now, track.xyxy, track.score, track.stationary
+        visit.last, visit.box, visit.score = now, track.xyxy, track.score
+        if not self._same_place(visit.rest_box, track.xyxy):
+            visit.rest_box, visit.rest_s, visit.stationary = track.xyxy, now.at_s, False
+        visit.stationary = visit.stationary or track.stationary or now.at_s - visit.rest_s >= self._settings.still_after_s
         visit.admitted = visit.admitted or room.zone.admits(track, float(now.width_px * now.height_px))
         if not track.confirmed or visit.track != track.id or visit.muted:
             return
@@ -133,19 +136,21 @@ class ZoneRules:
         visits = room.visits
         candidates = [other for other in _each(visits) if other is not visit and self._continues(other, visit, track, here)]
         if not candidates:
-            known = any(
-                label == visit.label
-                and visit.entered.at_s - at_s <= self._settings.stationary_memory_s
-                and self._same_place(box, visit.first_box)
-                and self._same_place(box, track.xyxy)
-                for label, box, at_s in room.places
-            )
-            visit.raised = visit.muted = known
+            self._recall(room, visit, track)
             return visit
         older = min(candidates, key=lambda other: body_distance(other.box, visit.box))
         older.former, older.resumed, older.track = older.track, visit.entered, track.id
         visits[track.id] = older
         return older
+
+    def _recall(self, room: _Room, visit: Visit, track: Track) -> None:
+        """Whether something like this stood still in this very place and had its event: then it stands there still."""
+        for label, box, at_s in room.places:
+            recent = visit.entered.at_s - at_s <= self._settings.stationary_memory_s
+            here = self._same_place(box, visit.first_box) and self._same_place(box, track.xyxy)
+            if recent and here and label == visit.label:
+                visit.raised = visit.muted = True
+                visit.rest_box, visit.rest_s = box, visit.entered.at_s - self._settings.still_after_s
 
     def _continues(self, older: Visit, newer: Visit, track: Track, here: dict[int, Track]) -> bool:
         """Whether `newer` may be the same object as `older`, whose track is not seen any more."""
@@ -163,7 +168,7 @@ class ZoneRules:
         """Whether two boxes are of one thing that stands still: near each other, and of about one size."""
         for low, high in ((0, 2), (1, 3)):
             small, large = sorted((first[high] - first[low], second[high] - second[low]))
-            if small < 0.6 * large:
+            if small < self._settings.same_size * large:
                 return False
         return body_distance(first, second) <= self._settings.same_place
 
@@ -174,8 +179,8 @@ class ZoneRules:
         if successor is not None and visit.resumed is not None and not one_thing:
             visits[successor.id] = Visit(
                 self._new_id(), visit.zone, successor.id, successor.label, visit.resumed, visit.last, successor.xyxy,
-                successor.score, successor.first_at_s, successor.xyxy, visit.resumed.at_s, settled=True,
-                admitted=visit.admitted,
+                successor.score, successor.first_at_s, successor.xyxy, successor.xyxy, visit.resumed.at_s, visit.resumed.at_s,
+                settled=True, admitted=visit.admitted,
             )  # fmt: skip
         visit.track = track.id
         if not one_thing:
