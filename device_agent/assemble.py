@@ -5,20 +5,26 @@ import logging
 import random
 import secrets
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import urllib3
 
 from device_agent.adapters_disk import ClaimFile, DetectorSwitch, FoundBoard, SpoolReports, UpdateSeat
 from device_agent.assemble_base import Base, open_base
-from device_agent.assemble_eyes import Eyes, look_out, open_eyes
+from device_agent.assemble_eyes import Eyes, keeper_of, look_out, open_eyes
+from device_agent.board_orders import BoardOrders
+from device_agent.camera_place import CameraPlace
 from device_agent.duties.beating import Beating
+from device_agent.duties.configuring import Configuring
 from device_agent.duties.keeping_logs import KeepingLogs, LogSender
 from device_agent.duties.linking import AfterLink, Linking
+from device_agent.duties.marks_disk import read_marks, write_marks
 from device_agent.duties.polling import Polling
-from device_agent.duties.seeing import Seeing
 from device_agent.duties.sending import Sending
+from device_agent.duties.shadowing import Shadowing, ShadowSettings
+from device_agent.duties.showing import Showing, refusal_of
 from device_agent.duties.turn import Bell, Duty, Stop
 from device_agent.duties.updating import Updating, Watching
 from device_agent.duties.watching_way import WatchingWay
@@ -31,22 +37,26 @@ from device_agent.own_folder_disk import read_root
 from device_agent.self_report_linux import SelfReport
 from device_agent.server_side_http import ServerSide
 from device_agent.settings import Settings
+from device_agent.shadow_model_linux import ShadowChoice
 from device_agent.spool.upload_http import Sender
+from device_agent.spool.upload_rule import UploadRule
 from device_agent.supervise import Notifier, Supervisor
+from device_agent.telemetry.probes_linux import read_host
 from device_agent.update.actions_disk import Bench, Performer
 from device_agent.update.content_pool_http import PoolContent
 from device_agent.update.health import TrialLimits
 from device_agent.update.history_disk import HistoryFile
 from device_agent.update.selftest_process import run_selftest
+from device_agent.update.shadow_fetch_disk import ShadowFetch
 from device_agent.update.state_disk import StateFile
 from device_agent.update.trial import TrialWatch
 from device_agent.update.updater import Updater
+from device_agent.vision.live_view import LiveView
+from device_agent.vision.shadow import BoardLimits
 from ota.trust.client_http import TrustClient
 from ota.wire import topics
 from ota.wire.assignments import Assignment
 
-BUILD_S = 1_790_000_000.0
-"""September 2026: this code is not older, so no clock that is earlier is right."""
 EVENT_GATHER_S = 0.5
 """After an event the sender waits this long for others: fewer requests, fewer bytes."""
 log = logging.getLogger(__name__)
@@ -64,7 +74,7 @@ def assembled(settings: Settings) -> Iterator[tuple[Supervisor, Stop]]:
 
 def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     settings, stop = base.settings, base.stop
-    bells = {name: Bell(stop) for name in ("poll", "send", "logs", "beat", "update")}
+    bells = {name: Bell(stop) for name in ("poll", "send", "logs", "beat", "update", "configuration")}
     base.outbox.changed = bells["send"].ring
     api = DeviceApi(settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.now_s)
     stack.callback(api.close)
@@ -81,18 +91,28 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         store, api, ClaimFile(settings.server.claim_file), lambda: base.facts,
         use=side.use, confirm=side.confirm, learn_time=side.learn_time, now_s=base.clock.now_s, draw=random.random,
     )  # fmt: skip
+    shadow = _shadow(base, seat, trust, content)
+    views, watchers, places = _watchers(base, eyes, seat, shadow, lambda: polling.reached)
+    showing = _showing(base, eyes, views)
     polling = Polling(
         api.state, seat, bells["poll"], new_nonce=lambda: secrets.token_hex(16),
         accepted=lambda accepted: base.clock.verified(accepted.state.now_s),
-        assigned=functools.partial(_assigned, base, bells["update"]), poll_s=settings.server.poll_s,
-        draw=random.random,
+        assigned=functools.partial(_assigned, base, showing, (bells["update"], bells["configuration"])),
+        poll_s=settings.server.poll_s, draw=random.random,
     )  # fmt: skip
-    watchers, seeing = _watchers(base, eyes, seat, polling)
+    board = BoardOrders(base.levels, eyes.local, shadow)
+    keeper = keeper_of(base, eyes, places, board, told=bells["beat"].ring)
+    keeper.start()
+    seeing = [place.parts.seeing for place in places]
     report = SelfReport(
         settings.agent.board_root, base.data, base.facts, base.clock, base.count, base.outbox, base.levels, eyes.window,
         eyes.detector, eyes.slots, seat, seeing, trust.versions, side.broker_connected,
+        configuration=lambda: keeper.health, shadow=shadow.health,
     )  # fmt: skip
-    sender = Sender(base.outbox, api, boot_id=base.boot_id, standing=report.standing)
+    server = urlsplit(settings.server.url)
+    own = (server.hostname or "", server.port or 443)
+    rule = UploadRule(frozenset(base.policy.upload_classes), base.policy.upload_hosts, own)
+    sender = Sender(base.outbox, api, boot_id=base.boot_id, standing=report.standing, rule=rule)
     log_sender = LogSender(base.ring, api, boot_id=base.boot_id, upload_level=settings.logs.upload_level)
     beating = Beating(
         report.heartbeat, lambda: side.broker, api.send_heartbeat, bells["beat"],
@@ -103,33 +123,69 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         Sending("outbox", sender.step, bells["send"], draw=random.random, gather_s=EVENT_GATHER_S),
         Sending("log upload", log_sender.step, bells["logs"], draw=random.random),
     )  # fmt: skip
-    always: list[Duty] = [*seeing, *watchers, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking]
+    always: list[Duty] = [
+        *seeing, *watchers, *eyes.local.duties, Configuring(keeper, bells["configuration"], lambda: seat.assignment), shadow,
+        showing, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking,
+    ]  # fmt: skip
     return always + [AfterLink(duty, linking.linked) for duty in after]
 
 
-def _watchers(base: Base, eyes: Eyes, seat: UpdateSeat, polling: Polling) -> tuple[list[Duty], list[Seeing]]:
-    seeing: list[Seeing] = []
+def _watchers(
+    base: Base, eyes: Eyes, seat: UpdateSeat, shadow: Shadowing, reached: Callable[[], bool]
+) -> tuple[dict[str, LiveView], list[Duty], list[CameraPlace]]:
+    """The cameras in their places, and the duties that watch what they count."""
     look = functools.partial(look_at_way, base.settings.server.url)
-    way = WatchingWay(look, reached=lambda: polling.reached, on_trial=lambda: seat.on_trial)
+    way = WatchingWay(look, reached=reached, on_trial=lambda: seat.on_trial)
+    places: list[CameraPlace] = []
     watching = Watching(
-        seat, lambda: [pipeline.counts() for pipeline in eyes.pipelines],
-        dropped=lambda: sum(one.totals().dropped.get("late", 0) for one in seeing),
-        crashes=lambda: eyes.detector.restarts, link=lambda: polling.reached, link_worse=lambda: way.worse,
-        steady_s=base.clock.steady_s,
+        seat, lambda: [place.parts.pipeline.counts() for place in places],
+        dropped=lambda: sum(place.parts.seeing.totals().dropped.get("late", 0) for place in places),
+        crashes=lambda: eyes.detector.restarts, link=reached, link_worse=lambda: way.worse, steady_s=base.clock.steady_s,
     )  # fmt: skip
 
     def timings(timings_ms: dict[str, float]) -> None:
         eyes.window.stage(timings_ms)
         watching.invoke(timings_ms)
 
-    seeing += look_out(base, eyes, lambda: seat.running, timings)
-    return [watching, way], seeing
+    places += look_out(base, eyes, shadow, lambda: seat.running, timings)
+    views = {place.parts.pipeline.settings.camera: place.parts.view for place in places}
+    return views, [watching, way], places
 
 
-def _assigned(base: Base, update_bell: Bell, assignment: Assignment) -> None:
-    """A new assignment was believed: debug sessions as far as the board's policy allows them, and the update looks at once."""
+def _showing(base: Base, eyes: Eyes, views: dict[str, LiveView]) -> Showing:
+    policy, marks = base.policy, base.data / "state" / "frames-answered.json"
+    refusal = refusal_of(
+        debug_sessions=policy.debug_sessions, live_view=policy.live_view, upload_classes=policy.upload_classes
+    )
+    return Showing(
+        views, refusal, eyes.stills.answer, now_s=base.clock.now_s, steady_s=base.clock.steady_s, marks=read_marks(marks),
+        keep_marks=functools.partial(write_marks, marks),
+    )  # fmt: skip
+
+
+def _shadow(base: Base, seat: UpdateSeat, trust: TrustClient, content: PoolContent) -> Shadowing:
+    own = base.settings.shadow
+    fetch = ShadowFetch(
+        base.data / "shadow", trust=trust, content=content, policy=base.policy, facts=base.facts,
+        floor=lambda: StateFile(base.data / "state").load().floor,
+    )  # fmt: skip
+    choice = ShadowChoice(
+        None if own is None else (own.model, own.card), assignment=lambda: seat.assignment, fetch=fetch.fetch,
+        stopping=base.stop.is_set, now_s=base.clock.now_s,
+    )  # fmt: skip
+    settings = ShadowSettings()
+    if own is not None:
+        settings = ShadowSettings(own.every_n, own.max_core_share, BoardLimits(own.max_temp_c, own.min_memory_bytes))
+    host = functools.partial(read_host, base.settings.agent.board_root, base.data)
+    return Shadowing(choice.wanted, settings, host, base.clock.steady_s)
+
+
+def _assigned(base: Base, showing: Showing, bells: tuple[Bell, ...], assignment: Assignment) -> None:
+    """A new assignment was believed: debug sessions as far as the board's policy allows them; whoever waits looks at once."""
     base.levels.adopt(assignment.debug if base.policy.debug_sessions else [])
-    update_bell.ring()
+    showing.adopt(assignment.debug)
+    for bell in bells:
+        bell.ring()
 
 
 def _tls(base: Base) -> ssl.SSLContext:

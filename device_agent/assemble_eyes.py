@@ -1,75 +1,159 @@
-"""The eyes of the agent: the detector, and for each camera its pipeline and its duty."""
+"""The eyes of the agent: the detector, and for each camera all that its picture goes through."""
 
 import functools
 import logging
+import random
+import socket
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from device_agent.assemble_base import Base
+from device_agent.board_orders import BoardOrders
+from device_agent.camera_place import CameraPlace, Parts
+from device_agent.configuration.keeper import Keeper
+from device_agent.configuration.kept_disk import KeptFile
+from device_agent.configuration.plan import CameraPlan, Plan
 from device_agent.detector_start import start_detector
+from device_agent.duties.configuring import sights_of
+from device_agent.duties.keeping_stills import KeepingStills
 from device_agent.duties.seeing import Seeing, Sinks
+from device_agent.duties.shadowing import Shadowing
 from device_agent.duties.wire_events import EventTranslator, SeenBy
 from device_agent.factory_disk import install_factory
-from device_agent.settings import CameraSection
+from device_agent.local.open_linux import open_local
+from device_agent.local.output import LocalOutput
+from device_agent.settings import CameraSection, ZoneSection
 from device_agent.telemetry.window import Window
 from device_agent.update.installed import Installed
+from device_agent.vision.cutter import Cutter
 from device_agent.vision.detector import Detector
+from device_agent.vision.fair_turn import FairTurn, Seat
+from device_agent.vision.live_view import LiveView
 from device_agent.vision.open_camera import CameraSettings, open_camera
 from device_agent.vision.pipeline import Pipeline, PipelineSettings
+from device_agent.vision.privacy import camera_privacy
+from device_agent.vision.recall import RecallSampler, RecallSettings
+from device_agent.vision.tiles import TiledDetector, TileSettings
 from device_agent.vision.types import EventUpdate
 from device_agent.vision.zones import Zone
+from models.card import UNUSED_LABELS
 from ota.slots.slots_disk import Slots
 
+LOW_MEMORY_BYTES = 512 * 1024 * 1024
+"""A board with less than this (a Zero 2 W shows 426 MB) gets fewer buffers."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
-    """Cameras, pipelines, the detector that they share, and the release that it started with."""
+    """The detector that all cameras share, the release that it started with, what stands beside. ``basis``: by agent.toml."""
 
     detector: Detector
     installed: Installed
     slots: Slots
-    pipelines: list[Pipeline]
     cameras: list[CameraSection]
+    basis: Plan
+    local: LocalOutput
+    stills: KeepingStills
     window: Window
 
 
 def open_eyes(base: Base, stack: ExitStack) -> Eyes:
-    """The detector with its first model, and a pipeline for each camera. Raises BoardError where no release can be run."""
+    """The detector with its first model, and what every camera needs. Raises BoardError where no release can be run."""
     settings = base.settings
     slots = Slots(base.data / "slots")
     install_factory(slots, settings.factory.bundle, settings.factory.root, base.facts, base.data / "downloads")
     detector, installed = start_detector(slots, base.facts, settings.detector)
     stack.callback(detector.close)
     log.info("running %s, variant %s (%s)", installed.release, installed.variant, installed.variant_reason)
-    pipelines = []
-    for camera in settings.cameras:
-        zones = tuple(
-            Zone(zone.name, tuple(zone.polygon), frozenset(zone.classes), zone.dwell_s)
-            for zone in settings.zones
-            if zone.camera == camera.name
-        )
-        pipelines.append(Pipeline(PipelineSettings(camera.name, zones=zones), detector, lambda: uuid.uuid4().hex))
+    name = settings.agent.name or socket.gethostname()
+    local = open_local(settings.local, name=name, now_s=base.clock.now_s, steady_s=base.clock.steady_s)
+    basis = Plan(tuple(_plan(camera, settings.zones) for camera in settings.cameras))
     window = Window(base.boot_id, base.clock.steady_s())
-    return Eyes(detector, installed, slots, pipelines, list(settings.cameras), window)
+    stills = KeepingStills(base.outbox, base.clock.now_s)
+    return Eyes(detector, installed, slots, list(settings.cameras), basis, local, stills, window)
 
 
 def look_out(
-    base: Base, eyes: Eyes, running: Callable[[], Installed], timings: Callable[[dict[str, float]], None]
-) -> list[Seeing]:
-    """The duty of each camera. ``running`` names the release that an event was seen by."""
-    seeing = []
-    for camera, pipeline in zip(eyes.cameras, eyes.pipelines, strict=True):
-        translator = EventTranslator()
+    base: Base, eyes: Eyes, shadow: Shadowing, running: Callable[[], Installed], timings: Callable[[dict[str, float]], None]
+) -> list[CameraPlace]:
+    """Every camera in its place. ``running`` names the release that an event was seen by."""
+    turns = FairTurn(eyes.detector, base.clock.steady_s) if len(eyes.cameras) > 1 else None
+    places = []
+    for camera, plan in zip(eyes.cameras, eyes.basis.cameras, strict=True):
+        seat = turns.seat(camera.name, camera.weight) if turns is not None else None
+        places.append(_place(base, eyes, shadow, camera, plan, seat, Sinks(_keeper(base, eyes.local, running), timings)))
+    return places
 
-        def keep(update: EventUpdate, translator: EventTranslator = translator) -> None:
-            installed = running()
-            event, crops = translator.translate(update, SeenBy(installed.sha256, installed.release))
-            base.outbox.add_event(event, crops)
 
-        source = CameraSettings(camera.name, camera.source, camera.pacing, camera.loop, camera.fps)
-        seeing.append(Seeing(camera.name, functools.partial(open_camera, source), pipeline, Sinks(keep, timings)))
-    return seeing
+def keeper_of(
+    base: Base, eyes: Eyes, places: Sequence[CameraPlace], board: BoardOrders, *, told: Callable[[], None]
+) -> Keeper:
+    """What decides which configuration is in force, over these places and this board."""
+
+    def apply(plan: Plan) -> None:
+        for place, camera in zip(places, plan.cameras, strict=True):
+            place.use(camera)
+        board.use(plan.board)
+
+    def labels() -> list[str]:
+        return [label for label in eyes.detector.card.labels if label not in UNUSED_LABELS]
+
+    pipelines = [place.parts.pipeline for place in places]
+    return Keeper(
+        KeptFile(base.data / "configuration"), eyes.basis, apply, lambda: sights_of(pipelines), labels, base.clock.steady_s,
+        told=told,
+    )  # fmt: skip
+
+
+def _plan(camera: CameraSection, zones: Sequence[ZoneSection]) -> CameraPlan:
+    own = tuple(
+        Zone(name=zone.name, polygon=tuple(zone.polygon), classes=frozenset(zone.classes), dwell_s=zone.dwell_s)
+        for zone in zones
+        if zone.camera == camera.name
+    )
+    return CameraPlan(
+        camera.name, PipelineSettings(camera.name, zones=own), fps=camera.fps, timezone=camera.timezone,
+        recall_per_day=camera.recall_per_day,
+    )  # fmt: skip
+
+
+def _place(
+    base: Base, eyes: Eyes, shadow: Shadowing, camera: CameraSection, plan: CameraPlan, seat: Seat | None, sinks: Sinks
+) -> CameraPlace:
+    policy = base.policy
+    privacy = camera_privacy(policy.masks, policy.blur, camera.name, policy.blur_by)
+    cutter = Cutter(privacy)
+    detector: Detector = seat or eyes.detector
+    if camera.tiles != (1, 1):
+        detector = TiledDetector(detector, TileSettings(columns=camera.tiles[0], rows=camera.tiles[1]))
+    pipeline = Pipeline(plan.pipeline, detector, _new_id, cutter=cutter)
+    sampler = RecallSampler(camera.name, RecallSettings(), cutter, _new_id, draw=random.random, refused=pipeline.counter.drop)
+    view = LiveView(camera.name, cutter, eyes.stills.keep, eyes.stills.answer, time.monotonic)
+    shape = eyes.detector.card.input
+    source = CameraSettings(
+        camera.name, camera.source, camera.pacing, camera.loop, camera.fps, detector_px=(shape.width_px, shape.height_px),
+        low_memory=base.facts.memory_bytes < LOW_MEMORY_BYTES,
+    )  # fmt: skip
+    seeing = Seeing(camera.name, functools.partial(open_camera, source), pipeline, sinks, seat=seat)
+    parts = Parts(pipeline, cutter, privacy, sampler, view, seeing, recall="recall" in policy.upload_classes)
+    return CameraPlace(parts, eyes.local, shadow, _new_id)
+
+
+def _keeper(base: Base, local: LocalOutput, running: Callable[[], Installed]) -> Callable[[EventUpdate], None]:
+    translator = EventTranslator()
+
+    def keep(update: EventUpdate) -> None:
+        local.tell(update)
+        installed = running()
+        event, crops = translator.translate(update, SeenBy(installed.sha256, installed.release))
+        base.outbox.add_event(event, crops)
+
+    return keep
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

@@ -90,8 +90,8 @@ class DetectorSection:
     """``[detector]``: the inference.
 
     threads: of the interpreter, default 2. child: run it in a child process that may die alone; default by the board's memory.
-    reply_deadline_ms: a child that is silent for longer is killed, default 2000; accelerator_deadline_ms: the same where the model
-    runs on an accelerator, default 1000. load_deadline_s: to load a model, default 60.
+    reply_deadline_ms: a child that is silent for longer is killed, default 2000; accelerator_deadline_ms: the same where the
+    model runs on an accelerator, default 1000. load_deadline_s: to load a model, default 60.
     """
 
     threads: Annotated[int, Meta(ge=1, le=64)] = 2
@@ -121,7 +121,8 @@ class ShadowSection:
     """``[shadow]``: a candidate model that runs beside the current one and decides nothing.
 
     model, card: its files. every_n: it sees every n-th frame that the current model answered, default 10. max_core_share: of one
-    core at most, default 0.1. max_temp_c: it rests on a hotter board, default 75. min_memory_bytes: it rests below, default 128 MiB.
+    core at most, default 0.1. max_temp_c: it rests on a hotter board, default 75. min_memory_bytes: it rests below so much free
+    memory, default 128 MiB.
     """
 
     model: Path
@@ -189,7 +190,7 @@ class Settings:
     telemetry: TelemetrySection = TelemetrySection()
     logs: LogsSection = LogsSection()
     shadow: ShadowSection | None = None
-    local: LocalSection = LocalSection()
+    local: LocalSection = field(default_factory=LocalSection)
     policy: Path | None = None
 
 

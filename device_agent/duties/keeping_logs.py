@@ -47,6 +47,11 @@ class LogLevels:
         if self._sessions.adopt(wanted_sessions, now_s=self._now_s(), monotonic_s=self._steady_s()):
             self._changed("the debug sessions of this device have changed")
 
+    def use(self, base_level: str | None) -> None:
+        """The level outside of sessions from now on; None is that of the settings."""
+        if self._sessions.use(base_level):
+            self._changed("the log level of this device's configuration has changed")
+
     def tick(self) -> None:
         """End sessions whose time is over, whether or not any server can be reached."""
         ended = self._sessions.expire(self._steady_s())

@@ -32,9 +32,14 @@ class DebugSessions:
     """
 
     def __init__(self, base_level: str) -> None:
-        self._base = base_level
+        self._own_level = self._base = base_level
         self._open: dict[str, _Open] = {}
         self._ended: set[str] = set()
+
+    def use(self, base_level: str | None) -> bool:
+        """Another level outside of sessions, None for that of the settings. True when it changed."""
+        before, self._base = self._base, base_level or self._own_level
+        return before != self._base
 
     def adopt(self, sessions: Iterable[DebugSession], *, now_s: float, monotonic_s: float) -> bool:
         """Take over the assignment's sessions; those that it no longer names end. True when something changed."""

@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from models.card import UNUSED_LABELS, dump_card
 from tests.bench.film import ROOT, Material
 from tests.fakes.device_door_fake import DeviceDoor
 from tests.fakes.release_fleet import ReleaseFleet
 
 START_S = 60.0
+AGENT = "import sys; sys.modules['boto3'] = None; from device_agent.__main__ import main; sys.exit(main(sys.argv[1:]))"
+"""The agent as on a board, whose extra holds no boto3: where it is installed a library below TUF loads all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,12 @@ class Running:
 @contextlib.contextmanager
 def agent(
     given: Material, cameras: int = 1, *, loop: bool = True, host: str = "127.0.0.1", prefix: Sequence[str] = (),
-    fps: float = 10.0,
+    fps: float = 10.0, stills: int = 0,
 ) -> Iterator[Running]:
-    """Start one on the material's film, live, with so many cameras on the one detector; ended and cleaned up at the end."""
+    """Start one on the material's film, live, with so many cameras on the one detector; ended and cleaned up at the end.
+
+    ``stills``: so many frames of it as JPEG files instead, as a camera delivers them: no decoder of films in the agent's memory.
+    """
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         fleet = ReleaseFleet(folder / "fleet")
@@ -45,9 +52,14 @@ def agent(
         bundle, _ = fleet.publish("1", other=(given.model, dump_card(given.card), list(dict.fromkeys(labels))))
         (folder / "claim").write_text(door.claim())
         source = f"film:{given.film}" if given.film is not None else "rendered:7:day"
+        if stills:
+            (folder / "stills").mkdir()
+            for number, frame in enumerate(given.frames(stills)):
+                cv2.imwrite(str(folder / "stills" / f"{number:05d}.jpg"), frame)
+            source = f"pictures:{folder / 'stills'}"
         eyes = "".join(
             f'[[camera]]\nname = "camera{number}"\nsource = "{source}"\npacing = "live"\nfps = {fps}\n'
-            + (f"loop = {str(loop).lower()}\n" if given.film is not None else "")
+            + (f"loop = {str(loop).lower()}\n" if given.film is not None or stills else "")
             for number in range(1, cameras + 1)
         )
         config = folder / "agent.toml"
@@ -66,7 +78,7 @@ threads = 1
 child = true
 {eyes}""")
         log = stack.enter_context((folder / "agent.log").open("wb"))
-        command = [*prefix, sys.executable, "-m", "device_agent", "run", "--config", str(config)]
+        command = [*prefix, sys.executable, "-c", AGENT, "run", "--config", str(config)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
         stack.callback(_end, process)
         if not door.wait(lambda: bool(door.state.devices), START_S):
