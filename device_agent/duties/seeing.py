@@ -104,12 +104,12 @@ class Seeing:
         try:
             while not stop.is_set():
                 self._told.clear()
+                self._cut_short = False  # before the look: whoever switches it off from here on is heard
                 if not self._on():
                     self._state = "off"
                     self._told.wait(OFF_TURN_S)
                     progress()
                     continue
-                self._cut_short = False
                 self._run(stop, progress)
                 if not self._cut_short:
                     return
