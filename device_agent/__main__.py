@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.errors import AgentError, BoardError, SettingsError
@@ -18,9 +19,16 @@ SUMMARY = "runs on the board: sees, decides what is worth sending, and keeps its
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = parser().parse_args(arguments)
+    # A process of our own, which may be forked; where somebody calls with arguments, it is theirs.
+    options.own_process = arguments is None
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    return _guarded(options.call, options)
+
+
+def _guarded(call: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """The exit code of a verb; whatever goes wrong in it becomes words and a code."""
     try:
-        return int(options.call(options))
+        return int(call(options))
     except AgentError as error:
         print(f"rookery-agent: {error.said()}", file=sys.stderr)
         return error.exit_code
@@ -53,8 +61,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--frames", type=int, help="stop after so many")
     run.set_defaults(call=_run)
 
-    detect = verbs.add_parser("detect", help="boxes of one picture or a folder")
-    detect.add_argument("pictures", type=Path)
+    detect = verbs.add_parser("detect", help="boxes of pictures, or of all in a folder")
+    detect.add_argument("pictures", type=Path, nargs="+", help="pictures and folders of pictures")
+    detect.add_argument("--tiles", type=_tiles, help="look in parts, for small objects: COLUMNSxROWS, say 3x2")
     _model_options(detect, required=True)
     detect.add_argument("--out", type=Path, help="write the boxes as JSON")
     detect.set_defaults(call=_detect)
@@ -75,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = verbs.add_parser("doctor", help="look at this board and say what to do")
     doctor.add_argument("--config", type=Path, required=True)
+    doctor.add_argument("--json", action="store_true", help="one JSON object, for programs")
     doctor.set_defaults(call=_doctor)
     return top
 
@@ -112,7 +122,30 @@ def _run_loose(options: argparse.Namespace) -> int:
     return run_loose(options)
 
 
+def _tiles(text: str) -> tuple[int, int]:
+    """3x2 as columns and rows."""
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdigit() and rows.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form COLUMNSxROWS, say 3x2")
+    return int(columns), int(rows)
+
+
 def _detect(options: argparse.Namespace) -> int:
+    if not options.own_process:
+        return _detect_here(options)
+    # The model's file is a stranger's: it is opened in a child, forked while this process has loaded next to nothing.
+    from device_agent.vision.apart_linux import CrashedError, apart
+
+    try:
+        return apart(lambda: _guarded(_detect_here, options))
+    except CrashedError as error:
+        raise BoardError(
+            f"the model {options.model} ended the process that ran it ({error.signal_name}): nothing was written",
+            "the file is damaged, or was made to do this, or there is too little memory: fetch it again from where you trust",
+        ) from None
+
+
+def _detect_here(options: argparse.Namespace) -> int:
     from device_agent.loose_disk import detect_loose
 
     return detect_loose(options)
@@ -125,15 +158,9 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from device_agent.doctor_linux import examine
+    from device_agent.doctor_linux import run_doctor
 
-    findings = examine(options.config)
-    for finding in findings:
-        print(finding.line())
-    bad = sum(not finding.ok for finding in findings)
-    if bad:
-        raise BoardError(f"{bad} of {len(findings)} checks need attention", "do what the lines marked with ✗ say")
-    return 0
+    return run_doctor(options.config, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,137 +1,126 @@
 """``doctor``: looks at everything that the agent needs on this board, and says what to do. Changes nothing."""
 
-import shutil
+import os
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from device_agent.errors import AgentError, OwnerError
+from device_agent.doctor import Finding, bad, exit_code, report, well
+from device_agent.doctor_board_linux import (
+    look_at_accelerators,
+    look_at_board,
+    look_at_clock,
+    look_at_heat,
+    look_at_memory,
+    look_at_power,
+)
+from device_agent.doctor_disk import agent_runs, look_at_disk, look_at_factory, look_at_identity, look_at_policy
+from device_agent.doctor_link_http import look_at_link
+from device_agent.errors import OwnerError
 from device_agent.facts_linux import probe_runtimes
-from device_agent.link.api_http import DeviceApi
-from device_agent.link.clock_disk import read_floor
-from device_agent.link.identity_x509 import IdentityStore
-from device_agent.link.socket_bytes_linux import ByteCount
-from device_agent.link.tls_x509 import context
-from device_agent.own_folder_disk import read_policy, read_settings
+from device_agent.own_folder_disk import read_settings
 from device_agent.settings import CameraSection, Settings
+from device_agent.vision.motion import luma_plane
 from device_agent.vision.open_camera import CameraSettings, open_camera
 from device_agent.vision.types import CameraError
-from hardware.detect_linux import detect
-from ota.wire.enrolment import TimeRequest
 
 CAMERA_DEADLINE_S = 10.0
+FRAMES = 5
+"""A sensor's first pictures may be black: exposure needs a few."""
+BLACK_LUMA = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: ``detail`` is what was found, ``advice`` what to do where it is not well."""
-
-    what: str
-    ok: bool
-    detail: str
-    advice: str = ""
-
-    def line(self) -> str:
-        """For a terminal."""
-        mark = "✓" if self.ok else "✗"
-        return f"{mark} {self.what:<12} {self.detail}" + (f"\n  → {self.advice}" if self.advice and not self.ok else "")
+def run_doctor(config: Path, *, as_json: bool) -> int:
+    """Look at everything and print it; returns the exit code, 0 where nothing must be done."""
+    findings = examine(config)
+    sys.stdout.write(report(findings, as_json=as_json) + "\n")
+    return exit_code(findings)
 
 
 def examine(config: Path) -> list[Finding]:
     """All checks in order; only the settings are a condition of the others."""
     try:
         settings = read_settings(config)
-        policy = read_policy(settings.policy)
     except OwnerError as error:
-        return [Finding("settings", False, error.message, error.hint)]
-    findings = [Finding("settings", True, f"{config}; channels {', '.join(policy.channels)}")]
-    checks: list[Callable[[], Finding]] = [
-        lambda: _board(settings),
-        _runtime,
-        lambda: _accelerator(settings),
-        lambda: _disk(settings),
-        lambda: _clock(settings),
-        lambda: _identity(settings),
-        lambda: _server(settings),
+        return [bad("settings", "settings", error.message, error.hint)]
+    root, data = settings.agent.board_root, settings.agent.data_dir
+    sensor = any(camera.source.startswith("picamera2") for camera in settings.cameras)
+    checks: list[Callable[[], Finding | list[Finding]]] = [
+        lambda: look_at_policy(settings),
+        lambda: look_at_board(root),
+        look_at_runtime,
+        lambda: look_at_accelerators(root),
+        lambda: look_at_power(root),
+        lambda: look_at_heat(root),
+        lambda: look_at_memory(root, sensor=sensor),
+        lambda: look_at_disk(settings),
+        lambda: look_at_clock(root, data, time.time()),
+        lambda: look_at_factory(settings),
+        lambda: look_at_identity(settings, time.time()),
+        lambda: look_at_link(settings.server),
+        lambda: look_at_cameras(settings),
     ]
-    findings += [check() for check in checks]
-    return findings + [_camera(camera) for camera in settings.cameras]
+    findings = [well("settings", str(config))]
+    for check in checks:
+        found = check()
+        findings += found if isinstance(found, list) else [found]
+    return findings
 
 
-def _board(settings: Settings) -> Finding:
-    board = detect(settings.agent.board_root)
-    known = board.profile != "unknown"
-    return Finding("board", known, f"{board.board_model} ({board.profile})", "copy the nearest of hardware/profiles for it")
-
-
-def _runtime() -> Finding:
+def look_at_runtime() -> Finding:
+    """Whether an interpreter can be built, tried in a child: an import that works proves nothing (numpy 2 breaks the build)."""
     found, why = probe_runtimes()
-    words = ", ".join(f"{name} {version}" for name, version in found.items())
-    return Finding("runtime", bool(found), words or why, "install ai-edge-litert into the agent's environment")
-
-
-def _accelerator(settings: Settings) -> Finding:
-    found = detect(settings.agent.board_root).accelerators
     if not found:
-        return Finding("accelerator", True, "none on this board: models run on the CPU")
-    broken = [one for one in found if not one.usable]
-    detail = "; ".join(f"{one.kind}: {one.reason or 'ready'}" for one in found)
-    return Finding("accelerator", not broken, detail, "install the Edge TPU library (libedgetpu1-std) for this system")
+        advice = "install ai-edge-litert into the agent's environment, with the numpy that its lock file names"
+        return bad("runtime", "no_runtime", why, advice)
+    return well("runtime", ", ".join(f"{name} {version}" for name, version in found.items()))
 
 
-def _disk(settings: Settings) -> Finding:
-    folder = settings.agent.data_dir
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    wanted = settings.spool.min_free_bytes
-    return Finding("disk", free > wanted, f"{free // 2**20} MiB free for {settings.agent.data_dir}", "free some space")
+def look_at_cameras(settings: Settings) -> list[Finding]:
+    """Each camera's first frames; where the agent runs they are its own, and its heartbeat says how they are."""
+    if agent_runs(settings):
+        return [well("cameras", "the agent runs and holds them; stop it to have them looked at")]
+    return [look_at_camera(camera) for camera in settings.cameras]
 
 
-def _clock(settings: Settings) -> Finding:
-    floor_s = read_floor(settings.agent.data_dir / "state" / "clock", 0.0)
-    right = time.time() >= floor_s
-    return Finding("clock", right, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "let the board reach a time server (NTP)")
-
-
-def _identity(settings: Settings) -> Finding:
-    claim = settings.server.claim_file
-    if not (settings.agent.data_dir / "identity" / "current").exists():
-        there = claim is not None and claim.exists()
-        return Finding("identity", there, "not enrolled yet" + (", a claim is here" if there else ""), "put a claim on the board")
-    try:
-        identity = IdentityStore(settings.agent.data_dir / "identity").load()
-    except AgentError as error:
-        return Finding("identity", False, error.message, error.hint)
-    assert identity is not None
-    days = (identity.not_after_s - time.time()) / 86400
-    return Finding("identity", days > 0, f"{identity.device}, certificate good for {days:.0f} days", "start the agent to renew")
-
-
-def _server(settings: Settings) -> Finding:
-    try:
-        api = DeviceApi(settings.server.url, context(settings.server.ca_file), ByteCount(), timeout_s=5.0)
-        try:
-            api.time(TimeRequest(nonce="doctor-asks-the-time"))
-        finally:
-            api.close()
-    except AgentError as error:
-        return Finding("server", False, error.message, error.hint)
-    return Finding("server", True, f"{settings.server.url} answers")
-
-
-def _camera(camera: CameraSection) -> Finding:
+def look_at_camera(camera: CameraSection) -> Finding:
+    """One camera: opened, a few frames taken, closed."""
     what = f"camera {camera.name}"
+    kind = camera.source.partition(":")[0]
+    advice = {
+        "picamera2": "switch the board off, seat the sensor's cable anew, and see that rpicam-hello --list-cameras names it",
+        "opencv": "plug it in again, add the agent's user to the group video, and look whether another program holds it",
+        "film": "correct the path in agent.toml",
+        "pictures": "correct the path in agent.toml",
+    }.get(kind, "correct its source in agent.toml")
+    missing = _device_problem(camera.source) if kind == "opencv" else ""
+    if missing:
+        return bad(what, "missing", missing, advice)
+    last, brightness = None, 0.0
     try:
         source = open_camera(CameraSettings(camera.name, camera.source, camera.pacing, no_frame_timeout_s=CAMERA_DEADLINE_S))
         try:
-            frame = next(iter(islice(source.frames(), 1)), None)
+            for last in islice(source.frames(), FRAMES):
+                brightness = float(luma_plane(last).mean())
         finally:
             source.close()
     except CameraError as error:
-        return Finding(what, False, error.message, "check the camera, its cable and its settings")
-    if frame is None:
-        return Finding(what, False, "it gave no frame", "check the source")
-    return Finding(what, True, f"{frame.width_px}x{frame.height_px} px")
+        return bad(what, error.reason, error.message, advice)
+    if last is None:
+        return bad(what, "no_frames", "it gave no frame", advice)
+    if brightness < BLACK_LUMA:
+        return bad(what, "black", "its picture is black", "take the cap off the lens, or give it light")
+    return well(what, f"{last.width_px}x{last.height_px} px")
+
+
+def _device_problem(source: str) -> str:
+    """Why a camera's device file cannot be opened, where that shows without waiting for it; empty else."""
+    name = source.partition(":")[2]
+    device = Path(f"/dev/video{name}" if name.isdigit() else name)
+    if not str(device).startswith("/dev/"):
+        return ""
+    if not device.exists():
+        return f"there is no {device}"
+    return "" if os.access(device, os.R_OK | os.W_OK) else f"{device} may not be opened by this user"
