@@ -26,13 +26,18 @@ class UploadRule:
         """Whether bytes may be put where a slot says. A URL without a host means the server itself."""
         if self.hosts is None:
             return True
+        # Two libraries read one URL here and on the way out: what they could read differently is not judged, but refused.
+        if not slot.url.isascii() or not slot.url.isprintable() or set(slot.url) & set("\\ "):
+            return False
         try:
             parts = urlsplit(slot.url)
             host, port = parts.hostname, parts.port or 443
         except ValueError:
             return False
         if host is None:
-            return True
+            return not parts.netloc
+        if "@" in parts.netloc:
+            return False
         return (host, port) == self.own or any(_names(entry, host, port) for entry in self.hosts)
 
 
