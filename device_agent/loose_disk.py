@@ -6,9 +6,10 @@ import sys
 
 from device_agent.errors import BoardError, SettingsError
 from device_agent.vision.choice_disk import ModelChoice
+from device_agent.vision.tiles import TileSettings
 from device_agent.vision.types import CameraError, EventUpdate
 from device_agent.vision.zones import ZoneError
-from models.card import CardError
+from models.card import CardError, dump_card
 from models.inference.errors import ModelError
 
 
@@ -39,24 +40,36 @@ def run_loose(options: argparse.Namespace) -> int:
 
 
 def detect_loose(options: argparse.Namespace) -> int:
-    """Boxes of pictures: to the file of ``--out``, else to standard output."""
+    """Boxes of pictures: to the file of ``--out``, else to standard output. Exit code 5 where a picture had to be left out."""
     from device_agent.vision.detect_disk import detect_pictures  # alone: the pipeline's imports would be waited for
 
     try:
-        boxes = detect_pictures(options.pictures, _choice(options), options.out)
+        found = detect_pictures(options.pictures, _choice(options), options.out)
     except (CameraError, ModelError) as error:
         raise SourceError(error.message) from None
     except CardError as error:
         raise SettingsError("rookery-agent detect", list(getattr(error, "faults", (str(error),)))) from None
+    if options.card is None:
+        sys.stderr.write(f"the card of this model, inferred; keep it with --card:\n\n{dump_card(found.card)}\n")
     if options.out is None:
-        sys.stdout.write(json.dumps(boxes, indent=1) + "\n")
+        sys.stdout.write(json.dumps(found.boxes, indent=1) + "\n")
     else:
-        sys.stdout.write(f"{len(boxes)} boxes in {options.out}\n")
+        sys.stdout.write(f"{len(found.boxes)} boxes of {found.pictures} pictures in {options.out}\n")
+    if found.skipped:
+        raise SourceError(
+            f"{len(found.skipped)} of {found.pictures + len(found.skipped)} pictures were left out:"
+            + "".join(f"\n  - {line}" for line in found.skipped)
+        )
     return 0
 
 
 def _choice(options: argparse.Namespace) -> ModelChoice:
-    return ModelChoice(options.model, options.labels, options.card, options.threads)
+    tiles = getattr(options, "tiles", None)
+    try:
+        parts = TileSettings(*tiles) if tiles else None
+    except ValueError as error:
+        raise SettingsError("rookery-agent --tiles", [str(error)]) from None
+    return ModelChoice(options.model, options.labels, options.card, options.threads, tiles=parts)
 
 
 def _say(update: EventUpdate) -> None:

@@ -90,6 +90,9 @@ def _pairs(card: ModelCard, outputs: Sequence[TensorInfo], box_numbers: int) -> 
     counts = [columns * rows for columns, rows in grids]
     boxes, scores = named(card, "boxes", outputs), named(card, "scores", outputs)
     if not (boxes and scores) and len(card.labels) == box_numbers:
+        classes = _classes_there(outputs, _by_points(outputs, box_numbers, counts), counts)
+        if classes not in (0, box_numbers):
+            raise label_misfit(card, classes)
         raise misfit(card, f"with {box_numbers} classes boxes and scores look alike: name both in the card", outputs)
     boxes = boxes or _by_points(outputs, box_numbers, counts)
     scores = scores or _by_points(outputs, len(card.labels), counts)

@@ -50,7 +50,7 @@ def test_six_people_come_one_at_a_time(assets, ssd, tmp_path):
 def test_the_published_boxes_come_out_of_the_whole_path(assets, ssd, tmp_path):
     """cats_and_dogs.jpg through reading, child, shared memory and file: the boxes that the model's authors published."""
     out = tmp_path / "boxes.json"
-    found = detect_pictures(assets / "images/cats_and_dogs.jpg", ssd, out)
+    found = detect_pictures(assets / "images/cats_and_dogs.jpg", ssd, out).boxes
     assert json.loads(out.read_text()) == found
     published = [("cat", (54, 396, 393, 196)), ("cat", (602, 157, 394, 447)), ("cat", (260, 394, 180, 209))]
     published += [("dog", (389, 197, 278, 409))]
