@@ -48,8 +48,8 @@ class BurstRing:
         """Keep a frame if its turn has come; the new picture, None where there is none. A refused one has had its turn."""
         if frame.at_s < self._next_s:
             return None
-        # A tenth of grace: a camera of 6 frames a second gives every second one, not every third.
-        self._next_s = frame.at_s + 0.9 / self.settings.fps
+        # A little grace: a camera of 6 frames a second gives every second one, not every third.
+        self._next_s = frame.at_s + 0.95 / self.settings.fps
         made = self._cutter.cut(frame, whole(frame), self.settings.longest_side_px, self.settings.jpeg_quality)
         kept = None if made is None else within_bytes(made, self.settings.max_bytes)
         if kept is None:

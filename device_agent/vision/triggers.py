@@ -147,7 +147,7 @@ class Triggers:
         return [
             _Found(
                 "low_confidence", "low_confidence", doubt.track.id, doubt.track.label,
-                doubt.crop.box if doubt.crop else doubt.track.xyxy, doubt.best, doubt.crop,
+                doubt.crop.box if doubt.crop else doubt.track.xyxy, doubt.crop.score if doubt.crop else doubt.best, doubt.crop,
             )
             for doubt in doubts
         ]  # fmt: skip
