@@ -1,5 +1,6 @@
 """From visits, crossings and their crops to event updates: when an event, its better crop and its end are told. No IO."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -76,7 +77,7 @@ class VisitEvents:
         """A new picture of what stands still for hours shows nothing new: after its first one was told it is not looked at."""
         if not track.seen or (track.stationary and state.told):
             return
-        inside = share_in_zone(visit.zone, track, frame)
+        inside = functools.partial(share_in_zone, visit.zone, track, frame)
         state.crop.offer(frame, track.xyxy, track.score, "best" if state.told else "first", inside=inside)
 
     @staticmethod
