@@ -14,6 +14,7 @@ from fleet_server.accounts.sign_in import sign_in
 from fleet_server.context import context
 from fleet_server.dashboard import words
 from fleet_server.dashboard.actions import add_actions
+from fleet_server.dashboard.configuring import add_configuring
 from fleet_server.dashboard.views import add_pages
 from fleet_server.errors import ServerError, TooManyError
 from fleet_server.http_access import current_operator, find_operator, open_to_all, origin, require
@@ -25,6 +26,7 @@ YEAR_S = 365 * 86_400
 operator = Blueprint("dashboard", __name__, template_folder="templates")
 add_pages(operator)
 add_actions(operator)
+add_configuring(operator)
 
 for name in ("sign", "tone", "say", "instant", "amount", "number", "meaning", "duration"):
     operator.add_app_template_filter(getattr(words, name), name)

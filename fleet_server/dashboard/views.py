@@ -7,6 +7,7 @@ from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
 from fleet_server.alerts import service as alerts
+from fleet_server.configuration import service as configuration
 from fleet_server.context import context
 from fleet_server.dashboard.columns import series
 from fleet_server.detections import listing as detections
@@ -91,9 +92,10 @@ def device(device_id: str) -> str:
         beats = telemetry.heartbeats(db, found.id, limit=BEATS)
         events = detections.detections(db, device=found.id, limit=8)
         sessions = logs.sessions(db, found.id, now_s)
+        told = configuration.explained(db, found.id, now_s)
     return render_template(
         "device.html", looked=_looked(found.id, sessions),
-        device=found, why=reason, reports=said, events=events, topics="devices rollouts detections",
+        device=found, why=reason, reports=said, events=events, topics="devices rollouts detections configuration", told=told,
         series=series([(beat.received_s, beat.heartbeat) for beat in beats]), sessions=[one for one in sessions if one.active],
         cameras=beats[0].heartbeat.get("cameras", []) if beats else [],
     )  # fmt: skip

@@ -6,8 +6,8 @@ from fleet_server.errors import ServerError
 from ota.wire.deployments import REASONS
 
 _BY_SIGN = {
-    "●": "online ok committed finished done agree",
-    "◐": "running open trial selftest downloading verifying staging offered",
+    "●": "online ok committed finished done agree applied",
+    "◐": "running open trial trying selftest downloading verifying staging offered",
     "○": "pending waiting offline pending_offline unverified superseded cancelled idle ended unreadable",
     "▲": "paused held refused rolled_back lost disagree failed rejected missing",
     "■": "revoked aborted",

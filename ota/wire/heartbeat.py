@@ -10,7 +10,7 @@ from ota.wire.base import Code, Count, Instant, Message, Name, Number, Part, Sha
 class CameraHealth(Part, frozen=True, kw_only=True):
     """One camera since the heartbeat before: rates per second, counts over the window.
 
-    ``state`` is ok, no_frames, black, frozen, covered, blurred or ended. ``gated_frames`` passed the motion gate;
+    ``state`` is ok, no_frames, black, frozen, covered, blurred, off (switched off) or ended. ``gated_frames`` passed the motion gate;
     ``frames_with_detection`` of them had a detection. ``brightness`` is the mean luma, 0 to 255.
     """
 
