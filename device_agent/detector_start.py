@@ -90,7 +90,7 @@ def open_detector(
 
 
 def _working_runtime() -> str:
-    """The first runtime that builds an interpreter in a child: in this process a runtime that crashes would be the agent's end."""
+    """The first runtime that builds an interpreter in a child: here one that crashes would be the agent's end."""
     probes = probe_runtimes()
     for probe in probes:
         if probe.fault:

@@ -20,7 +20,7 @@ from device_agent.vision.detector_recovery import Recovery
 from device_agent.vision.detector_settings_process import ProcessSettings, TendingSettings
 from device_agent.vision.golden_frame import kept, something_on_it
 from device_agent.vision.inference_child_linux import FrameSlot
-from device_agent.vision.ladder import RUNGS, Failure, Fault, Ladder, diagnose
+from device_agent.vision.ladder import RUNGS, Failure, Fault, Ladder, explain
 from device_agent.vision.model_spec_disk import read_spec
 from device_agent.vision.types import Frame, Picture
 from models.card import ModelCard
@@ -263,7 +263,7 @@ class ProcessDetector:
                 self.last_error = error.error.message
                 if self._spec.delegate_library is None:
                     raise
-                self._fall(self._diagnosed(error.failure), error.error.message)
+                self._fall(*self._explained(error.failure))
                 if self._fallback is None:
                     raise
         return self._serve(self._children.start(self._fallback))
@@ -282,12 +282,12 @@ class ProcessDetector:
         self.last_error = failure.message
         now_s = self._settings.monotonic_s()
         if on_accelerator and not switching:
-            self._fall(self._diagnosed(replace(failure, rested_s=now_s - self.answered_s)), failure.message)
+            self._fall(*self._explained(replace(failure, rested_s=now_s - self.answered_s)))
         if not (on_accelerator and self.ladder.fallen and self._fallback is not None):
             self._backoff.failed(now_s)
 
-    def _diagnosed(self, failure: Failure) -> Fault:
-        return diagnose(failure, self._settings.see(True))
+    def _explained(self, failure: Failure) -> tuple[Fault, str]:
+        return explain(failure, self._settings.see(True))
 
     def _fall(self, fault: Fault, detail: str) -> None:
         """Note why the accelerator is out of use; without a model for the CPU that is a warning beside its restarts."""

@@ -10,7 +10,7 @@ from device_agent.vision.detector_children import ChildLostError, Children, Load
 from device_agent.vision.detector_settings_process import ProcessSettings
 from device_agent.vision.golden_frame import difference, drawn
 from device_agent.vision.inference_child_linux import InferenceChild
-from device_agent.vision.ladder import Fault, Ladder, SeenAccelerator, diagnose, warnings
+from device_agent.vision.ladder import Fault, Ladder, SeenAccelerator, explain, warnings
 from device_agent.vision.types import Picture
 from models.inference.types import Detections
 
@@ -195,12 +195,12 @@ class Recovery:
         except LoadFailedError as error:
             self._trying = None
             if not self._ended.is_set():
-                self._patient.failed_again(self._diagnosed(error), error.error.message, generation)
+                self._patient.failed_again(*self._explained(error), generation)
             return
         try:
             fault = self._compare(child, picture, pair)
         except ChildLostError as error:
-            fault = (self._diagnosed(error), error.failure.message)
+            fault = self._explained(error)
         except DetectorError as error:  # the CPU's model did not answer: nothing to compare with, and nothing is known
             fault = ("crashed", f"not tried: {error.message}")
         self._trying = None
@@ -221,8 +221,8 @@ class Recovery:
         self._checked_s = self._settings.monotonic_s()
         return None
 
-    def _diagnosed(self, error: ChildLostError) -> Fault:
-        return diagnose(error.failure, self._settings.see(True))
+    def _explained(self, error: ChildLostError) -> tuple[Fault, str]:
+        return explain(error.failure, self._settings.see(True))
 
     def _born(self, child: InferenceChild) -> None:
         self._trying = child

@@ -127,6 +127,13 @@ def diagnose(failure: Failure, seen: Sequence[SeenAccelerator]) -> Fault:
     return _refusal(seen) if _NO_DEVICE_WORDS in failure.message else "not_mapped"
 
 
+def explain(failure: Failure, seen: Sequence[SeenAccelerator]) -> tuple[Fault, str]:
+    """The row, and what is known beyond its sentence: who holds the device, and the child's last words."""
+    fault = diagnose(failure, seen)
+    holders = [one.held_by for one in seen if one.held_by] if fault == "busy" else []
+    return fault, "; ".join([*(f"held by {holder}" for holder in holders), failure.message])
+
+
 def _death(failure: Failure) -> Fault:
     if failure.signal_number == SIGABRT or any(word in failure.message for word in _TRANSFER_WORDS):
         return "idle_rot" if failure.rested_s >= IDLE_S and not failure.loading else "transfer"

@@ -128,7 +128,7 @@ AT_START = {
 
 @pytest.mark.parametrize("fault", AT_START)
 def test_an_accelerator_that_fails_at_the_start_leaves_the_cpu_to_answer(board, yard, fault):
-    """Each way in which a Coral is not there when the agent starts: the CPU's variant runs, the reason has its word and its help."""
+    """Each way in which a Coral is not there at the start: the CPU's variant runs, the reason has its word and its help."""
     order, seen, library = AT_START[fault]
     board.tpu.order(order)
     board.seen = board.seen if seen is None else seen
@@ -158,9 +158,12 @@ def test_a_file_that_is_not_for_the_accelerator_falls_to_the_cpu(board, yard):
     assert detector.accelerator_reason.startswith("wrong_file: ")
 
 
-@pytest.mark.parametrize(("order", "fault"), [("abort-invoke", "transfer"), ("fail-invoke", "failed"), ("segv-invoke", "crashed")])
+AT_WORK = {"abort-invoke": "transfer", "fail-invoke": "failed", "segv-invoke": "crashed"}
+
+
+@pytest.mark.parametrize(("order", "fault"), AT_WORK.items())
 def test_an_accelerator_lost_at_work_costs_no_frame(board, yard, order, fault):
-    """A transfer fails in the middle of the day (SIGABRT), or the delegate gives up: that very frame is answered by the CPU."""
+    """A transfer fails in the middle of the day (SIGABRT), or the delegate gives up: the CPU answers that very frame."""
     detector = board.start()
     before = detector.look(yard).detections
     board.tpu.order(order)
@@ -184,7 +187,7 @@ def test_an_accelerator_that_hangs_at_work_is_killed_at_its_deadline(board, yard
 
 
 def test_without_a_cpu_variant_the_loss_is_said_and_the_accelerator_is_started_again(board, yard):
-    """A board whose release has nothing for the CPU: the accelerator's child is replaced, the heartbeat says that nothing stands by."""
+    """A release that has nothing for the CPU: the accelerator's child is replaced, and it is said that nothing stands by."""
     detector = board.start(fallback=False)
     detector.look(yard)
     os.kill(detector.pid, signal.SIGABRT)
@@ -198,7 +201,7 @@ def test_without_a_cpu_variant_the_loss_is_said_and_the_accelerator_is_started_a
 
 
 def test_it_is_tried_again_in_a_child_of_its_own_and_comes_back(board, yard):
-    """Replugged after two failed tries: 2, 4, 8 s; each try in a process that does not serve; back only after three good looks."""
+    """Replugged after two failed tries: 2, 4, 8 s; each try in a process that does not serve; back after three good looks."""
     detector = board.start()
     board.tpu.order("abort-invoke")
     seen_by_the_cpu(detector, yard)
@@ -310,7 +313,7 @@ def test_a_slow_port_is_said_while_the_accelerator_works(board, yard):
 
 
 def test_a_cold_accelerator_is_tried_again_once_its_firmware_is_in(board, yard):
-    """First use: the device leaves the bus as 1a6e:089a and comes back as 18d1:9302 seconds later; no failure is held against it."""
+    """First use: the device leaves the bus as 1a6e:089a and comes back as 18d1:9302; no failure is held against it."""
     board.tpu.order("absent")
     board.seen = [SeenAccelerator("usb", "/s", "/d", "cold", True, True)]
     detector = board.start()

@@ -61,7 +61,7 @@ def frame(draw, *boxes, index=0):
 
 
 def test_boxes_come_back_from_the_child_for_frames_of_any_size(start, draw):
-    """The first camera is small, the second large: the child sees both at the model's size, the boxes are those of the picture."""
+    """The first camera is small, the second large: the child sees both at the model's size; boxes are those of the picture."""
     detector = start()
     found = detector.detect(frame(draw, (100, 50, 140, 120), (200, 60, 230, 110)))
     assert sorted(found.xyxy.tolist()) == [[100, 50, 140, 120], [200, 60, 230, 110]]
