@@ -3,14 +3,19 @@
 import argparse
 import json
 import sys
+import time
+from collections.abc import Callable
 
 from device_agent.errors import BoardError, SettingsError
 from device_agent.vision.choice_disk import ModelChoice
+from device_agent.vision.progress import Progress
 from device_agent.vision.tiles import TileSettings
 from device_agent.vision.types import CameraError, EventUpdate
 from device_agent.vision.zones import ZoneError
 from models.card import CardError, dump_card
 from models.inference.errors import ModelError
+
+BAR_EVERY_S = 0.2
 
 
 class SourceError(BoardError):
@@ -22,10 +27,13 @@ def run_loose(options: argparse.Namespace) -> int:
     from device_agent.vision.loose_run_disk import RunRequest, run_film
 
     request = RunRequest(
-        options.source, _choice(options), zone=options.zone, events=options.events, fps=options.fps, max_frames=options.frames
-    )
+        options.source, _choice(options), zone=options.zone, events=options.events, fps=options.fps, max_frames=options.frames,
+        show=options.show,
+    )  # fmt: skip
+    bar = _Bar()
     try:
-        summary = run_film(request, _say)
+        with bar:
+            summary = run_film(request, bar.around(_say), bar.advance)
     except (CameraError, ModelError) as error:
         raise SourceError(error.message) from None
     except (CardError, ZoneError) as error:
@@ -70,6 +78,45 @@ def _choice(options: argparse.Namespace) -> ModelChoice:
     except ValueError as error:
         raise SettingsError("rookery-agent --tiles", [str(error)]) from None
     return ModelChoice(options.model, options.labels, options.card, options.threads, tiles=parts)
+
+
+class _Bar:
+    """The progress line on a terminal's standard error; where that is no terminal, nothing."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._next_s = 0.0
+
+    def __enter__(self) -> None:
+        """Nothing is shown before the first frame."""
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    def advance(self, done: int, total: int | None) -> None:
+        """So many frames are done."""
+        now_s = time.monotonic()
+        if self._progress is None:
+            self._progress = Progress(total, now_s)
+        if self._shown and now_s >= self._next_s:
+            self._next_s = now_s + BAR_EVERY_S
+            sys.stderr.write(f"\r\033[K{self._progress.line(done, now_s)}")
+            sys.stderr.flush()
+
+    def around(self, say: Callable[[EventUpdate], None]) -> Callable[[EventUpdate], None]:
+        """What is said to standard output meanwhile stands on lines of its own."""
+
+        def said(update: EventUpdate) -> None:
+            self._clear()
+            say(update)
+
+        return said
+
+    def _clear(self) -> None:
+        if self._shown and self._progress is not None:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
 
 
 def _say(update: EventUpdate) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from device_agent.vision.annotate import Overlay
 from device_agent.vision.choice_disk import ModelChoice, card_of, read_text, write_result
+from device_agent.vision.cutter import Cutter
 from device_agent.vision.detector import Detector, ModelSpec
 from device_agent.vision.detector_in_process import InProcessDetector
 from device_agent.vision.detector_process import ProcessDetector
@@ -18,13 +20,17 @@ from device_agent.vision.open_camera import CameraSettings, open_camera
 from device_agent.vision.open_model_tflite import open_model
 from device_agent.vision.pipeline import Pipeline, PipelineSettings
 from device_agent.vision.rule_file import RuleFile, load_rules
+from device_agent.vision.show_disk import ShowFilm
 from device_agent.vision.types import Event, EventUpdate, Frame, bbox_of
-from device_agent.vision.zones import ZoneError, unknown_classes
+from device_agent.vision.zones import WHOLE_PICTURE, ZoneError, unknown_classes
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A film, or any other source, to run a model on. `max_frames` ends sources that have no end."""
+    """A film, or any other source, to run a model on. `max_frames` ends sources that have no end.
+
+    `show` is a film to be made of what was seen.
+    """
 
     source: str
     choice: ModelChoice
@@ -34,6 +40,7 @@ class RunRequest:
     fps: float | None = None
     max_frames: int | None = None
     settings: PipelineSettings | None = None
+    show: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +73,41 @@ def open_detector(choice: ModelChoice) -> Iterator[Detector]:
         detector.close()
 
 
-def run_film(request: RunRequest, on_update: Callable[[EventUpdate], None] | None = None) -> RunSummary:
+def run_film(
+    request: RunRequest,
+    on_update: Callable[[EventUpdate], None] | None = None,
+    on_frame: Callable[[int, int | None], None] | None = None,
+) -> RunSummary:
     """Run a model on a source to its end and write one line for each event to `request.events`.
 
-    Ctrl-C counts as the source's end. Raises CameraError, ModelError, CardError, ZoneError; then nothing is written.
+    `on_frame` hears how many frames of the source are done, and how many there are where that is known. Ctrl-C counts as the
+    source's end. Raises CameraError, ModelError, CardError, ZoneError; then nothing is written.
     """
     rules = _rules(request.zone)
-    camera = open_camera(CameraSettings(request.name, _with_kind(request.source), fps=request.fps))
-    try:
-        with open_detector(request.choice) as detector:
-            strangers = unknown_classes((*rules.zones, *rules.lines), detector.card.labels)
-            if strangers:
-                raise ZoneError([f"the model knows no class {', '.join(strangers)}"])
-            settings = request.settings or PipelineSettings(request.name)
-            settings = dataclasses.replace(settings, camera=request.name, zones=rules.zones, lines=rules.lines)
-            counter = itertools.count(1)
-            pipeline = Pipeline(settings, detector, lambda: f"{request.name}-{next(counter)}")
-            run = _Run(pipeline, on_update)
-            interrupted = run.play(itertools.islice(camera.frames(), request.max_frames))
-            summary = run.summary(detector, interrupted=interrupted)
-    finally:
-        camera.close()
+    cutter = Cutter()
+    with contextlib.ExitStack() as stack:
+        show = None if request.show is None else ShowFilm(request.show, cutter, _overlay(rules))
+        if show is not None:
+            stack.callback(show.abort)
+        camera = open_camera(CameraSettings(request.name, _with_kind(request.source), fps=request.fps))
+        stack.callback(camera.close)
+        detector = stack.enter_context(open_detector(request.choice))
+        strangers = unknown_classes((*rules.zones, *rules.lines), detector.card.labels)
+        if strangers:
+            raise ZoneError([f"the model knows no class {', '.join(strangers)}"])
+        settings = request.settings or PipelineSettings(request.name)
+        settings = dataclasses.replace(settings, camera=request.name, zones=rules.zones, lines=rules.lines)
+        counter = itertools.count(1)
+        pipeline = Pipeline(
+            settings, detector, lambda: f"{request.name}-{next(counter)}", cutter=cutter,
+            watchers=() if show is None else (show,),
+        )  # fmt: skip
+        run = _Run(pipeline, on_update)
+        frames = _told(itertools.islice(camera.frames(), request.max_frames), on_frame, getattr(camera, "declared_frames", None))
+        interrupted = run.play(frames)
+        summary = run.summary(detector, interrupted=interrupted)
+        if show is not None:
+            show.close()
     if request.events is not None:
         write_result(request.events, "".join(json.dumps(event_line(event)) + "\n" for event in summary.events).encode())
     return summary
@@ -141,6 +162,19 @@ class _Run:
                 self._over.append(update.event)
             if self._on_update is not None:
                 self._on_update(update)
+
+
+def _told(frames: Iterator[Frame], on_frame: Callable[[int, int | None], None] | None, total: int | None) -> Iterator[Frame]:
+    """The frames, each told once it was worked on."""
+    for frame in frames:
+        yield frame
+        if on_frame is not None:
+            on_frame(frame.index + 1, total or None)
+
+
+def _overlay(rules: RuleFile) -> Overlay:
+    zones = tuple((zone.name, zone.polygon) for zone in rules.zones if zone.polygon != WHOLE_PICTURE)
+    return Overlay(zones, tuple((line.name, *line.points) for line in rules.lines))
 
 
 def event_line(event: Event) -> dict[str, object]:
