@@ -51,7 +51,9 @@ class VisitEvents:
             self._open.pop(visit.id, None)
         started = {id(visit) for visit in rules.started}
         for visit, track in rules.present:
-            state = self._open.setdefault(visit.id, self._new())
+            state = self._open.get(visit.id)
+            if state is None:
+                state = self._open[visit.id] = self._new()
             self._offer(state, frame, visit, track)
             if id(visit) in started:
                 state.next_s = frame.at_s + self._publish_after_s

@@ -107,12 +107,13 @@ def test_a_person_who_walks_to_and_fro_is_counted_each_time_and_the_sum_stays_ri
     assert rules.held_back == {"door": 4}
 
 
-def test_who_walks_around_the_end_of_a_line_has_not_crossed_it():
-    """A line is as long as it was drawn: past its end somebody gets to the other side without crossing."""
+@pytest.mark.parametrize("past", [0.8, 0.2])
+def test_who_walks_around_the_end_of_a_line_has_not_crossed_it(past):
+    """A line is as long as it was drawn: past either end somebody gets to the other side without crossing."""
     short = Line(name="door", points=((0.4, 0.5), (0.6, 0.5)))
     rules = engine(short)
-    assert walk(rules, lambda s: (0.8, 0.1 + 0.08 * s), 10) == []
-    assert len(walk(rules, lambda s: (0.8 - 0.06 * s, 0.9 - 0.08 * s), 10, number=2, start_s=60)) == 1
+    assert walk(rules, lambda s: (past, 0.1 + 0.08 * s), 10) == []
+    assert len(walk(rules, lambda s: (past + (0.5 - past) * s / 5, 0.9 - 0.08 * s), 10, number=2, start_s=60)) == 1
     assert flat(rules) == {("person", "out"): 1}
 
 
