@@ -46,6 +46,7 @@ from device_agent.update.actions_disk import Bench, Performer
 from device_agent.update.content_pool_http import PoolContent
 from device_agent.update.health import TrialLimits
 from device_agent.update.history_disk import HistoryFile
+from device_agent.update.policy import allows_host
 from device_agent.update.selftest_process import run_selftest
 from device_agent.update.shadow_fetch_disk import ShadowFetch
 from device_agent.update.state_disk import StateFile
@@ -83,7 +84,10 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     content = PoolContent(pool, api.url(topics.BUNDLES))
     seat = UpdateSeat(lambda device: _updater(device, base, eyes, trust, content, bells["beat"]), eyes.installed)
     stop.on_set(seat.stop)
-    side = ServerSide(api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill)
+    side = ServerSide(
+        api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill,
+        broker_allowed=functools.partial(allows_host, base.policy.server_hosts),
+    )  # fmt: skip
     side.keys = trust.assignment_keys
     stack.callback(side.close)
     store = IdentityStore(base.data / "identity")

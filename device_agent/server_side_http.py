@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class ServerSide:
-    """``woken`` is called when the broker wakes this device, ``device_known`` with the id whenever an identity is used."""
+    """``woken`` is called when the broker wakes this device, ``device_known`` with the id whenever an identity is used.
+
+    ``broker_allowed``: whether this board's policy lets it speak to a broker at this host and port.
+    """
 
     def __init__(
         self,
@@ -34,12 +37,13 @@ class ServerSide:
         *,
         woken: Callable[[], None],
         device_known: Callable[[str], None],
+        broker_allowed: Callable[[str, int], bool] = lambda host, port: True,
     ) -> None:
         self.broker: Broker | None = None
         self.keys: Callable[[], Mapping[str, Key]] = dict
         """Assignment keys that the offline-signed metadata names, as far as they are known."""
         self._api, self._ca_file, self._clock, self._count = api, ca_file, clock, count
-        self._woken, self._device_known = woken, device_known
+        self._woken, self._device_known, self._broker_allowed = woken, device_known, broker_allowed
         self._used: Identity | None = None
 
     def use(self, identity: Identity) -> None:
@@ -53,6 +57,10 @@ class ServerSide:
         self._leave_broker()
         if identity.broker is not None:
             host, port = identity.broker
+            if not self._broker_allowed(host, port):
+                # The server chose the broker's address; how far it may lead this board is not the server's to say.
+                log.warning("the broker %s:%d is not used: this board's policy.toml does not list it in server_hosts", host, port)
+                return
             self.broker = Broker(host, port, identity.device, tls, self._count, self._woken)
             self.broker.start()
 
