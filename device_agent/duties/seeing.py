@@ -171,7 +171,7 @@ class Seeing:
             self._worked, self._bound, self._in_vain = True, source.process_bound, 0
             self._look_after(self._health, frame)
             result = self._pipeline.step(frame)
-            if self._seat is not None and result.dropped != "stale":
+            if self._seat is not None:
                 self._seat.passed()
             self._sinks.timings(result.timings_ms)
             for update in result.events:

@@ -5,7 +5,9 @@ that wait, the one that is furthest behind is next. Whoever did not ask gains no
 with 30 frames a second takes what others leave, and one with 5 gets its 5.
 
 A live camera whose turn comes when a newer frame is ready drops the old one (`stale`); its turn is kept for a moment, so that the
-newer frame is looked at right away instead of growing old in its turn. Recorded cameras wait: they lose nothing.
+newer frame is looked at right away instead of growing old in its turn. Recorded cameras wait: they lose nothing. The turn is also
+kept for a camera that was served, is still the one furthest behind, and has its next frame ready: it comes back within
+milliseconds, and without that two cameras would just alternate, whatever their weights and costs.
 """
 
 import threading
@@ -19,7 +21,7 @@ from models.card import ModelCard
 from models.inference.types import Detections
 
 KEPT_S = 0.1
-"""How long a turn is kept for a camera that dropped a stale frame: it comes back within a gate's time, or not at all."""
+"""How long a turn is kept for a camera that has a newer frame: it comes back within a gate's time, or not at all."""
 LEAST_COST_S = 1e-4
 """A look that cost nothing (a detector that is being started again) is a turn all the same."""
 
@@ -72,11 +74,14 @@ class Turns:
         waiting = [(place.virtual_s, place.waiting, name) for name, place in self._places.items() if place.waiting is not None]
         return self._serve(min(waiting)[2]) if waiting else None
 
-    def done(self, name: str, cost_s: float) -> None:
-        """The camera that was served is through, after so long."""
+    def done(self, name: str, cost_s: float, back_until_s: float | None = None) -> None:
+        """The camera that was served is through, after so long; `back_until_s`: it has its next frame and is back before that."""
         place = self._places[name]
         place.virtual_s += max(LEAST_COST_S, cost_s) / place.weight
         self._serving = None
+        others = [other.virtual_s for other in self._places.values() if other.waiting is not None]
+        if back_until_s is not None and others and place.virtual_s < min(others):
+            self._kept = (name, back_until_s)
 
     def keep(self, name: str, until_s: float) -> None:
         """The camera that is served dropped its frame: its turn is kept until then."""
@@ -138,7 +143,9 @@ class FairTurn:
                     self._turns.keep(camera, self._clock_s() + KEPT_S)
                 else:
                     self._dropped.discard(camera)
-                    self._turns.done(camera, self._clock_s() - started_s)
+                    now_s = self._clock_s()
+                    back = newer is None or newer()
+                    self._turns.done(camera, now_s - started_s, now_s + KEPT_S if back else None)
                 self._pass_on()
 
     def give_up(self, camera: str) -> None:
@@ -170,14 +177,18 @@ class Seat:
         self.camera = camera
         self._turns = turns
         self._newer: Callable[[], bool] | None = None
+        self._looked = False
 
     def follow(self, newer: Callable[[], bool] | None) -> None:
         """Say how to find out whether this camera, a live one, has a newer frame; None for recorded ones."""
         self._newer = newer
 
     def passed(self) -> None:
-        """The frame that followed a stale one is through, looked at or not: no turn is kept for it any more."""
-        self._turns.give_up(self.camera)
+        """A frame is through. Where it asked for no look, a turn that is kept for this camera goes to the others."""
+        if self._looked:
+            self._looked = False
+        else:
+            self._turns.give_up(self.camera)
 
     @property
     def card(self) -> ModelCard:
@@ -206,6 +217,7 @@ class Seat:
 
     def look(self, picture_bgr: Picture) -> Answer:
         """Detections in a picture, when it is this camera's turn; raises DetectorError."""
+        self._looked = True
         return self._turns.look(self.camera, picture_bgr, self._newer)
 
     def detect(self, frame: Frame) -> Detections:
