@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _model_options(run, required=False)
     run.add_argument("--zone", type=Path, help="zones as JSON")
     run.add_argument("--events", type=Path, help="write one line of JSON for each event")
+    run.add_argument("--tiles", type=_tiles, help="look in parts, for small objects: COLUMNSxROWS, say 3x2")
     run.add_argument("--show", type=Path, metavar="OUT.mp4", help="write a film of what was seen: boxes, tracks, zones, lines")
     run.add_argument("--fps", type=float, help="at most so many frames a second; the rate itself where the source does not say")
     run.add_argument("--frames", type=int, help="stop after so many")

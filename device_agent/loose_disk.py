@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from device_agent.errors import BoardError, SettingsError
-from device_agent.vision.choice_disk import ModelChoice
+from device_agent.vision.choice_disk import ModelChoice, card_of
 from device_agent.vision.progress import Progress
 from device_agent.vision.tiles import TileSettings
 from device_agent.vision.types import CameraError, EventUpdate
@@ -26,12 +26,15 @@ def run_loose(options: argparse.Namespace) -> int:
     """Run a model on a source, one line for each event as it happens; returns 130 after Ctrl-C."""
     from device_agent.vision.loose_run_disk import RunRequest, run_film
 
+    choice = _choice(options)
     request = RunRequest(
-        options.source, _choice(options), zone=options.zone, events=options.events, fps=options.fps, max_frames=options.frames,
+        options.source, choice, zone=options.zone, events=options.events, fps=options.fps, max_frames=options.frames,
         show=options.show,
     )  # fmt: skip
     bar = _Bar()
     try:
+        if options.card is None:
+            sys.stderr.write(f"the card of this model, inferred; keep it with --card:\n\n{dump_card(card_of(choice))}\n")
         with bar:
             summary = run_film(request, bar.around(_say), bar.advance)
     except (CameraError, ModelError) as error:

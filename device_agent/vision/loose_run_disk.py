@@ -21,6 +21,7 @@ from device_agent.vision.open_model_tflite import open_model
 from device_agent.vision.pipeline import Pipeline, PipelineSettings
 from device_agent.vision.rule_file import RuleFile, load_rules
 from device_agent.vision.show_disk import ShowFilm
+from device_agent.vision.tiles import TiledDetector
 from device_agent.vision.types import Event, EventUpdate, Frame, bbox_of
 from device_agent.vision.zones import WHOLE_PICTURE, ZoneError, unknown_classes
 
@@ -68,7 +69,7 @@ def open_detector(choice: ModelChoice) -> Iterator[Detector]:
     spec = ModelSpec(choice.model, card_of(choice), choice.threads, choice.delegate_library)
     detector: Detector = ProcessDetector(spec) if choice.child else InProcessDetector(spec, open_model)
     try:
-        yield detector
+        yield detector if choice.tiles is None else TiledDetector(detector, choice.tiles)
     finally:
         detector.close()
 
