@@ -11,6 +11,7 @@ from device_agent.vision.best_crop import CropSettings
 from device_agent.vision.motion import GateSettings
 from device_agent.vision.rule_file import make_line, make_zone, name_faults
 from device_agent.vision.schedule import timezone_faults
+from device_agent.vision.trigger_settings import make_triggers
 from ota.wire.configuration import CameraConfiguration, Configuration, Crops, Gate, for_camera
 from ota.wire.configuration_faults import ConfigurationError, faults, parse
 from ota.wire.polygons import points_of
@@ -72,6 +73,8 @@ def _camera(wanted: CameraConfiguration, basis: CameraPlan, found: list[str]) ->
     if "lines" in said:
         drawn = [make_line(entry, f"{where}.lines[{n}]", found, zone_text) for n, entry in enumerate(said["lines"])]
         pipeline = replace(pipeline, lines=tuple(line for line in drawn if line is not None))
+    triggers = said.get("triggers", basis.triggers)
+    make_triggers(dict(triggers), f"{where}.triggers", found, zone_text)
     if not found:
         names = [zone.name for zone in pipeline.zones] + [line.name for line in pipeline.lines]
         found += [f"{where}: {sentence} (together with agent.toml)" for sentence in name_faults(names)]
@@ -83,7 +86,7 @@ def _camera(wanted: CameraConfiguration, basis: CameraPlan, found: list[str]) ->
         timezone=zone_text,
         masks=basis.masks + tuple(points_of(mask["polygon"]) for mask in said.get("masks", ())),
         blur=tuple(dict.fromkeys((*basis.blur, *said.get("blur", ())))),
-        triggers=said.get("triggers", basis.triggers),
+        triggers=triggers,
         recall_per_day=said.get("recall_per_day", basis.recall_per_day),
     )
 

@@ -15,6 +15,7 @@ from device_agent.configuration.plan import BoardPlan, CameraPlan, Plan
 from device_agent.configuration.translate import translated
 from device_agent.vision.motion import GateSettings
 from device_agent.vision.pipeline import PipelineSettings
+from device_agent.vision.trigger_settings import make_triggers
 from ota.wire.configuration import digest_of
 from ota.wire.configuration_faults import ConfigurationError, parse
 from ota.wire.polygons import points_of
@@ -330,13 +331,18 @@ def test_a_plan_is_agent_toml_with_the_configuration_over_it() -> None:
     said = {
         "every_camera": {"masks": [], "blur": [], "gate": {"sensitivity": 1}},
         "cameras": {"gate": {"fps": 20, "masks": [{"polygon": SQUARE}], "blur": ["person"], "min_score": {"car": 0.7},
-                             "zones": [], "lines": [{"name": "sill", "points": [[0, 0.5], [1, 0.5]]}], "enabled": False}},
+                             "zones": [], "lines": [{"name": "sill", "points": [[0, 0.5], [1, 0.5]]}], "enabled": False,
+                             "triggers": {"near_miss": {"pairs": [["person", "car"]]}, "first_today": {}}}},
         "local_output": {"mqtt": False, "gpio": True}, "shadow_duty": 0.2, "log_level": "warning",
     }  # fmt: skip
     made = translated(parse(said), basis)
     gate, yard = made.cameras
     assert (gate.masks, gate.blur) == ((MASK, points_of(SQUARE)), ("face", "person"))
     assert (gate.fps, gate.recall_per_day, gate.enabled, yard.enabled) == (8.0, 2, False, True)
+    asked = make_triggers(dict(gate.triggers), "triggers", [])
+    assert asked is not None
+    assert asked.on
+    assert asked.near_miss is not None
     assert (gate.pipeline.min_score, gate.pipeline.lines[0].name) == ({"car": 0.7}, "sill")
     built_in = GateSettings()
     assert yard.pipeline.gate.difference == pytest.approx(built_in.difference / 2)
