@@ -27,7 +27,7 @@ _UNFIT = str.maketrans(dict.fromkeys("/\\\0", "_"))
 @click.option("--camera", metavar="NAME", help="Of this camera only; else of each.")
 @click.option("--reason", default="", help="Why; it stands in the audit. Needed unless --session names an open one.")
 @click.option("--session", "session_id", metavar="ID", help="Ask within this open debug session instead of a new one.")
-@click.option("--wait", "wait_s", default=120, show_default=True, metavar="SECONDS", type=click.IntRange(5, 3600))
+@click.option("--wait", "wait_s", default=120, show_default=True, metavar="SECONDS", type=click.IntRange(1, 3600))
 @pass_session
 def live(
     session: Session, name: str, out: Path | None, burst: Path | None, camera: str | None, reason: str, session_id: str | None,
