@@ -147,10 +147,11 @@ class Pipeline:
             answer, dropped = self._look(frame)
         marks.append(("track", self._clock_s()))
         reported: Detections | None = None
-        tracks: list[Track] = []
-        if answer is not None:
+        if answer is None:
+            tracks = self._tracker.resting(frame.index, self._labels.names)
+        else:
             sighting, reported = self._labels.sighting(answer)
-            tracks = self._tracker.step(sighting, frame.index, frame.at_s, self._labels.names).tracks
+            tracks = self._tracker.step(sighting, frame.index, frame.at_s, self._labels.names, gate.view).tracks
             self._count(frame, gate, reported)
         marks.append(("rules", self._clock_s()))
         moment = Moment(frame.index, frame.at_s, frame.wall_s, frame.width_px, frame.height_px)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.vision.boxes import FloatArray, areas, intersections
+from device_agent.vision.boxes import FloatArray, areas, intersections, iou
 from device_agent.vision.motion import LumaView
 from device_agent.vision.tracker_state import Objects
 
@@ -27,17 +27,20 @@ class StillSettings:
     """Times in seconds, overlaps and shares 0..1.
 
     At rest after `after_s` of boxes that overlap the resting place by `still_iou`. Seen away from it (less than `moved_iou`) for
-    `moved_s`: moves again. Not seen, it is given up after `gone_s` if its place looks different, after `unsure_s` if that cannot
-    be told, after `held_s` if it looks the same or somebody (covering `hidden_share` of it) stands before it.
+    `moved_s`, or clearly away (`away_iou`): moves again. Looked for in vain, it is given up after `gone_s` if its place looks
+    different or nothing can be looked at, after `unsure_s` if there is no contrast to tell by, after `hidden_s` while somebody
+    stands before it (covering `hidden_share` of it), after `held_s` if its place looks the same (`same`: least correlation).
     """
 
     after_s: float = 10.0
     still_iou: float = 0.65
     moved_iou: float = 0.5
+    away_iou: float = 0.2
     moved_s: float = 0.4
     follow_s: float = 8.0
     gone_s: float = 2.0
-    unsure_s: float = 30.0
+    unsure_s: float = 8.0
+    hidden_s: float = 60.0
     held_s: float = 900.0
     hidden_share: float = 0.25
     same: float = 0.7
@@ -61,7 +64,8 @@ class StandingStill:
         share = np.clip(spent / np.clip(rested, 1e-3, settings.follow_s), 0.0, 1.0).astype(np.float32)
         anchor += (box - anchor) * (share * (overlap >= settings.still_iou))[:, None]
         strayed = np.where(stays, np.inf, np.minimum(objects.strayed_s[rows], at_s))
-        moves = ~stays & (~objects.stationary[rows] | (at_s - strayed >= settings.moved_s))
+        away = (at_s - strayed >= settings.moved_s) | (overlap < settings.away_iou)
+        moves = ~stays & (~objects.stationary[rows] | away)
         anchor[moves] = box[moves]
         objects.anchor[rows] = anchor
         objects.strayed_s[rows] = np.where(moves, np.inf, strayed)
@@ -71,8 +75,11 @@ class StandingStill:
         objects.judged_s[rows] = at_s
 
     def settle(self, objects: Objects, rows: npt.NDArray[np.int64], view: LumaView | None) -> None:
-        """What stands still is expected at its place with a standing filter; its picture is kept where it was just seen whole."""
-        still = rows[objects.stationary[rows]]
+        """What stands still is expected at its place with a standing filter; its picture is kept where it was just seen whole.
+
+        What was seen away from its place is followed like everything else: it may be about to leave.
+        """
+        still = rows[objects.stationary[rows] & ~np.isfinite(objects.strayed_s[rows])]
         if not len(still):
             return
         anchor = objects.anchor[still]
@@ -94,16 +101,17 @@ class StandingStill:
         for row in np.flatnonzero(missing & objects.stationary).tolist():
             waited_s = at_s - objects.judged_s[row]
             objects.judged_s[row] = at_s
-            if self._hidden(objects, row, ~missing):
-                continue
             alike = self._alike(objects, row, view)
-            if alike is None:
-                # As many times as long as `unsure_s` is longer than `gone_s`: one budget serves both.
-                objects.missed_s[row] += waited_s * settings.gone_s / settings.unsure_s
-            elif alike < settings.same:
-                objects.missed_s[row] += waited_s
-            else:
+            if alike is not None and alike >= settings.same:
                 objects.missed_s[row] = 0.0
+                continue
+            patience_s = settings.gone_s
+            if view is not None and self._hidden(objects, row, ~missing):
+                patience_s = settings.hidden_s
+            elif view is not None and alike is None:
+                patience_s = settings.unsure_s
+            # One budget serves all reasons: what may take longer counts less.
+            objects.missed_s[row] += waited_s * settings.gone_s / patience_s
 
     def is_over(self, objects: Objects, at_s: float) -> npt.NDArray[np.bool_]:
         """Which stationary rows (T,) are to be given up."""
@@ -118,10 +126,11 @@ class StandingStill:
             self._patches = {number: patch for number, patch in self._patches.items() if number in standing}
 
     def _hidden(self, objects: Objects, row: int, seen: npt.NDArray[np.bool_]) -> bool:
-        """Whether somebody who was measured now stands before the object."""
-        place = objects.anchor[row : row + 1]
-        covered = intersections(objects.box[seen], place)[:, 0]
-        return bool(np.any(covered >= np.float32(self._settings.hidden_share) * areas(place)[0]))
+        """Whether something nearer that was measured now covers the object; what stands in its very place took it instead."""
+        place, others = objects.anchor[row : row + 1], objects.box[seen]
+        covered = intersections(others, place)[:, 0] >= np.float32(self._settings.hidden_share) * areas(place)[0]
+        nearer = (others[:, 3] >= place[0, 3]) & (iou(others, place)[:, 0] < np.float32(self._settings.moved_iou))
+        return bool(np.any(covered & nearer))
 
     def _alike(self, objects: Objects, row: int, view: LumaView | None) -> float | None:
         """How much the place looks as it did, -1..1; None when that cannot be told."""

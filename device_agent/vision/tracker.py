@@ -24,13 +24,16 @@ from device_agent.vision.types import Track
 class TrackerSettings:
     """Shares 0..1, times in seconds.
 
-    A track is confirmed at its `confirm_hits`th measurement, or at its second if that is `confirm_s` after the first (few frames
-    a second). A tentative track that is not measured for `tentative_s` is forgotten; a confirmed one is lost after
-    `lost_after_s`. A weak detection continues a track that was seen within `weak_within_s`.
+    A track is confirmed at its `confirm_hits`th measurement, or at its second if the scores' sum reaches `confirm_score` or the
+    second came `confirm_s` after the first (few frames a second). A tentative track that is not measured for `tentative_s` is
+    forgotten; a confirmed one is lost after `lost_after_s`. A weak detection continues a track that was seen within
+    `weak_within_s`; a strong one that is further away than is likely, or of another size (people come in at the rim bit by bit),
+    continues one that was seen within `loose_within_s`.
     """
 
     confirm_hits: int = 3
     confirm_s: float = 0.15
+    confirm_score: float = 1.3
     lost_after_s: float = 2.0
     tentative_s: float = 1.0
     weak_within_s: float = 1.0
@@ -144,8 +147,9 @@ class Tracker:
         """Believe what was measured often enough."""
         hits = known.hits[rows]
         least = min(2, self._settings.confirm_hits)
-        old = (hits >= least) & (at_s - known.first_at_s[rows] >= self._settings.confirm_s)
-        known.confirmed[rows] |= (hits >= self._settings.confirm_hits) | old
+        sure = known.belief[rows] >= self._settings.confirm_score
+        sure |= at_s - known.first_at_s[rows] >= self._settings.confirm_s
+        known.confirmed[rows] |= (hits >= self._settings.confirm_hits) | ((hits >= least) & sure)
 
     def _lost(self, known: Objects, at_s: float) -> npt.NDArray[np.bool_]:
         """Which rows are to be given up."""

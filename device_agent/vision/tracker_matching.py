@@ -28,7 +28,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class MatchSettings:
-    """Where detections are looked for, and prices. `likely`: strong ones first; `weak`: weak ones; `loose`: strong ones left over.
+    """Where detections are looked for, and prices. `likely`: strong ones first; `weak`: weak ones; `loose`: strong ones left.
 
     `apart` is the price of no overlap at all, `resize` the change of width or height (natural logarithm) that costs 1,
     `resize_most` the most that costs, `tentative` what an unconfirmed object costs, `doubt` how much vagueness does.

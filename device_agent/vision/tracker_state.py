@@ -28,7 +28,8 @@ SIZE_GAIN_S = 0.35
 
 @dataclass(slots=True)
 class Objects:
-    """All tracks of one camera. `centre` (T, 4) is the filter's x, y, width, height; `box` (T, 4) what was measured last.
+    """All tracks of one camera. `centre` (T, 4) is the filter's x, y, width, height; `box` (T, 4) what was measured last,
+    `belief` (T,) the sum of all scores.
 
     `place`, `rate` and `both` (T,) are the covariance (position, velocity, mixed) in body sizes and seconds. `anchor` (T, 4) is
     where an object stands (left, top, right, bottom), `since_s` since when, `strayed_s` when it was first seen away from there
@@ -42,6 +43,7 @@ class Objects:
     confirmed: npt.NDArray[np.bool_]
     stationary: npt.NDArray[np.bool_]
     score: FloatArray
+    belief: FloatArray
     box: FloatArray
     centre: FloatArray
     velocity: FloatArray
@@ -85,6 +87,7 @@ def born(ids: Sequence[int], boxes: FloatArray, scores: FloatArray, classes: npt
         confirmed=np.zeros(count, np.bool_),
         stationary=np.zeros(count, np.bool_),
         score=scores,
+        belief=scores.copy(),
         box=boxes,
         centre=to_centres(boxes),
         velocity=np.zeros((count, 2), np.float32),
@@ -118,7 +121,7 @@ class Expected:
 def expect(objects: Objects, at_s: float) -> Expected:
     """The filter's prediction. What stands still is expected where it stands, however long nobody looked."""
     age = (at_s - objects.last_at_s).astype(np.float32)
-    age[objects.stationary] = 0.0
+    age[objects.stationary & ~np.isfinite(objects.strayed_s)] = 0.0
     fade = np.exp(-age / np.float32(FADE_S))
     reach = np.float32(FADE_S) * (np.float32(1) - fade)
     centre = objects.centre.copy()
@@ -162,6 +165,7 @@ def measure(objects: Objects, expected: Expected, rows: npt.NDArray[np.int64], b
     objects.both[rows] = both * (np.float32(1) - gain_place)
     objects.box[rows], objects.score[rows] = boxes, scores
     objects.hits[rows] += 1
+    objects.belief[rows] += scores
     objects.last_frame[rows], objects.last_at_s[rows] = frame, at_s
     objects.missed_s[rows] = 0.0
 
