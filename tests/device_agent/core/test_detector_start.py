@@ -167,7 +167,7 @@ def test_an_accelerator_is_not_used_in_the_agents_own_process(start, library) ->
 
 
 def test_little_memory_is_told_by_the_kernel_or_else_by_the_profile(tmp_path) -> None:
-    """A root without /proc/meminfo: what the board is sold with decides; a board that nobody knows is not taken for a small one."""
+    """A root without /proc/meminfo: what the board is sold with decides; an unknown board is not taken for a small one."""
     zero = facts_of(detect(lay(tmp_path / "zero", *ZERO)), {})
     pi = facts_of(detect(lay(tmp_path / "pi", *PI_4)), {})
     assert (low_memory(zero), low_memory(pi)) == (True, False)
