@@ -25,11 +25,11 @@ def frames_of(path):
 
 
 def test_a_film_and_the_same_events_with_and_without_it(tmp_path, capsys):
-    """Sixty drawn frames: a film of sixty pictures, and exactly the events of a run without one. No bar where no terminal is."""
+    """Thirty drawn frames: a film of thirty pictures, and exactly the events of a run without one; no bar without a terminal."""
     for name, more in (("plain", []), ("shown", ["--show", str(tmp_path / "out.mp4")])):
         events = ["--events", str(tmp_path / f"{name}.ndjson")]
-        assert main(["run", "--source", "rendered:7:day", *MODEL, "--frames", "60", *events, *more]) == 0
-    assert frames_of(tmp_path / "out.mp4") == 60
+        assert main(["run", "--source", "rendered:7:day", *MODEL, "--frames", "30", *events, *more]) == 0
+    assert frames_of(tmp_path / "out.mp4") == 30
     assert (tmp_path / "plain.ndjson").read_text() == (tmp_path / "shown.ndjson").read_text()
     assert "\033[K" not in capsys.readouterr().err
 
