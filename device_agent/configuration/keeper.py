@@ -7,7 +7,6 @@ the agent in between, the next start begins with the last good one.
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -15,35 +14,17 @@ import msgspec
 from device_agent.configuration.kept import Kept, Rejected
 from device_agent.configuration.plan import Plan
 from device_agent.configuration.translate import judge, translated, unknown_classes
+from device_agent.configuration.trial import DEADLINE_S, Sight, Trial, judged
 from ota.wire.configuration import digest_of
 from ota.wire.configuration_faults import ConfigurationError, parse
 from ota.wire.heartbeat import ConfigurationHealth
 
-DEADLINE_S = 30.0
-"""A camera that gives frames is answered within this (and two keep-alives of its gate), or the configuration goes back."""
-ANSWERS = 3
-"""So many answered frames of a camera show that it runs."""
 MAX_ATTEMPTS = 2
 """An agent that ended so often while it tried the same configuration does not try it again."""
 RETRY_AFTER_S = 15.0
 """After a start that follows such an end, and after a disk that could not be written."""
 REASON_CHARS = 3000
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """How one camera is doing since the start: frames that came, frames that the detector answered, what its pipeline raised.
-
-    ``pending``: it has not taken the settings that it was handed last.
-    """
-
-    camera: str
-    frames: int
-    looked: int
-    failures: int
-    failure: str
-    pending: bool
 
 
 class Memory(Protocol):
@@ -58,17 +39,6 @@ class Memory(Protocol):
     def save(self, kept: Kept) -> None:
         """Durable when it returns; OSError."""
         ...
-
-
-@dataclass(slots=True)
-class _Trial:
-    """A configuration that was put in: since when, how the cameras stood before, and from when on they count for it."""
-
-    digest: str
-    plan: Plan
-    since_s: float
-    before: Mapping[str, Sight]
-    begun: dict[str, Sight] = field(default_factory=dict)
 
 
 class Keeper:
@@ -95,8 +65,8 @@ class Keeper:
         self._incoming: dict[str, Any] | None = None
         self._kept = Kept()
         self._running = ""
-        self._trial: _Trial | None = None
-        self._doubt: _Trial | None = None
+        self._trial: Trial | None = None
+        self._doubt: Trial | None = None
         self._judged_by: frozenset[str] = frozenset()
         self._note = ""
         self._not_before_s = 0.0
@@ -196,7 +166,7 @@ class Keeper:
             self._not_before_s = self._steady_s() + RETRY_AFTER_S
             return
         before = {sight.camera: sight for sight in self._sights()}
-        self._trial = _Trial(digest, plan, self._steady_s(), before)
+        self._trial = Trial(digest, plan, self._steady_s(), before, self._patience_s(plan))
         self._running = digest
         try:
             self._apply(plan)
@@ -205,36 +175,14 @@ class Keeper:
             log.exception("configuration %s could not be put in", digest[:12])
             self._roll_back(f"{type(error).__name__}: {error}")
 
-    def _watch(self, trial: _Trial) -> None:
-        over = self._steady_s() - trial.since_s >= self._patience_s(trial.plan)
-        waiting, silent = [], []
-        enabled = {plan.camera for plan in trial.plan.cameras if plan.enabled}
-        for sight in self._sights():
-            before = trial.before.get(sight.camera)
-            if before is not None and sight.failures > before.failures:
-                self._roll_back(f"camera {sight.camera}: {sight.failure}")
-                return
-            if sight.camera not in enabled:
-                continue
-            begun = trial.begun.get(sight.camera)
-            if begun is None and not sight.pending:
-                begun = trial.begun[sight.camera] = sight
-            if begun is not None and sight.looked - begun.looked >= ANSWERS:
-                continue
-            waiting.append(sight.camera)
-            came = sight.frames - (begun or before or sight).frames
-            answered = begun is not None and sight.looked > begun.looked
-            if came > 0 and not answered:
-                silent.append(f"camera {sight.camera}: {came} frames and no answer within {self._patience_s(trial.plan):.0f} s")
-        if over and silent:
-            self._roll_back("; ".join(silent), doubtful=True)
-        elif over or not waiting:
+    def _watch(self, trial: Trial) -> None:
+        verdict = judged(trial, self._sights(), self._steady_s())
+        if verdict.over and verdict.reason:
+            self._roll_back(verdict.reason, doubtful=verdict.doubtful)
+        elif verdict.over:
             self._commit(trial)
 
-    def _patience_s(self, plan: Plan) -> float:
-        return self._deadline_s + 2 * max((camera.pipeline.gate.keep_alive_s for camera in plan.cameras), default=0.0)
-
-    def _commit(self, trial: _Trial) -> None:
+    def _commit(self, trial: Trial) -> None:
         wanted = self._kept.wanted
         assert wanted is not None
         self._trial = None
@@ -250,14 +198,17 @@ class Keeper:
         before = {sight.camera: sight for sight in self._sights()}
         self._put_good()
         if doubtful:
-            self._doubt = _Trial(trial.digest, trial.plan, self._steady_s(), before)
+            self._doubt = Trial(trial.digest, trial.plan, self._steady_s(), before, trial.patience_s)
 
-    def _reconsider(self, doubt: _Trial) -> None:
+    def _patience_s(self, plan: Plan) -> float:
+        return self._deadline_s + 2 * max((camera.pipeline.gate.keep_alive_s for camera in plan.cameras), default=0.0)
+
+    def _reconsider(self, doubt: Trial) -> None:
         """Was it the configuration that nobody answered, or the detector? The last good one shows it."""
         if not any(sight.looked > doubt.before[sight.camera].looked for sight in self._sights() if sight.camera in doubt.before):
             return
         self._doubt = None
-        if self._steady_s() - doubt.since_s < self._patience_s(doubt.plan):
+        if self._steady_s() - doubt.since_s < doubt.patience_s:
             return
         log.info("the last good configuration was not answered either: the wanted one gets another trial")
         self._kept = msgspec.structs.replace(self._kept, rejected=None)

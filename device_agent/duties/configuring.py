@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from device_agent.configuration.keeper import Keeper, Sight
+from device_agent.configuration.keeper import Keeper
+from device_agent.configuration.trial import Sight
 from device_agent.duties.turn import Bell, Stop
 from device_agent.vision.pipeline import Pipeline
 from ota.wire.assignments import Assignment
