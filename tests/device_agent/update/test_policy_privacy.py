@@ -1,8 +1,11 @@
 """How far a server may look: policy.toml's keys for pictures, hosts and live view; everything wrong with it told at once."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
-from device_agent.update.policy import PolicyError, allows_host, load_policy, missing_policy, policy_faults
+from device_agent.update.policy import Policy, PolicyError, allows_host, load_policy, missing_policy, policy_faults
 
 GOOD = """
 channels = ["stable"]
@@ -18,6 +21,15 @@ local_output_hosts = ["192.168.1.5", "[fd00::5]:8883"]
 "*" = [[[0.0, 0.0], [1.0, 0.0], [1.0, 0.1]]]
 yard = [[[0, 0.5], [0.2, 0.5], [0.2, 1], [0, 1]], [[0.9, 0.9], [1, 0.9], [1, 1]]]
 """
+
+
+def test_every_key_stands_in_the_manual() -> None:
+    """Somebody adds a key and forgets the page that the owner of a board reads."""
+    manual = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
+    keys = {field.name for field in fields(Policy)} - {"note"}
+    assert [key for key in sorted(keys) if f"| `{key}` |" not in manual] == []
+    example = manual.partition("```toml\n")[2].partition("```")[0]
+    assert load_policy(example).masks["yard"]
 
 
 def test_the_defaults_show_nothing_live_and_name_no_mask() -> None:
