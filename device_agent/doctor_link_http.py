@@ -4,6 +4,7 @@ import secrets
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from device_agent.doctor import Finding, bad, well
@@ -40,7 +41,7 @@ def look_at_link(server: ServerSection) -> Finding:
     return refused or _ask(server, pinned)
 
 
-def _connect(places: list[tuple[object, ...]], host: str, port: int, pinned: ssl.SSLContext) -> Finding | None:
+def _connect(places: Sequence[object], host: str, port: int, pinned: ssl.SSLContext) -> Finding | None:
     where = f"{host}:{port}"
     try:
         plain = socket.create_connection((host, port), timeout=PATIENCE_S)

@@ -168,7 +168,7 @@ class Shadowing:
         if self._held[0] or self._detector is not None or self._steady_s() < self._open_at_s:
             return
         try:
-            detector = wanted.open()
+            detector = wanted.load()
         except (ModelError, NoCandidateError) as error:
             log.warning("the shadow %s does not load: %s", wanted.release, error.message)
             with self._lock:

@@ -33,12 +33,12 @@ class Looks(Protocol):
 class Candidate:
     """A model to run beside the current one. ``key`` changes when it is another one.
 
-    ``open`` loads it, and may have to fetch it first; raises ModelError or NoCandidateError.
+    ``load`` opens it, and may have to fetch it first; raises ModelError or NoCandidateError.
 
     ``threads`` is how many cores a look may use: its cost is its duration times this, an upper bound.
     """
 
     key: str
     release: str
-    open: Callable[[], Looks]
+    load: Callable[[], Looks]
     threads: int = 1

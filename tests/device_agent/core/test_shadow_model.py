@@ -48,11 +48,11 @@ def test_a_refused_or_expired_shadow_is_not_opened():
     """The channel is not allowed here; the assignment is of last week: no model, and the reason by name."""
     made, _ = choice(assignment(), fetch=lambda bundle, stop: Refusal("channel", "channel beta is not allowed here"))
     with pytest.raises(NoCandidateError) as refused:
-        made.wanted().open()
+        made.wanted().load()
     assert (refused.value.reason, refused.value.message) == ("channel", "channel beta is not allowed here")
     made, _ = choice(assignment(expires_s=999.0), fetch=lambda bundle, stop: pytest.fail("it is not even fetched"))
     with pytest.raises(NoCandidateError, match="expired"):
-        made.wanted().open()
+        made.wanted().load()
 
 
 def test_a_download_ends_when_another_is_wanted():
@@ -67,7 +67,7 @@ def test_a_download_ends_when_another_is_wanted():
 
     made, held = choice(assignment(), fetch=fetch)
     with pytest.raises(NoCandidateError):
-        made.wanted().open()
+        made.wanted().load()
     assert heard == [False, True]
 
 
@@ -83,7 +83,7 @@ def test_its_process_yields_and_goes_on_yielding_after_a_restart():
     """The real yard model as a shadow: its child is nice; killed, its successor is nice too; at the end neither is there."""
     files = ShadowFiles("yard@3", YARD / "model_int8.tflite", YARD / "card.toml")
     made, _ = choice(assignment(), fetch=lambda bundle, stop: files)
-    detector = made.wanted().open()
+    detector = made.wanted().load()
     picture = np.full((240, 320, 3), 120, np.uint8)
     try:
         assert len(detector.look(picture).detections) == 0
