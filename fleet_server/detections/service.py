@@ -13,7 +13,8 @@ from fleet_server.stream_mark import mark_after
 from ota.wire import codec
 from ota.wire.events import CropRef, Event, EventBatch, Stored
 
-MAX_CROPS_PER_EVENT = 8
+MAX_CROPS_PER_EVENT = 16
+"""First, best, and a burst of three seconds at three frames a second, with room."""
 SAMPLE = "sample"
 """The rule kind of recall samples: frames on which nothing was found. No event that anybody waits for, and none to be counted."""
 RECHECK_S = 20.0

@@ -93,3 +93,16 @@ def test_an_event_that_becomes_a_sample_leaves_the_lists(server: Context, seen: 
     with server.database.read() as session:
         assert [one["id"] for one in listing.detections(session)] == ["e1"]
         assert listing.counts(session, 0.0).events == 1
+
+
+def test_a_trigger_with_its_whole_burst_is_stored_and_a_flood_is_not(server: Context, enrol_device: Callable[..., Any]) -> None:
+    """First, best and eleven pictures of a burst fit an event; a board that names a hundred pictures is told so."""
+    device = str(enrol_device().device_id)
+    burst = [crop(device, f"b{number}") for number in range(13)]
+    flood = [crop(device, f"f{number}") for number in range(100)]
+    store(server.database, device, event(device, 1, rule_kind="trigger", crops=burst))
+    with server.database.write() as session:
+        batch = EventBatch(boot_id="b", events=[event(device, 2, crops=flood)])
+        assert list(service.store_events(session, device, batch, now_s=NOW_S).refused) == ["2"]
+    with server.database.read() as session:
+        assert [len(one["crops"]) for one in listing.detections(session)] == [13]
