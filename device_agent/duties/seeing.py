@@ -107,8 +107,8 @@ class Seeing:
                 self._cut_short = False  # before the look: whoever switches it off from here on is heard
                 if not self._on():
                     self._state = "off"
-                    self._told.wait(OFF_TURN_S)
                     progress()
+                    self._told.wait(OFF_TURN_S)
                     continue
                 self._run(stop, progress)
                 if not self._cut_short:

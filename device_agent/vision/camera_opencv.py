@@ -91,7 +91,6 @@ class _Tries:
 class StreamCamera:
     """A device (`0`, `/dev/video0`) or an address (`rtsp://…`, `http://…`). Frames are stamped when they were taken."""
 
-    process_bound = False
     noisy = True
 
     def __init__(self, name: str, source: str, settings: StreamSettings | None = None,
@@ -107,6 +106,11 @@ class StreamCamera:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._last_s: float | None = None
+
+    @property
+    def process_bound(self) -> bool:
+        """Whether a reader that hangs stays in this process for good: FFmpeg's may, a device's read has a time limit."""
+        return self._connect is CaptureConnection and not self._target.startswith("/dev/")
 
     @property
     def newer(self) -> bool:

@@ -1,5 +1,6 @@
 """From a source's short name, as it stands in settings and on the command line, to a camera."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def open_camera(settings: CameraSettings) -> CameraSource:
     elif kind == "picamera2" and (not rest or rest.isdigit()) and settings.source != "picamera2:":
         return SensorCamera(settings.name, sensor_settings(settings, int(rest or 0)))
     else:
-        raise CameraError("bad_source", f"camera {settings.name}: {settings.source!r} is no source; write one of {FORMS}")
+        raise CameraError("bad_source", f"camera {settings.name}: {_said(settings)!r} is no source; write one of {FORMS}")
     return LatestWins(source, no_frame_timeout_s=settings.no_frame_timeout_s) if settings.pacing == "live" else source
 
 
@@ -77,12 +78,17 @@ def small_px(main_px: tuple[int, int], detector_px: tuple[int, int]) -> tuple[in
     return int(width), int(height)
 
 
+def _said(settings: CameraSettings) -> str:
+    """The source as it was written, without what may be a password: addresses that are none are shown, too."""
+    return re.sub(r"[^/\s]*@", "***@", settings.source)
+
+
 def _stream(settings: CameraSettings, target: str) -> CameraSource:
     stream = StreamSettings(fps=settings.fps, size_px=settings.size_px)
     device = target.isdigit() or target.startswith("/dev/")
     if not device and "://" not in target:
         raise CameraError("bad_source", f"camera {settings.name}: write opencv:NUMBER, opencv:/dev/videoN or opencv:rtsp://HOST/PATH,"
-                          f" not {settings.source!r}")
+                          f" not {_said(settings)!r}")
     if not device and not settings.low_memory:
         return NetworkCamera(settings.name, target, stream)
     # The stream first tries to get its frames back by itself; then the thread around it counts as hung.

@@ -295,6 +295,14 @@ def test_a_source_that_is_none_is_refused_with_the_forms(source):
     assert reason_of(lambda: open_camera(CameraSettings("door", source))) == "bad_source"
 
 
+def test_a_mistyped_address_is_refused_without_its_password():
+    """Two characters were forgotten in agent.toml; the message goes to the log, and the log to the server."""
+    with pytest.raises(CameraError) as raised:
+        open_camera(CameraSettings("door", "opencv:rtsp:/admin:s3cret@10.0.0.7/1"))
+    assert "s3cret" not in raised.value.message
+    assert "10.0.0.7" in raised.value.message
+
+
 def test_a_rate_that_is_none_is_refused(film):
     """fps = 0 would wait for ever."""
     assert reason_of(lambda: open_camera(CameraSettings("door", f"film:{film}", fps=0))) == "bad_source"
