@@ -14,7 +14,6 @@ import numpy as np
 from device_agent.vision.detector import Answer, DetectorError
 from device_agent.vision.privacy import Privacy, unrecognisable
 from device_agent.vision.types import Box, Cut, Frame, Picture
-from models.card import ModelCard
 
 BLUR_MEMORY_S = 0.5
 """Where a person was this long ago is blurred still: a detector that blinks for a frame bares nobody."""
@@ -43,20 +42,58 @@ class PrivatePicture:
     cut: Cut
 
 
+class _Sightings:
+    """What one detector said of the present frame: which labels it looked for, and where it found them (source px)."""
+
+    def __init__(self) -> None:
+        self._key: tuple[int, float] | None = None
+        self._labels: frozenset[str] = frozenset()
+        self._boxes: tuple[Box, ...] = ()
+        self._recent: list[tuple[float, tuple[Box, ...]]] = []
+
+    def forget(self) -> None:
+        """What was said counts no more; where somebody was a moment ago is remembered."""
+        self._key = None
+
+    def saw(self, frame: Frame) -> bool:
+        """Whether this very frame was looked at."""
+        return self._key == _key(frame)
+
+    def of(self, frame: Frame) -> tuple[frozenset[str], tuple[Box, ...]]:
+        """Labels that were looked for in this very frame, and boxes; none where it was not looked at."""
+        return (self._labels, self._boxes) if self.saw(frame) else (frozenset(), ())
+
+    def learn(self, frame: Frame, answer: Answer, privacy: Privacy) -> None:
+        """Take in an answer; a model that the board does not list is not believed."""
+        card, found = answer.card, answer.detections
+        listed = not privacy.blur_by or card.name in privacy.blur_by
+        self._labels = frozenset(privacy.blur & set(card.labels)) if listed else frozenset()
+        now = tuple(
+            (box[0], box[1], box[2], box[3])
+            for box, number in zip(found.xyxy.tolist(), found.class_id.tolist(), strict=True)
+            if 0 <= number < len(card.labels) and card.labels[number] in self._labels and all(map(math.isfinite, box))
+        )
+        # A film that begins again jumps back in time: what was before it is no memory of this frame.
+        self._recent = [(at_s, boxes) for at_s, boxes in self._recent if 0 <= frame.at_s - at_s <= BLUR_MEMORY_S]
+        self._boxes = now + tuple(box for _, boxes in self._recent for box in boxes)
+        self._recent.append((frame.at_s, now))
+        self._key = _key(frame)
+
+
 class Cutter:
     """Cuts pictures out of the frames of one camera.
 
-    ``refused`` is called with a reason for each picture that could not be made. ``look`` is a detector of its own for the labels
-    to be blurred (boxes in px of the picture that it is given; may raise DetectorError); without it the answer that the pipeline
-    tells (``answered``) is used, and a frame of which there is none gives no picture.
+    ``refused`` is called with a reason for each picture that could not be made. ``look`` is a detector of its own for labels to
+    be blurred that the pipeline's model does not know (boxes in px of the picture that it is given; may raise DetectorError): it
+    is asked at most once for a frame, and only for one of which a picture is made. Every label to be blurred must have been
+    looked for in this very frame, by the pipeline's model (``answered``) or by ``look``: else there is no picture.
     """
 
     def __init__(self, privacy: Privacy | None = None, *, look: Look | None = None) -> None:
         self._privacy = privacy or Privacy()
         self._look = look
-        self._known: tuple[int, float] | None = None
-        self._boxes: tuple[Box, ...] = ()
-        self._recent: list[tuple[float, tuple[Box, ...]]] = []
+        self._pipeline, self._own = _Sightings(), _Sightings()
+        self._looked: tuple[int, float] | None = None
         self._told: tuple[str, ...] = ()
         self.refused: Callable[[str], None] = lambda reason: None
 
@@ -68,7 +105,9 @@ class Cutter:
     def use(self, privacy: Privacy) -> None:
         """Keep this from sight from now on; between two frames. What was known of the present frame is forgotten."""
         self._privacy = privacy
-        self._known = None
+        self._looked = None
+        self._pipeline.forget()
+        self._own.forget()
 
     def answered(self, frame: Frame, answer: Answer) -> Answer:
         """The detector's answer for a frame, boxes in px of the source picture: remembered for what is cut out of it.
@@ -76,8 +115,8 @@ class Cutter:
         Returns what of it may be told: without the detections that lie more than half in a mask.
         """
         privacy = self._privacy
-        if privacy.blur and self._look is None:
-            self._learn(frame, answer)
+        if privacy.blur:
+            self._pipeline.learn(frame, answer, privacy)
         if not privacy.masks or not len(answer.detections):
             return answer
         seen = privacy.seen(answer.detections.xyxy, frame.width_px, frame.height_px)
@@ -121,49 +160,27 @@ class Cutter:
 
     def _found(self, frame: Frame) -> tuple[Box, ...] | None:
         """Boxes to blur in this frame (source px), those of the last moment too; None when nobody can say."""
-        if self._known != _key(frame) and self._look is not None:
+        labels, boxes = self._pipeline.of(frame)
+        if self._privacy.blur <= labels:
+            return boxes
+        if self._look is not None and self._looked != _key(frame):
+            self._looked = _key(frame)
             try:
-                answer = self._look(frame.picture_bgr)
+                self._own.learn(frame, _scaled(self._look(frame.picture_bgr), frame), self._privacy)
             except DetectorError as error:
                 log.debug("the detector for blurring gave no answer: %s", error.message)
-                return None
-            self._learn(frame, _scaled(answer, frame))
-        if self._known != _key(frame):
-            return None
-        return self._boxes
+        own_labels, own_boxes = self._own.of(frame)
+        if self._privacy.blur <= labels | own_labels:
+            return boxes + own_boxes
+        self._warn(frame, labels | own_labels)
+        return None
 
-    def _learn(self, frame: Frame, answer: Answer) -> None:
-        if not self._trusted(answer.card):
-            self._known = None
-            return
-        labels, blur = answer.card.labels, self._privacy.blur
-        found = answer.detections
-        now = tuple(
-            (box[0], box[1], box[2], box[3])
-            for box, number in zip(found.xyxy.tolist(), found.class_id.tolist(), strict=True)
-            if 0 <= number < len(labels) and labels[number] in blur and all(map(math.isfinite, box))
-        )
-        # A film that begins again jumps back in time: what was before it is no memory of this frame.
-        self._recent = [(at_s, boxes) for at_s, boxes in self._recent if 0 <= frame.at_s - at_s <= BLUR_MEMORY_S]
-        self._boxes = now + tuple(box for _, boxes in self._recent for box in boxes)
-        self._recent.append((frame.at_s, now))
-        self._known = _key(frame)
-
-    def _trusted(self, card: ModelCard) -> bool:
-        """Whether this model may say who is to be blurred; the log says once why not."""
-        privacy = self._privacy
-        missing = tuple(sorted(privacy.blur - set(card.labels)))
-        if not missing and (not privacy.blur_by or card.name in privacy.blur_by):
-            return True
-        why = (card.name, *missing)
-        if why != self._told:
-            self._told = why
-            log.warning(
-                "no picture leaves this camera: %s must be blurred, and the model %s %s",
-                ", ".join(sorted(privacy.blur)), card.name,
-                f"does not know {', '.join(missing)}" if missing else "is not listed in blur_by of this board's policy",
-            )  # fmt: skip
-        return False
+    def _warn(self, frame: Frame, known: frozenset[str]) -> None:
+        """Once for each set of labels: that nobody looks for them may last for ever, that a detector died passes."""
+        missing = tuple(sorted(self._privacy.blur - known))
+        if missing != self._told and self._pipeline.saw(frame) and (self._look is None or self._own.saw(frame)):
+            self._told = missing
+            log.warning("no picture leaves this camera: no model that may say so looks for %s", ", ".join(missing))
 
 
 def whole(frame: Frame) -> Cut:

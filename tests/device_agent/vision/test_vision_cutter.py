@@ -244,6 +244,33 @@ def test_a_detector_of_its_own_for_faces_is_asked_once_for_each_frame_and_fails_
     assert refused == ["privacy"]
 
 
+def test_two_detectors_together_blur_what_neither_knows_alone() -> None:
+    """Persons are the pipeline's, faces the other's. Without one of the two there is no picture."""
+    privacy = Privacy(blur=frozenset({"person", "face"}), blur_by=frozenset({"finder", "faces"}))
+    cutter, refused = refusing(privacy, look=lambda _picture: answer((400, 60, 560, 420, 0), found_by=card("face", name="faces")))
+    frame, unseen = frame_of(checkered(), 1), frame_of(checkered(), 2)
+    cutter.answered(frame, answer((100, 60, 260, 420, 0)))
+    picture = cutter.picture(frame, whole(frame), 640).picture_bgr
+    assert detail(picture[60:420, 100:260]) < 1
+    assert detail(picture[60:420, 400:560]) < 1
+    assert cutter.picture(unseen, whole(unseen), 640) is None
+    stranger, _ = refusing(privacy, look=lambda _picture: answer(found_by=card("face", name="unlisted")))
+    stranger.answered(frame, answer((100, 60, 260, 420, 0)))
+    assert stranger.picture(frame, whole(frame), 640) is None
+    assert refused == ["privacy"]
+
+
+def test_that_nobody_looks_for_a_label_is_said_once(caplog) -> None:
+    """For ever without pictures because of a slip of the pen in the policy: the log says which label, once."""
+    cutter, refused = refusing(Privacy(blur=frozenset({"persn"})))
+    for index in range(5):
+        frame = frame_of(white(), index)
+        cutter.answered(frame, answer())
+        assert cutter.cut(frame, whole(frame), 320, 85) is None
+    assert len(refused) == 5
+    assert [record.getMessage().count("persn") for record in caplog.records] == [1]
+
+
 def test_a_new_configuration_adds_and_never_takes_away() -> None:
     """A captured server sends a configuration without masks, without blur: the board's own stay."""
     own = camera_privacy({"*": [LEFT_THIRD], "yard": [PENTAGRAM], "shed": []}, ["person"], "yard", ["finder"])
