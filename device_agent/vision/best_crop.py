@@ -56,9 +56,9 @@ class CropSettings:
 class BestCrop:
     """The best crop of one visit so far; `best` is None until a box could be cut out."""
 
-    def __init__(self, settings: CropSettings | None = None, *, cutter: Cutter | None = None) -> None:
+    def __init__(self, settings: CropSettings | None = None, *, cutter: Cutter) -> None:
         self._settings = settings or CropSettings()
-        self._cutter = cutter or Cutter()
+        self._cutter = cutter
         self._told_at_s = -math.inf
         self._not_before_s = -math.inf
         self.best: Crop | None = None

@@ -66,7 +66,7 @@ def test_the_sharper_the_larger_the_whole_the_lit_and_the_inside_one_wins():
     for order in itertools.permutations(range(6)):
         if order[0] > 2 and order[1] > 3:  # a third of all orders would only take longer
             continue
-        crop = BestCrop()
+        crop = BestCrop(cutter=Cutter())
         for which in order:
             crop.offer(*offers[which][:2], 0.8, "first", inside=offers[which][2])
         assert crop.best.frame == 5
@@ -74,7 +74,7 @@ def test_the_sharper_the_larger_the_whole_the_lit_and_the_inside_one_wins():
 
 def test_a_little_better_is_not_better():
     """Scores that tremble by 3 % do not encode a picture each frame; 10 % better does."""
-    crop = BestCrop()
+    crop = BestCrop(cutter=Cutter())
     assert crop.offer(frame(0), MIDDLE, 0.70, "first")
     assert not crop.offer(frame(1), MIDDLE, 0.72, "first")
     assert crop.offer(frame(2), MIDDLE, 0.78, "best")
@@ -83,7 +83,7 @@ def test_a_little_better_is_not_better():
 
 def test_where_it_cannot_win_nothing_is_asked():
     """Fifty tracks in ten zones: how much of a box lies in its zone is asked only for what could become the best."""
-    crop, asked = BestCrop(), []
+    crop, asked = BestCrop(cutter=Cutter()), []
 
     def inside():
         asked.append(1)
@@ -97,7 +97,7 @@ def test_where_it_cannot_win_nothing_is_asked():
 
 def test_first_and_best_are_two_moments():
     """The first crop went out; 0.4 s later comes a better one, 0.5 s later a slightly less good one: that is kept, not a twin."""
-    crop = BestCrop()
+    crop = BestCrop(cutter=Cutter())
     crop.offer(frame(0), MIDDLE, 0.5, "first")
     crop.told(crop.best)
     assert not crop.offer(frame(4), MIDDLE, 0.9, "best")
@@ -107,7 +107,7 @@ def test_first_and_best_are_two_moments():
 
 def test_a_long_wait_before_the_event_counts_as_time_apart():
     """In a dwell zone the first crop is ten seconds old when it is told: a better one in that very frame is another moment."""
-    crop = BestCrop()
+    crop = BestCrop(cutter=Cutter())
     crop.offer(frame(0), MIDDLE, 0.5, "first")
     crop.told(crop.best)
     assert crop.offer(frame(100), MIDDLE, 0.8, "best")
@@ -117,7 +117,7 @@ def test_the_large_picture_is_touched_for_winners_alone():
     """A camera with a 4x larger main picture: 20 candidates are judged on the small one, the large is read once per winner."""
     large = LargePicture(np.random.default_rng(1).integers(0, 255, (960, 1280, 3), np.uint8))
     small = np.ascontiguousarray(large.picture[::4, ::4])
-    crop = BestCrop()
+    crop = BestCrop(cutter=Cutter())
     winners = 0
     for index, score in enumerate([0.6] * 10 + [0.9] * 10):
         seen = Frame("door", index, index / 10, 0.0, small, main=large)
@@ -164,7 +164,7 @@ def markers(jpeg):
 @pytest.mark.parametrize("max_bytes", [96 * 1024, 6000])
 def test_the_crop_has_its_margin_and_no_metadata(max_bytes):
     """A fifth of the box on each side; the file holds tables and picture data: no EXIF, no comment."""
-    crop = BestCrop(CropSettings(max_bytes=max_bytes))
+    crop = BestCrop(CropSettings(max_bytes=max_bytes), cutter=Cutter())
     crop.offer(frame(), MIDDLE, 0.9, "first")
     assert crop.best.cut == (180, 60, 320, 340)
     # JFIF's 14 bytes (density), quantisation, frame, Huffman tables, scan: APP1..APP15 (E1-EF) and COM (FE) would be metadata.
@@ -175,7 +175,7 @@ def test_the_crop_has_its_margin_and_no_metadata(max_bytes):
 
 def test_a_large_crop_is_made_smaller():
     """Somebody right in front of a 4K camera: at most 640 px on the longer side."""
-    crop = BestCrop()
+    crop = BestCrop(cutter=Cutter())
     crop.offer(frame(size=(2160, 3840)), (100.0, 100.0, 1500.0, 2000.0), 0.9, "first")
     assert max(crop.best.width_px, crop.best.height_px) <= 640
     assert len(crop.best.jpeg) <= CropSettings().max_bytes
@@ -195,7 +195,7 @@ def test_no_crop_is_larger_than_its_cap(cap):
 def test_a_cap_that_nothing_fits_under_gives_no_crop():
     """A cap of 100 bytes: no crop rather than one that breaks it."""
     assert within_bytes(CutOut(encode_jpeg(NOISE, 90), 640, 480, (0, 0, 640, 480)), 100) is None
-    crop = BestCrop(CropSettings(max_bytes=100))
+    crop = BestCrop(CropSettings(max_bytes=100), cutter=Cutter())
     assert not crop.offer(frame(), MIDDLE, 0.9, "first")
     assert crop.best is None
 
@@ -208,7 +208,7 @@ def test_a_cap_that_nothing_fits_under_gives_no_crop():
 )
 def test_no_box_breaks_it(box, score, inside):
     """Boxes outside of the picture, inside out, without area, or no numbers at all: a crop inside the picture, or none."""
-    crop = BestCrop()
+    crop = BestCrop(cutter=Cutter())
     view = Frame("door", 0, 0.0, 0.0, np.zeros((60, 80, 3), np.uint8))
     assert 0 <= inside_share(WHOLE_PICTURE, box, 80, 60) <= 1
     if crop.offer(view, box, score, "first", inside=inside):
