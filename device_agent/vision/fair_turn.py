@@ -125,13 +125,16 @@ class FairTurn:
             self._turns.join(camera, weight)
         return Seat(self, camera)
 
-    def look(self, camera: str, picture_bgr: Picture, newer: Callable[[], bool] | None) -> Answer:
-        """Wait for the camera's turn and look; raises DetectorError: `stale` when a newer frame of it is ready by then."""
+    def look(self, camera: str, picture_bgr: Picture, newer: Callable[[], bool] | None, *, begun: bool = False) -> Answer:
+        """Wait for the camera's turn and look; raises DetectorError: `stale` when a newer frame of it is ready by then.
+
+        `begun`: another part of this frame was looked at already (tiles), so it is not dropped any more.
+        """
         self._wait(camera)
         started_s, stale = self._clock_s(), False
         try:
             # Never two in a row: a camera faster than any detector would be looked at never.
-            stale = newer is not None and camera not in self._dropped and newer()
+            stale = newer is not None and not begun and camera not in self._dropped and newer()
             if stale:
                 raise DetectorError("stale", f"camera {camera} has a newer frame than the one whose turn it is")
             return self.detector.look(picture_bgr)
@@ -217,8 +220,8 @@ class Seat:
 
     def look(self, picture_bgr: Picture) -> Answer:
         """Detections in a picture, when it is this camera's turn; raises DetectorError."""
-        self._looked = True
-        return self._turns.look(self.camera, picture_bgr, self._newer)
+        begun, self._looked = self._looked, True
+        return self._turns.look(self.camera, picture_bgr, self._newer, begun=begun)
 
     def detect(self, frame: Frame) -> Detections:
         """The detections of a frame alone; raises DetectorError."""

@@ -283,6 +283,7 @@ def test_a_live_camera_whose_turn_comes_late_drops_the_old_frame_and_goes_next()
     stale.join(60)
     assert stale_result[0].reason == "stale"
     assert detector.order == [0], "nobody is looked at while the turn is kept"
+    live.passed()
     again, again_result = in_thread(live.look, picture(2))
     assert detector.asked.acquire(timeout=60)
     assert detector.order == [0, 2], "never two stale ones in a row: this one is looked at although a newer one is ready"
@@ -314,6 +315,26 @@ def test_a_kept_turn_that_nobody_takes_goes_to_the_others():
         thread.join(60)
         assert isinstance(result[0], Answer)
         assert detector.order == [2]
+
+
+def test_a_frame_that_is_looked_at_in_tiles_is_dropped_whole_or_not_at_all():
+    """Four looks make one frame: a newer one that comes after the first of them does not throw the other three away."""
+    detector, newer = Slow(), [False]
+    seat = FairTurn(detector, lambda: 0.0).seat("live")
+    seat.follow(lambda: newer[0])
+    detector.go.release(20)
+    seat.look(picture(1))
+    newer[0] = True
+    for number in (2, 3, 4):
+        seat.look(picture(number))
+    seat.passed()
+    with pytest.raises(DetectorError) as raised:
+        seat.look(picture(5))
+    assert raised.value.reason == "stale"
+    seat.passed()
+    for number in (6, 7, 8, 9):
+        seat.look(picture(number))
+    assert detector.order == [1, 2, 3, 4, 6, 7, 8, 9]
 
 
 def test_a_recorded_camera_waits_and_loses_nothing():

@@ -110,6 +110,8 @@ def test_broken_frames_inside_a_film_are_counted_and_the_others_keep_their_time(
     frames = list(camera.frames())
     assert 48 <= len(frames) < 60
     assert frames[-1].index > 50, "the film went on behind the damage"
+    if suffix == "mp4":  # whose index knows each frame: an AVI's are found again by their marks, some of which are gone
+        assert frames[-1].index == 59
     assert camera.dropped == {"broken_frame": 60 - len(frames)}
     assert [frame.at_s for frame in frames] == pytest.approx([frame.index / 10 for frame in frames])
 
