@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from device_agent.assemble_base import Base
+from device_agent.blur_process import BlurDetector
 from device_agent.board_orders import BoardOrders
 from device_agent.camera_place import CameraPlace, Parts
 from device_agent.configuration.keeper import Keeper
@@ -49,7 +51,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
-    """The detector that all cameras share, the release that it started with, what stands beside. ``basis``: by agent.toml."""
+    """The detector that all cameras share, the release that it started with, what stands beside. ``basis``: by agent.toml.
+
+    ``blur``: the board's own detector for what must be blurred, where its policy names one.
+    """
 
     detector: Detector
     installed: Installed
@@ -59,6 +64,7 @@ class Eyes:
     local: LocalOutput
     stills: KeepingStills
     window: Window
+    blur: BlurDetector | None
 
 
 def open_eyes(base: Base, stack: ExitStack) -> Eyes:
@@ -74,7 +80,11 @@ def open_eyes(base: Base, stack: ExitStack) -> Eyes:
     basis = Plan(tuple(_plan(camera, settings.zones) for camera in settings.cameras))
     window = Window(base.boot_id, base.clock.steady_s())
     stills = KeepingStills(base.outbox, base.clock.now_s)
-    return Eyes(detector, installed, slots, list(settings.cameras), basis, local, stills, window)
+    blur = None
+    if base.policy.blur_model:
+        blur = BlurDetector.of_files(Path(base.policy.blur_model), Path(base.policy.blur_card))
+        stack.callback(blur.close)
+    return Eyes(detector, installed, slots, list(settings.cameras), basis, local, stills, window, blur)
 
 
 def look_out(
@@ -126,7 +136,7 @@ def _place(
 ) -> CameraPlace:
     policy = base.policy
     privacy = camera_privacy(policy.masks, policy.blur, camera.name, policy.blur_by)
-    cutter = Cutter(privacy)
+    cutter = Cutter(privacy, look=eyes.blur.look if eyes.blur is not None else None)
     detector: Detector = seat or eyes.detector
     if camera.tiles != (1, 1):
         detector = TiledDetector(detector, TileSettings(columns=camera.tiles[0], rows=camera.tiles[1]))

@@ -39,7 +39,8 @@ class Policy:
     ``max_temp_c``: no update begins above it. ``debug_sessions``, ``diagnostics``: a server may ask for logs, for diagnostics.
     ``live_view``: a debug session may ask for pictures. ``masks``: by camera ("*": every camera), polygons that are black in
     every picture. ``blur``: labels made unrecognisable in every picture; ``blur_by``: the models trusted to find them, empty is
-    any that knows them all. ``upload_classes``: kinds of pictures that may leave the board.
+    any that knows them. ``blur_model``, ``blur_card``: paths of a model of the board's own for labels that the release's model
+    does not know, and of its card. ``upload_classes``: kinds of pictures that may leave the board.
     ``upload_hosts``: object stores that pictures may be put to besides the server itself; ``server_hosts``: where server and
     broker may be; ``local_output_hosts``: where local MQTT and webhook may be. Entries are ``host`` or ``host:port``; None: any.
     """
@@ -54,6 +55,8 @@ class Policy:
     masks: Mapping[str, tuple[Polygon, ...]] = field(default_factory=dict)
     blur: tuple[str, ...] = ()
     blur_by: tuple[str, ...] = ()
+    blur_model: str = ""
+    blur_card: str = ""
     upload_classes: tuple[str, ...] = UPLOAD_CLASSES
     upload_hosts: tuple[str, ...] | None = None
     server_hosts: tuple[str, ...] | None = None
@@ -83,6 +86,8 @@ def load_policy(text: str) -> Policy:
         value = _READERS.get(key, _switch)(key, raw[key], faults)
         if len(faults) == before:
             values[key] = value
+    if bool(values.get("blur_model")) != bool(values.get("blur_card")):
+        faults.append("blur_model and blur_card are given together: a model cannot be run without its card")
     if faults:
         raise PolicyError(faults)
     return Policy(**values, note="policy.toml")
@@ -187,6 +192,13 @@ def _hosts(key: str, found: object, faults: list[str]) -> object:
     return None
 
 
+def _path(key: str, found: object, faults: list[str]) -> object:
+    if isinstance(found, str) and found.startswith("/") and len(found) <= 1000 and found.isprintable():
+        return found
+    faults.append(f"{key} must be a whole path on this board, beginning with /")
+    return None
+
+
 def _masks(key: str, found: object, faults: list[str]) -> object:
     if not isinstance(found, dict):
         faults.append(f'{key} must be a table of cameras: [{key}] and below it yard = [[[0.0, 0.0], [0.3, 0.0], [0.0, 0.4]]]')
@@ -206,5 +218,6 @@ def _masks(key: str, found: object, faults: list[str]) -> object:
 
 _READERS: dict[str, Callable[[str, object, list[str]], object]] = {
     "channels": _channels, "window_utc": _window, "max_temp_c": _temperature, "masks": _masks, "blur": _labels,
-    "blur_by": _labels, "upload_classes": _classes, "upload_hosts": _hosts, "server_hosts": _hosts, "local_output_hosts": _hosts,
+    "blur_by": _labels, "blur_model": _path, "blur_card": _path,
+    "upload_classes": _classes, "upload_hosts": _hosts, "server_hosts": _hosts, "local_output_hosts": _hosts,
 }  # fmt: skip
