@@ -5,6 +5,7 @@ from pathlib import Path
 
 from device_agent.adapters_disk import EDGETPU_LIBRARY, fallback_of
 from device_agent.errors import BoardError
+from device_agent.facts_linux import package_of
 from device_agent.golden_picture_disk import golden_picture
 from device_agent.settings import DetectorSection
 from device_agent.update.installed import Installed, runnable
@@ -17,7 +18,6 @@ from device_agent.vision.types import Picture
 from device_agent.vision.usb_linux import reset_port, see_accelerators
 from hardware.profile import all_profiles
 from models.inference.errors import ModelError
-from models.inference.runtime_probe_linux import probe_runtimes
 from ota.slots.slots_disk import Slots
 from ota.wire.enrolment import BoardFacts
 
@@ -72,7 +72,7 @@ def open_detector(
     if not child:
         reason = NO_CHILD if library else ""
         wanted = fallback or spec
-        return InProcessDetector(wanted, open_model, runtime=_working_runtime(), accelerator_reason=reason)
+        return InProcessDetector(wanted, open_model, runtime=_proved_runtime(facts), accelerator_reason=reason)
     return ProcessDetector(
         spec,
         fallback=fallback,
@@ -89,10 +89,6 @@ def open_detector(
     )
 
 
-def _working_runtime() -> str:
-    """The first runtime that builds an interpreter in a child: here one that crashes would be the agent's end."""
-    probes = probe_runtimes()
-    for probe in probes:
-        if probe.fault:
-            log.warning("%s does not work here: %s", probe.package, probe.fault)
-    return "" if probes[-1].fault else probes[-1].package
+def _proved_runtime(facts: BoardFacts) -> str:
+    """The runtime that built an interpreter in a child when the board was looked at: here one that crashes would be our end."""
+    return next((package_of(name) for name in facts.runtimes), "")

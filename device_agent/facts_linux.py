@@ -1,28 +1,15 @@
 """The board's facts for the wire: hardware as found below a root, runtimes as proved by building an interpreter in a child."""
 
-import json
 import platform
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 from hardware.detect_linux import Board, detect
+from models.inference.runtime_probe_linux import probe_runtimes as build_probes
 from ota.wire.enrolment import Accelerator, BoardFacts
 
-PROBE_DEADLINE_S = 60.0
-"""On a Zero 2 W importing a runtime takes seconds; one that hangs counts as absent."""
 WIRE_NAMES = {"ai-edge-litert": "litert", "tflite-runtime": "tflite-runtime"}
-_PROBE = """
-import json
-from models.inference.errors import ModelError
-from models.inference.interpreter_tflite import find_runtime
-try:
-    found = find_runtime()
-    print(json.dumps({found.package: found.version}))
-except ModelError as error:
-    print(json.dumps({"": str(error)}))
-"""
+"""Package -> the wire's word for it."""
 
 
 def read_facts(root: Path) -> BoardFacts:
@@ -52,17 +39,21 @@ def facts_of(board: Board, runtimes: dict[str, str]) -> BoardFacts:
 
 
 def probe_runtimes() -> tuple[dict[str, str], str]:
-    """Runtimes that built an interpreter (wire name -> version), and why there is none where there is none."""
+    """The first runtime that built an interpreter in a child (wire name -> version); or none, and why for each."""
+    probes = build_probes()
+    working = probes[-1].package
+    if probes[-1].fault:
+        return {}, "; ".join(f"{probe.package}: {probe.fault}" for probe in probes)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_DEADLINE_S, check=False
-        )
-        found: dict[str, str] = json.loads(done.stdout or "{}")
-    except (subprocess.TimeoutExpired, ValueError) as error:
-        return {}, f"the probe of the runtimes failed: {error}"
-    if "" in found or not found:
-        return {}, found.get("", f"the probe of the runtimes ended with {done.returncode}: {done.stderr.strip()[-200:]}")
-    return {WIRE_NAMES.get(package, package): version for package, version in found.items()}, ""
+        version = metadata.version(working)
+    except metadata.PackageNotFoundError:
+        version = "unknown"  # a runtime that was put there by hand, without its package's record
+    return {WIRE_NAMES.get(working, working): version}, ""
+
+
+def package_of(wire_name: str) -> str:
+    """The package behind the wire's word for a runtime."""
+    return next((package for package, name in WIRE_NAMES.items() if name == wire_name), wire_name)
 
 
 def agent_version() -> str:

@@ -17,10 +17,9 @@ import numpy as np
 
 from models.inference.errors import ModelError, Reason
 from models.inference.model_file import ModelFile, check_model_file, check_size
+from models.inference.runtime_probe_linux import RUNTIMES
 from models.inference.types import TensorInfo
 
-# LiteRT first: it refuses broken files instead of crashing, and computes integer models several times faster.
-RUNTIMES = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
 CHILD_PROBE_S = 120.0
 _CHILD_PROBE = "import sys; from {module} import Interpreter as I; I(model_path=sys.argv[1]).allocate_tensors()"
 _opened_in_child: set[tuple[str, int, int]] = set()

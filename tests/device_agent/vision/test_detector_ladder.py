@@ -143,11 +143,10 @@ def test_an_accelerator_that_fails_at_the_start_leaves_the_cpu_to_answer(board, 
 def test_an_accelerator_that_hangs_at_the_start_is_not_waited_for(board, yard):
     """The library never comes back from its first call: the child is killed at its deadline, the CPU answers."""
     board.tpu.order("hang-create")
-    detector = board.start(accelerator_load_deadline_s=2.0)
+    detector = board.start(accelerator_load_deadline_s=3.0)
     seen_by_the_cpu(detector, yard)
     assert detector.accelerator_reason.startswith("hang: ")
-    hung = board.pids("create")[0]
-    assert not Path(f"/proc/{hung}").exists(), "the child that hung is gone"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in board.pids("create")), "the child that hung is gone"
 
 
 def test_a_file_that_is_not_for_the_accelerator_falls_to_the_cpu(board, yard):
