@@ -1,12 +1,13 @@
 """A stand-in for the part of picamera2 0.3 that the agent uses: requests, streams, strides, jobs, timeouts and errors as there.
 
 There is no sensor and no thread. `expose` is the sensor's shutter; while `alone` is set, whoever waits for a request makes it
-click. Time is the fake's own (`World.now_s`): a wait that is in vain costs its time-out there and nothing on the wall. Memory that
-went back to the sensor is overwritten, so that a view that somebody kept shows.
+click. Time is the fake's own (`World.now_s`): a wait that is in vain costs its time-out there and nothing on the wall. Memory
+that went back to the sensor is overwritten, so that a view that somebody kept shows.
 """
 
 import concurrent.futures
 
+import cv2
 import numpy as np
 
 GONE = 0xEE
@@ -21,6 +22,7 @@ class World:
         self.boot_ahead_s = 5.0  # the boot clock has run on in suspend
         self.open, self.made, self.leaks = set(), [], False
         self.open_error, self.frames_per_camera = None, None
+        self.scene = None  # (number, (width, height)) -> BGR, where a picture is to show something
         world = self
 
         class Bound(Picamera2):
@@ -189,7 +191,10 @@ class Picamera2:
             return False
         memory = self.free.pop(0)
         for name in ("main", "lores"):
-            draw(self.camera_config[name], memory[name], self.number)
+            if self.world.scene is None:
+                draw(self.camera_config[name], memory[name], self.number)
+            else:
+                lay_out(self.camera_config[name], memory[name], self.world.scene(self.number, self.camera_config[name]["size"]))
         self.completed_requests.append(CompletedRequest(self, self.number, memory))
         self.process_requests()
         return True
@@ -272,3 +277,16 @@ def draw(stream, memory, number):
         rows[:, : width * 3] = 0
         rows[:, 0 : width * 3 : 3] = 60 + (np.arange(width)[None, :] + np.arange(height)[:, None] + number) % 100
         rows[:, 2 : width * 3 : 3] = 200  # in "RGB888" the last byte of a pixel is red
+
+
+def lay_out(stream, memory, picture_bgr):
+    """A picture as the driver lays it into memory: planes with padded rows."""
+    (width, height), stride = stream["size"], stream["stride"]
+    memory[:] = GONE
+    if stream["format"] != "YUV420":
+        memory[: stride * height].reshape(height, stride)[:, : width * 3] = picture_bgr.reshape(height, width * 3)
+        return
+    planes = cv2.cvtColor(picture_bgr, cv2.COLOR_BGR2YUV_I420).reshape(-1)
+    memory[: stride * height].reshape(height, stride)[:, :width] = planes[: width * height].reshape(height, width)
+    chroma = memory[stride * height : stride * height * 3 // 2].reshape(height, stride // 2)
+    chroma[:, : width // 2] = planes[width * height :].reshape(height, width // 2)

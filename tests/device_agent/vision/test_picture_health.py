@@ -59,7 +59,7 @@ def only(state, changes):
     return [word for word, _ in changes] == ["ok", state]
 
 
-@pytest.mark.parametrize(("light", "seed", "seconds"), [("day", 3, 50), ("dusk", 9, 50), ("night", 3, 50), ("cycle", 9, 120)])
+@pytest.mark.parametrize(("light", "seed", "seconds"), [("day", 3, 40), ("dusk", 9, 40), ("night", 3, 40), ("cycle", 9, 90)])
 def test_a_yard_by_day_at_dusk_and_by_night_is_not_broken(light, seed, seconds):
     """People, carts, a swaying camera, and the light that comes and goes: not one false word."""
     assert states_of(yard(light, seconds, seed)) == [("ok", 0)]
