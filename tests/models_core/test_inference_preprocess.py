@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.card import InputSpec
 from models.inference.errors import ModelError
-from models.inference.preprocess import Preprocessor, prepare
+from models.inference.preprocess import Preprocessor, fit, prepare
 from models.inference.types import TensorInfo
 
 UINT8, INT8, FLOAT = (np.dtype(name) for name in ("uint8", "int8", "float32"))
@@ -90,17 +90,52 @@ def test_a_letterbox_keeps_the_aspect_and_never_shows_the_last_picture() -> None
     assert (keeper.prepare(plain(1, 1, 1, 40, 80))[0][0, 20:] == 114).all()
 
 
-@given(
-    st.integers(8, 200), st.integers(8, 200), st.integers(8, 64), st.integers(8, 64), st.sampled_from(["letterbox", "stretch"])
-)
+RESIZES = st.sampled_from(["letterbox", "letterbox_centre", "stretch"])
+
+
+@given(st.integers(8, 200), st.integers(8, 200), st.integers(8, 64), st.integers(8, 64), RESIZES)
 @settings(max_examples=80, deadline=None)
 def test_boxes_find_the_way_back(width: int, height: int, to_width: int, to_height: int, resize: str) -> None:
     picture = np.zeros((height, width, 3), np.uint8)
     _, geometry = prepare(picture, InputSpec(to_width, to_height, resize=resize), info(UINT8))  # type: ignore[arg-type]
     scale = np.array([geometry.scale_x, geometry.scale_y] * 2, np.float32)
+    shift = np.array([geometry.left_px, geometry.top_px] * 2, np.float32)
     source = np.array([[0, 0, width, height], [width / 4, height / 4, width / 2, height / 2]], np.float32)
-    assert np.allclose(geometry.to_source(source * scale), source, atol=1e-2)
+    assert np.allclose(geometry.to_source(source * scale + shift), source, atol=1e-2)
     assert geometry.to_source(np.array([[-9e5, -9e5, 9e5, 9e5]], np.float32)).tolist() == [[0, 0, width, height]]
+
+
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(8, 64), st.integers(8, 64), RESIZES, st.sampled_from([None, True]))
+@settings(max_examples=80, deadline=None)
+def test_every_byte_is_written_and_the_picture_lies_where_its_geometry_says(
+    width: int, height: int, to_width: int, to_height: int, resize: str, antialias: bool | None
+) -> None:
+    """Whatever lay in the buffer (another camera's frame) is gone; picture and padding meet where the boxes are counted from."""
+    spec = InputSpec(to_width, to_height, resize=resize, pad_value=7, antialias=antialias)  # type: ignore[arg-type]
+    target = np.full((to_height, to_width, 3), 99, np.uint8)
+    geometry = fit(np.full((height, width, 3), 200, np.uint8), spec, target)
+    assert set(np.unique(target).tolist()) <= {7, 200}
+    rows, columns = np.nonzero((target == 200).all(axis=2))
+    assert (columns.min(), rows.min()) == (geometry.left_px, geometry.top_px)
+    assert columns.max() + 1 - geometry.left_px == round(width * geometry.scale_x)
+    assert rows.max() + 1 - geometry.top_px == round(height * geometry.scale_y)
+    if resize == "letterbox_centre":
+        assert abs((to_width - columns.max() - 1) - geometry.left_px) <= 1
+        assert abs((to_height - rows.max() - 1) - geometry.top_px) <= 1
+
+
+def test_a_picture_much_larger_than_the_input_is_averaged_where_the_card_wants_it() -> None:
+    """Noise much finer than the input evens out from afar. Plain bilinear picks single pixels of it, averaging does not."""
+    fine = np.random.default_rng(3).integers(0, 256, (256, 256, 3), np.uint8)
+    stretched = {wanted: prepare(fine, InputSpec(80, 80, antialias=wanted), info(UINT8))[0] for wanted in (None, False, True)}
+    assert (stretched[None] == stretched[False]).all(), "stretching is plain by default"
+    assert np.std(stretched[True]) < np.std(stretched[False]) * 0.75
+    boxed = {
+        wanted: prepare(fine, InputSpec(33, 33, resize="letterbox", antialias=wanted), info(UINT8))[0] for wanted in (None, True)
+    }
+    assert (boxed[None] == boxed[True]).all(), "letterboxing averages by default"
+    near = {wanted: prepare(fine, InputSpec(200, 200, antialias=wanted), info(UINT8))[0] for wanted in (False, True)}
+    assert (near[False] == near[True]).all(), "up to twice the input plain bilinear skips no pixel"
 
 
 @pytest.mark.parametrize(

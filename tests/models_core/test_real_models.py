@@ -19,9 +19,7 @@ from models.evaluate import main, run_model
 from models.inference.errors import ModelError
 from models.inference.interpreter_tflite import look_at
 from models.inference.model_file import check_model_file
-from models.inference.preprocess import Geometry
 from models.inference.runtime_tflite import TfliteModel, infer_card_for
-from models.inference.types import Picture
 from models.precision import LabelledBoxes, ap50
 
 pytestmark = pytest.mark.assets
@@ -64,13 +62,16 @@ def test_the_catalogue_names_the_files_that_we_test_with(assets: Path, cards: Pa
 
 
 def test_the_published_result_on_cats_and_dogs(assets: Path, opened: Callable[[str], TfliteModel]) -> None:
-    """Tests of tensorflow/tflite-support: cat 0.64, cat 0.61, cat 0.56, dog 0.50, within IoU 0.97 and 0.02."""
+    """Tests of tensorflow/tflite-support: cat 0.64, cat 0.61, cat 0.56, dog 0.50, within IoU 0.97 (boxes cut at the picture's
+    edge) and 0.02, by the committed card and by the card that is inferred.
+    """
     published = [
         ("cat", 0.64, (54, 396, 393, 196)),
         ("cat", 0.61, (602, 157, 394, 447)),
         ("cat", 0.56, (260, 394, 180, 209)),
         ("dog", 0.50, (389, 197, 278, 409)),
     ]
+    assert infer_card_for(assets / "models" / SSD).input == opened(SSD).card.input
     with opened(SSD) as model:
         found = model.detect(read_picture(assets / "images" / "cats_and_dogs.jpg"), threshold=0.45)
         assert model.accelerator == "cpu"
@@ -81,7 +82,7 @@ def test_the_published_result_on_cats_and_dogs(assets: Path, opened: Callable[[s
         assert model.card.labels[found.class_id[at]] == label
         assert found.confidence[at] == pytest.approx(score, abs=0.02)
         box = [float(x), float(y), float(min(x + w, 1200)), float(min(y + h, 600))]
-        assert iou(found.xyxy[at].tolist(), box) >= 0.95
+        assert iou(found.xyxy[at].tolist(), box) >= 0.97
 
 
 def test_the_published_result_on_the_cat(assets: Path, opened: Callable[[str], TfliteModel]) -> None:
@@ -100,7 +101,7 @@ def test_classifiers_give_their_published_class(assets: Path) -> None:
     with TfliteModel(assets / "models" / "mobilenet_v1_0.5_160_quant.tflite", card) as model:
         scores = model.classify(picture)
         assert int(scores.argmax()) == 286
-        assert scores[286] > 0.5  # published: 0.67 and more, with an antialiased resize
+        assert scores[286] == pytest.approx(0.68, abs=0.1)  # the published figure; no filter of OpenCV comes nearer than 0.04
         assert refusal(lambda: model.detect(picture)).reason == "wrong_task"
 
 
@@ -121,62 +122,23 @@ def test_the_person_verifier_knows_people_from_rooms(assets: Path, opened: Calla
 # figures on the annotated photos -----------------------------------------------------------------------------------------------
 
 
-def triangle(picture: Picture, width: int, height: int) -> Picture:
-    """Bilinear with antialiasing (a triangle as wide as the shrinking), as Pillow does: the published table was made with it."""
-
-    def weights(size: int, to: int) -> np.ndarray:
-        scale = size / to
-        reach = max(scale, 1.0)
-        middle = (np.arange(to) + 0.5) * scale
-        found = np.maximum(0, 1 - np.abs((np.arange(size) + 0.5 - middle[:, None]) / reach))
-        return found / found.sum(axis=1, keepdims=True)
-
-    wide = np.rint(np.einsum("xw,hwc->hxc", weights(picture.shape[1], width), picture, optimize=True))
-    small = np.rint(np.einsum("yh,hxc->yxc", weights(picture.shape[0], height), wide, optimize=True))
-    return np.clip(small, 0, 255).astype(np.uint8)
-
-
-class AntialiasedModel(TfliteModel):
-    """The same model behind a slow, antialiased resize: isolates decoder and scoring from the choice of filter."""
-
-    def detect(self, picture_bgr: Picture, *, threshold: float | None = None):  # type: ignore[no-untyped-def]
-        spec = self.card.input
-        height, width = picture_bgr.shape[:2]
-        ratio = min(spec.width_px / width, spec.height_px / height)
-        letterbox = spec.resize == "letterbox"
-        size = (int(width * ratio + 1e-6), int(height * ratio + 1e-6)) if letterbox else (spec.width_px, spec.height_px)
-        found = super().detect(triangle(picture_bgr, *size), threshold=threshold)
-        back = Geometry(width, height, size[0] / width, size[1] / height)
-        return replace(found, xyxy=back.to_source(found.xyxy))
-
-
-# (published AP50 on ai-edge-litert, how far our faster filter, INTER_LINEAR without antialiasing, may be from it)
-FIGURES = {
-    SSD: (0.431, 0.025),
-    "yolox_nano_float16.tflite": (0.670, 0.02),
-    "rpi_person_192.tflite": (0.476, 0.025),
-    "yolox_nano_int8_degraded.tflite": (0.034, 0.02),
+PUBLISHED = {  # person AP50 of assets/README.md: (ai-edge-litert, tflite-runtime)
+    SSD: (0.431, 0.455),
+    "yolox_nano_float16.tflite": (0.670, 0.670),
+    "rpi_person_192.tflite": (0.476, 0.476),
+    "yolox_nano_int8_degraded.tflite": (0.034, 0.034),
 }
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_person_precision_on_the_annotated_photos(assets: Path, opened: Callable[[str], TfliteModel], name: str) -> None:
-    """The published table came from an antialiased resize; with that filter our decoders must reproduce it within 0.01 (a
-    pixel rounded otherwise moves the uint8 SSD by 0.007), with our own filter they must stay near it.
-    """
+    """Through our own resize and decode, by the committed card: within 0.02 of the published table on the same runtime."""
     coco = read_coco_set(assets / "annotated" / "coco_permissive")
-    truths = [one.truth for one in coco.pictures]
-    published, allowed = FIGURES[name]
     with opened(name) as model:
-        near = 0.01
-        if not model.runtime.startswith("ai-edge-litert") and name == SSD:  # its uint8 kernels round otherwise
-            published, allowed, near = 0.455, 0.06, 0.03
+        published = PUBLISHED[name][0 if model.runtime.startswith("ai-edge-litert") else 1]
         results, invoke_ms = run_model(model, coco.pictures)
     assert len(invoke_ms) == 52
-    assert ap50(truths, results, ["person"]).mean == pytest.approx(published, abs=allowed)
-    with AntialiasedModel(model.path, model.card) as same:
-        exact, _ = run_model(same, coco.pictures)
-    assert ap50(truths, exact, ["person"]).mean == pytest.approx(published, abs=near)
+    assert ap50([one.truth for one in coco.pictures], results, ["person"]).mean == pytest.approx(published, abs=0.02)
 
 
 def test_the_evaluation_command(assets: Path, cards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
