@@ -13,6 +13,7 @@ from device_agent.vision.camera import CameraSource, Losses, joined
 from device_agent.vision.picture_health import HealthSettings, PictureHealth
 from device_agent.vision.pipeline import Pipeline
 from device_agent.vision.types import CameraError, EventUpdate, Frame
+from ota.wire.heartbeat import LineCount
 
 log = logging.getLogger(__name__)
 LOST_AFTER = 3
@@ -140,7 +141,7 @@ class Seeing:
 
     def totals(self) -> CameraTotals:
         """What this camera counted since the start; callable from any thread."""
-        counts = self._pipeline.counts()
+        counts, rules = self._pipeline.counts(), self._pipeline.rule_counts()
         source = self._source
         return CameraTotals(
             camera=self._camera,
@@ -152,6 +153,13 @@ class Seeing:
             events=counts.events,
             brightness_sum=counts.brightness_sum,
             baseline_bytes=counts.baseline_gated_jpeg_bytes,
+            crossed=[
+                LineCount(line=line, label=label, direction=direction, count=count)
+                for line, labels in rules.crossed.items()
+                for label, directions in labels.items()
+                for direction, count in directions.items()
+            ],
+            held_back=dict(rules.held_back),
             dropped=joined(counts.dropped, self._failures.read(), self._before, source.dropped if source is not None else {}),
         )
 

@@ -9,11 +9,15 @@ from ota.wire.heartbeat import (
     ConfigurationHealth,
     Heartbeat,
     HostHealth,
+    LineCount,
     Running,
     ShadowHealth,
     SpoolHealth,
     StageLatency,
 )
+
+MOST_LINES, MOST_RULES = 200, 100
+"""As many as a heartbeat carries of one camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class CameraTotals:
     brightness_sum: float = 0.0
     baseline_bytes: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    crossed: list[LineCount] = field(default_factory=list)
+    held_back: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +130,6 @@ def _health(now: CameraTotals, before: CameraTotals | None, window_s: float) -> 
         events=now.events - old.events,
         brightness=(now.brightness_sum - old.brightness_sum) / frames if frames else 0.0,
         dropped={reason: count for reason, count in dropped.items() if count},
+        crossed=now.crossed[:MOST_LINES],
+        held_back=dict(list(now.held_back.items())[:MOST_RULES]),
     )

@@ -7,11 +7,21 @@ from msgspec import Meta
 from ota.wire.base import Code, Count, Instant, Message, Name, Number, Part, Sha256, Share, Text
 
 
+class LineCount(Part, frozen=True, kw_only=True):
+    """How often a line was crossed since the agent's start, by label and direction (the word of the side that was entered)."""
+
+    line: Name
+    label: Name
+    direction: Code
+    count: Count
+
+
 class CameraHealth(Part, frozen=True, kw_only=True):
     """One camera since the heartbeat before: rates per second, counts over the window.
 
-    ``state`` is ok, no_frames, black, frozen, covered, blurred, off (switched off) or ended. ``gated_frames`` passed the motion gate;
-    ``frames_with_detection`` of them had a detection. ``brightness`` is the mean luma, 0 to 255.
+    ``state`` is ok, no_frames, black, frozen, covered, blurred, off (switched off) or ended. ``gated_frames`` passed the motion
+    gate; ``frames_with_detection`` of them had a detection. ``brightness`` is the mean luma, 0 to 255. ``held_back``: events that
+    a rule's cool-down swallowed since the agent's start, by rule.
     """
 
     camera: Name
@@ -25,6 +35,8 @@ class CameraHealth(Part, frozen=True, kw_only=True):
     events: Count = 0
     brightness: Number = 0.0
     dropped: dict[Code, Count] = {}
+    crossed: Annotated[list[LineCount], Meta(max_length=200)] = []
+    held_back: Annotated[dict[Name, Count], Meta(max_length=100)] = {}
 
 
 class StageLatency(Part, frozen=True, kw_only=True):

@@ -147,3 +147,4 @@ def test_a_camera_that_does_not_see_says_so_on_its_devices_page(seeded: tuple[Op
     row = page.locator("section[aria-labelledby=eyes] tbody tr").first.inner_text()
     assert "covered" in row
     assert "1 hung, 3 late" in row
+    assert "door in: 12 person" in row

@@ -34,7 +34,7 @@ from ota.bundle.manifest import AcceptanceSet, FileEntry, Golden, Manifest, Vari
 from ota.wire.deployments import DeploymentReport, ReportBatch
 from ota.wire.enrolment import Accelerator, BoardFacts, EnrolRequest
 from ota.wire.events import CropRef, Event, EventBatch
-from ota.wire.heartbeat import CameraHealth, Heartbeat, HostHealth, Running, StageLatency
+from ota.wire.heartbeat import CameraHealth, Heartbeat, HostHealth, LineCount, Running, StageLatency
 from ota.wire.logs import LogBatch, LogLine
 
 TIMING = Timing(within_s=90.0, lost_after_s=600.0)
@@ -149,6 +149,7 @@ def beats(session: Session, fleet: SeededFleet, name: str, index: int, now_s: fl
             camera="cam0", camera_fps=15.0, processed_fps=14.5 + wave / 2, frames=435, gated_frames=120 + index,
             frames_with_detection=30 + int(8 * wave), detections=40, events=1, brightness=110.0,
             state="covered" if name == "office" else "ok", dropped={"late": 3, "hung": 1} if name == "office" else {},
+            crossed=[LineCount(line="door", label="person", direction="in", count=12)] if name == "office" else [],
         )  # fmt: skip
         running = Running(
             name="yard", version="1", bundle_sha256=fleet.releases["yard@1"], variant="edgetpu" if index < 2 else "cpu-int8",
