@@ -5,10 +5,13 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ota.wire.polygons import MAX_POINTS, area, line_faults, points_of, polygon_faults, self_crossing, without_repeats
+
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Tests share two cores with others: how long an example takes says nothing."""
 
 SQUARE = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]
 BOW_TIE = [[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]
@@ -78,6 +81,7 @@ def test_two_hundred_points_in_pixels_give_a_handful_of_sentences():
     assert 1 < len(polygon_faults([[n, n] for n in range(2, 190)], "zone")) <= 5
 
 
+@settings(BUSY)
 @given(st.integers(3, 40), st.floats(0, 0.8), st.integers(0, 1000), st.integers(0, 39), st.booleans())
 def test_a_shape_around_a_middle_never_crosses_and_may_be_written_in_any_way(count, wobble, seed, start, back):
     """The same corners from another one on, or the other way round: the same verdict, the same area."""
@@ -89,6 +93,7 @@ def test_a_shape_around_a_middle_never_crosses_and_may_be_written_in_any_way(cou
     assert abs(area(points_of(turned))) == pytest.approx(abs(area(points_of(corners))))
 
 
+@settings(BUSY)
 @given(st.integers(4, 30), st.integers(0, 1000), st.data())
 def test_two_neighbours_swapped_in_a_ring_make_a_crossing(count, seed, data):
     """A person who clicks two corners of a round zone in the wrong order; wherever the list begins, it is seen."""
@@ -100,6 +105,7 @@ def test_two_neighbours_swapped_in_a_ring_make_a_crossing(count, seed, data):
     assert self_crossing(without_repeats(points_of(turned))) is not None
 
 
+@settings(BUSY)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=12), st.integers(0, 11))
 def test_any_points_get_the_same_verdict_from_any_start(points, start):
     """No made-up shape raises an error, and where its list begins does not decide whether it crosses itself."""

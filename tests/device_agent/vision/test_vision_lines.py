@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_agent.vision.camera_rules import CameraRules, RuleCounts
@@ -14,6 +14,9 @@ from device_agent.vision.rules import Moment, RuleSettings
 from device_agent.vision.schedule import Schedule, Span
 from device_agent.vision.types import Track
 from device_agent.vision.zones import Line
+
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Tests share two cores with others: how long an example takes says nothing."""
 
 ACROSS = Line(name="door", points=((0.1, 0.5), (0.9, 0.5)))
 """From left to right through the middle: right of it (who looks along it) is below, the side called `in`."""
@@ -210,7 +213,7 @@ def test_a_source_that_begins_again_forgets_who_was_on_his_way():
 legs = st.lists(st.tuples(st.floats(0.15, 0.85), st.sampled_from([0.2, 0.8, 0.35, 0.65])), min_size=2, max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(BUSY, max_examples=100)
 @given(legs, st.sampled_from([4, 8, 16]), st.floats(0, 0.009), st.integers(0, 100))
 def test_counts_do_not_depend_on_the_frame_rate_nor_on_dithering(stops, fps, dither, seed):
     """Anybody who walks from stop to stop, two seconds each: as many crossings as legs that change sides, whatever the frame rate
@@ -232,7 +235,7 @@ def test_counts_do_not_depend_on_the_frame_rate_nor_on_dithering(stops, fps, dit
     assert flat(rules) == {("person", word): n for word, n in expected.items() if n}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(BUSY, max_examples=100)
 @given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.floats(0, 1), st.floats(0, 1), st.booleans()), max_size=4), max_size=50))
 def test_counts_only_grow_and_nobody_crosses_the_same_way_twice_running(plan):
     """Any tracks anywhere, a line that nobody can walk around: counts never fall, and one id goes in and out by turns."""

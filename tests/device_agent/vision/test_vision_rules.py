@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_agent.vision.rule_file import load_rules
@@ -12,6 +12,9 @@ from device_agent.vision.rules import Moment, RuleSettings
 from device_agent.vision.types import Track
 from device_agent.vision.zone_rules import ZoneRules
 from device_agent.vision.zones import WHOLE_PICTURE, Zone, ZoneError, contains, unknown_classes
+
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Tests share two cores with others: how long an example takes says nothing."""
 
 FPS = 10.0
 RIGHT = Zone("right", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
@@ -151,7 +154,7 @@ def test_the_end_of_the_source_ends_what_is_left():
     assert engine.finish() == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(BUSY, max_examples=60)
 @given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.floats(0, 1), st.booleans()), max_size=4), max_size=60))
 def test_every_event_starts_once_and_ends_once(plan):
     """Any tracks in any frames: no event ends before it starts, none starts or ends twice, times are in order."""
@@ -175,12 +178,14 @@ def test_every_event_starts_once_and_ends_once(plan):
 point = st.tuples(st.floats(0, 1), st.floats(0, 1))
 
 
+@settings(BUSY)
 @given(point)
 def test_the_whole_picture_holds_every_point(at):
     """Without a zone nobody is missed, not on the rim either."""
     assert contains(WHOLE_PICTURE, *at)
 
 
+@settings(BUSY)
 @given(st.lists(point, min_size=3, max_size=8), point, st.floats(-2, 2), st.floats(-2, 2))
 def test_inside_does_not_depend_on_where_the_polygon_begins_or_turns(polygon, at, dx, dy):
     """The same polygon, begun at another corner or drawn the other way round, holds the same points."""

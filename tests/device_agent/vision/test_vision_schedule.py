@@ -4,10 +4,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_agent.vision.schedule import DAYS, Schedule, Span, day_of, make_schedule, timezone_faults
+
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Tests share two cores with others: how long an example takes says nothing."""
 
 ZURICH = "Europe/Zurich"
 ALL_DAYS = frozenset(range(7))
@@ -65,6 +68,7 @@ def test_the_hour_that_does_not_come_does_not_happen():
     assert sum(around.is_open(start_s + 60 * minute) for minute in range(300)) == 60
 
 
+@settings(BUSY)
 @given(st.integers(0, 6), st.integers(0, 1439), st.integers(1, 1440), st.integers(0, 7 * 1440 - 1))
 def test_a_span_is_awake_for_exactly_its_length_each_week(day, start, length, shift):
     """In a week without a change of the hour, whatever the span: as many minutes as it is long, in one piece, on its day."""
@@ -79,6 +83,7 @@ def test_a_span_is_awake_for_exactly_its_length_each_week(day, start, length, sh
     assert told == {minute for minute in minutes if (minute - begin) % (7 * 1440) < length}
 
 
+@settings(BUSY)
 @given(st.integers(1_577_836_800, 2_051_222_400), st.sampled_from([ZURICH, "America/New_York", "Asia/Kathmandu"]))
 def test_a_span_and_the_rest_of_the_day_are_never_awake_together(wall_s, timezone):
     """Two halves of each day, in any zone, on any day of change: exactly one of them is awake at any moment."""

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_agent.vision.rules import Moment, RuleSettings
@@ -11,6 +11,9 @@ from device_agent.vision.schedule import Schedule, Span
 from device_agent.vision.types import Track
 from device_agent.vision.zone_rules import ZoneRules
 from device_agent.vision.zones import Zone
+
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Tests share two cores with others: how long an example takes says nothing."""
 
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 EVERY_DAY = frozenset(range(7))
@@ -144,7 +147,7 @@ def test_the_cool_down_may_be_each_classes_own():
     assert len(told(cooldown_per_class=True)) == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(BUSY, max_examples=100)
 @given(
     st.lists(st.tuples(st.floats(0.05, 20), st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["a", "b"]), st.booleans()))),
              max_size=60),
@@ -253,7 +256,7 @@ tracks_of_a_frame = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(BUSY, max_examples=100)
 @given(st.lists(st.tuples(st.floats(0.05, 5), tracks_of_a_frame), max_size=50))
 def test_visits_never_overlap_for_one_track_and_zone_and_ids_only_grow(plan):
     """Any tracks, still or not, seen or not, confirmed or not: at most one visit of a track in a zone at a time, each event
