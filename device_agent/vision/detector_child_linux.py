@@ -1,6 +1,7 @@
 """The inference child: loads models and looks at frames in shared memory, one request after the other.
 
 Started with `python -P -m`, never forked: a fork would carry the agent's threads, camera and accelerator along half alive.
+It never loads OpenCV for a model that takes bytes: pictures come at the model's size and in its colours.
 It ends when its socket closes, and the kernel kills it when the agent dies while it is busy.
 """
 
@@ -16,7 +17,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 
 from device_agent.vision import detector_wire as wire
@@ -39,7 +39,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args(argv)
     _die_with(arguments.parent)
-    cv2.setNumThreads(1)  # a resize spread over all cores costs more CPU than it saves time
     # Ctrl-C and systemd's stop reach the whole group: the agent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

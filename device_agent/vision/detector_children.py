@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from device_agent.vision import detector_wire as wire
@@ -12,7 +13,7 @@ from device_agent.vision.detector_settings_process import ProcessSettings
 from device_agent.vision.inference_child_linux import ChildDiedError, ChildHungError, FrameSlot, InferenceChild
 from device_agent.vision.ladder import Failure
 from device_agent.vision.types import Picture
-from models.card import dump_card
+from models.card import ModelCard, dump_card
 from models.inference.errors import ModelError
 from models.inference.preprocess import Geometry, fit
 from models.inference.runtime_probe_linux import probe_runtimes
@@ -120,7 +121,7 @@ class LoadedChild:
         if spec.delegate_library is not None:
             deadline_s = min(deadline_s, settings.accelerator_load_deadline_s)
         request = {
-            "model": str(spec.model_path.absolute()), "card": dump_card(spec.card), "threads": spec.threads,
+            "model": str(spec.model_path.absolute()), "card": dump_card(_as_it_comes(spec.card)), "threads": spec.threads,
             "delegate": spec.delegate_library, "runtime": spec.runtime,
         }  # fmt: skip
         try:
@@ -175,9 +176,18 @@ class LoadedChild:
 
 
 def put(picture_bgr: Picture, spec: ModelSpec, slot: FrameSlot) -> Geometry:
-    """Fit a picture to a model's input, straight into a slot: what is copied is as large as the input, not as the frame."""
+    """Fit a picture to a model's input and colours, straight into a slot: what is copied is as large as the input."""
     size = spec.card.input
-    return fit(picture_bgr, size, slot.room(size.height_px, size.width_px))
+    target = slot.room(size.height_px, size.width_px)
+    geometry = fit(picture_bgr, size, target)
+    if size.colour == "rgb":
+        cv2.cvtColor(target, cv2.COLOR_BGR2RGB, dst=target)
+    return geometry
+
+
+def _as_it_comes(card: ModelCard) -> ModelCard:
+    """The card for the child: its pictures come in the model's colours, so nothing is left to swap there."""
+    return replace(card, input=replace(card.input, colour="bgr"))
 
 
 def in_picture(found: Detections, geometry: Geometry) -> Detections:

@@ -179,6 +179,7 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOKERY_")}
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     kept.setdefault("MALLOC_ARENA_MAX", "1")  # one thread works there: memory that was given back is used again
+    kept.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # small work spread over all cores costs more CPU than it saves time
     kept.setdefault("OMP_NUM_THREADS", "1")
     kept.setdefault("OPENBLAS_NUM_THREADS", "1")
     return kept

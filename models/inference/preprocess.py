@@ -13,11 +13,11 @@ Two resizes, both bilinear and both at a cost that hardly grows with the picture
   moves one of four published boxes by 16 px, so a card that asks for it should be of a model that was trained with it.
 
 Nearest-neighbour loses boxes. Colours are swapped and values scaled after the resize, on the small picture.
+OpenCV is loaded where it is first used: an inference child whose pictures come ready never needs it (some 15 MB resident).
 """
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from models.card import InputSpec
@@ -73,6 +73,8 @@ class Preprocessor:
             )
         pixels, geometry = self._resized(picture_bgr)
         if self._spec.colour == "rgb":
+            import cv2
+
             cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=self._coloured)
             pixels = self._coloured
         return self._as_tensor(pixels), geometry
@@ -92,6 +94,8 @@ class Preprocessor:
             self._tensor[0] = pixels
             return self._tensor
         if self._table is not None:
+            import cv2
+
             mapped = self._tensor[0] if channels_last else self._mapped
             cv2.LUT(pixels, self._table, dst=mapped)
             if channels_last:
@@ -99,6 +103,8 @@ class Preprocessor:
             for channel in range(3):
                 cv2.extractChannel(mapped, channel, dst=self._tensor[0, channel])
             return self._tensor
+        import cv2
+
         for channel in range(3):  # a plane at a time: casting a transposed view costs several times as much
             cv2.extractChannel(pixels, channel, dst=self._plane)
             self._tensor[0, channel] = self._plane
@@ -110,6 +116,8 @@ def fit(picture_bgr: Picture, spec: InputSpec, target: Picture) -> Geometry:
 
     Colours stay as they are. Every byte of `target` is written: what lay there before does not shine through.
     """
+    import cv2
+
     height, width = picture_bgr.shape[:2]
     geometry, new_width, new_height = _placed(spec, width, height)
     left, top = geometry.left_px, geometry.top_px

@@ -19,6 +19,7 @@ labels = ["person"]
 [input]
 width_px = 320
 height_px = 240
+colour = "bgr"
 [output]
 decoder = "ssd_postprocess"
 """
