@@ -95,6 +95,18 @@ def test_where_it_cannot_win_nothing_is_asked():
     assert len(asked) == 1
 
 
+def test_hard_light_is_no_sharpness():
+    """The sun behind a visitor: black and burnt-out pixels side by side are full of edges and show nothing of him."""
+    two_tone = np.where(NOISE[:, :, :1] > 128, 255, 0).astype(np.uint8).repeat(3, axis=2)
+    hard = Frame("door", 0, 0.0, 1e9, two_tone)
+    assert sharpness(hard.picture_bgr) > sharpness(frame(1).picture_bgr)
+    for order in ((hard, frame(1)), (frame(1), hard)):
+        crop = BestCrop(cutter=Cutter())
+        for one in order:
+            crop.offer(one, MIDDLE, 0.8, "first")
+        assert crop.best.frame == 1
+
+
 def test_first_and_best_are_two_moments():
     """The first crop went out; 0.4 s later comes a better one, 0.5 s later a slightly less good one: that is kept, not a twin."""
     crop = BestCrop(cutter=Cutter())

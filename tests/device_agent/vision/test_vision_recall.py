@@ -168,6 +168,18 @@ def test_a_budget_that_nothing_fits_into_is_counted():
     assert set(refused) == {"recall_budget"}
 
 
+def test_a_drawn_frame_that_cannot_be_shown_is_not_replaced_by_one_that_can():
+    """Two candidates, the second is drawn and cannot be blurred: nothing is sent, not the first in its place."""
+
+    class Once(Cutter):
+        def cut(self, frame, cut, longest_side_px, quality):
+            return super().cut(frame, cut, longest_side_px, quality) if frame.index == 0 else None
+
+    scenes = [scene(0, 0.0), scene(1, 60.0), scene(9, DAY_S, moved=False)]
+    assert not events(sampler(1, draw=lambda: 0.0, cutter=Once()), scenes)
+    assert len(events(sampler(1, draw=iter([0.0, 0.9]).__next__, cutter=Once()), scenes)) == 1
+
+
 def test_where_privacy_cannot_be_kept_nothing_is_sent():
     """Persons are to be blurred and the model knows no persons: no sample leaves, and no older one stands in."""
     cutter = Cutter(Privacy(blur=frozenset({"face"})))
