@@ -13,6 +13,7 @@ again in one process leaks contiguous memory (picamera2 issues 887, 958, 1125), 
 import concurrent.futures
 import importlib
 import inspect
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from device_agent.vision.camera import Losses
 from device_agent.vision.camera_planes import MainFormat, Planes, region_bgr
 from device_agent.vision.types import CameraError, Cut, Frame, Picture
 
+log = logging.getLogger(__name__)
 BUFFERS, LEAST_BUFFERS = 4, 3
 """One being filled, one waiting, one held by us, and one to spare: each costs contiguous memory that a Zero 2 W does not have."""
 TURN_S = 0.5
@@ -244,7 +246,8 @@ def configuration(settings: SensorSettings, colour: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         # In picamera2's naming, "RGB888" is what OpenCV calls BGR.
         "main": {"size": settings.main_px, "format": settings.main_format},
-        "lores": {"size": settings.lores_px, "format": "YUV420", "preserve_ar": False},  # the same part of the sensor as main
+        # `preserve_ar` stays at its default for small streams, False: the same part of the sensor as the large one.
+        "lores": {"size": settings.lores_px, "format": "YUV420"},
         "raw": None,
         "colour_space": colour,
         "controls": {"FrameDurationLimits": (period_us, period_us)},
@@ -268,10 +271,16 @@ def _closed(camera: Any, name: str, within_s: float) -> None:
 
     def end() -> None:
         try:
-            camera.cancel_all_and_flush()
+            flush = getattr(camera, "cancel_all_and_flush", None)  # not there before 0.3.20
+            if flush is not None:
+                flush()
             camera.stop()
-        finally:
+        except (RuntimeError, OSError) as error:
+            log.debug("while stopping camera %s: %s", name, error)
+        try:
             camera.close()
+        except (RuntimeError, OSError) as error:
+            log.debug("while closing camera %s: %s", name, error)
 
     ending = threading.Thread(target=end, name=f"closing-{name}", daemon=True)
     ending.start()

@@ -3,7 +3,8 @@
 Looked at once a second, on small planes. What is judged is what night, fog and a still room leave alone:
 
 * *black*: dark, and nothing in it stands out, not even a lamp. The darkest night with anything to be seen is not black.
-* *frozen*: a sensor's noise never repeats, so identical pictures for some seconds mean that it hangs. Only asked of sensors.
+* *frozen*: a sensor's noise never repeats, so identical pictures mean that it hangs. Only asked of sensors, and only after a
+  minute: a thrifty H.264 encoder may repeat a still picture from one key frame to the next.
 * *covered*: most places that used to have texture lost it, and what is left there does not resemble what used to be. Texture is
   contrast divided by brightness: less light takes both alike, so dusk is none; through fog the same scene shows, however faintly.
 * *blurred*: fine detail in proportion to coarse at the strongest edges, less what noise there is elsewhere, against the camera's
@@ -52,7 +53,7 @@ class HealthSettings:
     black_luma: float = 26.0
     black_contrast: float = 7.0
     black_s: float = 3.0
-    frozen_s: float = 20.0
+    frozen_s: float = 60.0
     flat_texture: float = 0.035
     no_texture: float = 0.01
     alike: float = 0.15
@@ -228,6 +229,9 @@ def _alike(band: Plane, past: Plane, cells: npt.NDArray[np.bool_]) -> float:
 def _plane(frame: Frame) -> Plane:
     """The frame's luma with a longer side of at most `PLANE_PX`: float32, 0..255."""
     source = frame.picture_bgr if frame.luma is None else frame.luma
+    # Of a large picture every so many pixels first: averaging all of them would cost more than everything else here.
+    step = max(1, max(source.shape[:2]) // (2 * PLANE_PX))
+    source = np.ascontiguousarray(source[::step, ::step])
     height, width = source.shape[:2]
     scale = min(1.0, PLANE_PX / max(height, width))
     size = (max(CELL_PX, round(width * scale)), max(CELL_PX, round(height * scale)))
