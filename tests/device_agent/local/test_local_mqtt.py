@@ -137,10 +137,11 @@ def test_a_board_that_loses_power_is_offline_by_its_last_will(broker, listen, he
 def test_a_broker_that_is_down_costs_nothing_and_hears_how_things_are_when_it_is_back(
     broker, listen, heard, running, update, steady
 ) -> None:
-    """Dead from the first second. Events go on; then it starts, forgets everything in a crash, and starts again."""
+    """Dead from the first second. Events go on; then it starts, forgets everything in a crash, and starts again: it hears of
+    the door too, where nothing has happened since."""
     teller = telling(broker, steady)
     local = LocalOutput([teller])
-    local.places("yard", ["gate"])
+    local.places("yard", ["gate"], ["door"])
     with running(teller):
         for number in range(1, 6):
             local.tell(update(number))
@@ -158,6 +159,7 @@ def test_a_broker_that_is_down_costs_nothing_and_hears_how_things_are_when_it_is
         listen(second)
         second.until(lambda items: last(items).get(f"{GATE}/count") == "6" and last(items).get(f"{GATE}/state") == "on")
         second.until(lambda items: last(items).get("rookery/cam-1/availability") == "online")
+        second.until(lambda items: last(items).get("rookery/cam-1/yard/door/count") == "0")
 
 
 def test_zones_that_are_gone_are_cleared_and_home_assistant_forgets_them(broker, listen, heard, running, steady) -> None:

@@ -10,6 +10,7 @@ import pytest
 from device_agent.duties.keeping_stills import KeepingStills
 from device_agent.errors import ServerRefusedError, ServerUnavailableError
 from device_agent.spool.entry import Crop
+from device_agent.spool.retention import Candidate, choose, value
 from device_agent.spool.spool_disk import Outbox
 from device_agent.spool.stills import MAX_STILLS, StillInfo, surplus
 from device_agent.spool.upload_http import Sender, Standing
@@ -141,6 +142,14 @@ def test_stills_make_room_for_events_and_never_the_other_way_round(tmp_path: Pat
     before = box.count("events")
     assert box.add_still(StillInfo("debug", "s1"), b"x" * 4000, at_s=1.0) is None
     assert box.count("events") == before
+
+
+def test_the_least_of_events_is_worth_more_than_a_still() -> None:
+    """A visit that the model was hardly sure of, a month old, cannot be asked for again; a live picture can."""
+    still, event = Candidate("stills", 1, 10, 5, 1.0, 0.0), Candidate("events", 1, 10, 0, 0.0, 30 * 86_400.0)
+    assert value(still) < value(event)
+    assert choose([event, still], 5) == [still]
+    assert choose([event], 5, below=still) == []
 
 
 def test_a_captured_server_gets_no_class_of_pictures_that_the_policy_does_not_list(tmp_path: Path) -> None:
