@@ -14,6 +14,9 @@ from device_agent.vision.types import CameraError, Pacing
 
 FORMS = "film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL, picamera2[:NUMBER]"
 
+RAW_PX = 640 * 480
+"""USB 2 has room for uncompressed pictures of that size at 30 a second, and for larger ones as MJPG alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class CameraSettings:
@@ -84,7 +87,8 @@ def _said(settings: CameraSettings) -> str:
 
 
 def _stream(settings: CameraSettings, target: str) -> CameraSource:
-    stream = StreamSettings(fps=settings.fps, size_px=settings.size_px)
+    large = settings.size_px is not None and settings.size_px[0] * settings.size_px[1] > RAW_PX
+    stream = StreamSettings(fps=settings.fps, size_px=settings.size_px, fourcc="MJPG" if large else None)
     device = target.isdigit() or target.startswith("/dev/")
     if not device and "://" not in target:
         raise CameraError("bad_source", f"camera {settings.name}: write opencv:NUMBER, opencv:/dev/videoN or opencv:rtsp://HOST/PATH,"

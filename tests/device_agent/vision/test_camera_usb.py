@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from device_agent.vision.camera_opencv import StreamCamera, StreamSettings
+from device_agent.vision.open_camera import CameraSettings, open_camera
 from device_agent.vision.types import CameraError
 
 FRAME = np.full((48, 64, 3), 90, np.uint8)
@@ -135,6 +136,14 @@ def test_the_driver_is_asked_for_the_format_and_for_one_buffer():
         cv2.CAP_PROP_BUFFERSIZE: 1, cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"), cv2.CAP_PROP_FPS: 15.0,
         cv2.CAP_PROP_FRAME_WIDTH: 1920, cv2.CAP_PROP_FRAME_HEIGHT: 1080,
     }
+
+
+@pytest.mark.parametrize(("size", "fourcc"), [(None, None), ((640, 480), None), ((1280, 720), "MJPG")])
+def test_large_pictures_are_asked_for_as_mjpg(size, fourcc):
+    """Uncompressed 720p does not fit through USB 2 at a useful rate; small pictures are better left as the sensor made them."""
+    camera = open_camera(CameraSettings("till", "opencv:0", size_px=size))
+    assert camera._source._settings.fourcc == fourcc
+    assert camera._source._settings.size_px == size
 
 
 def test_a_frame_has_the_time_at_which_the_driver_took_it():
