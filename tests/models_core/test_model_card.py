@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.card import CardError, InputSpec, ModelCard, OutputSpec, Thresholds, dump_card, load_card, parse_labels
+from models.card import AnchorSpec, CardError, InputSpec, ModelCard, OutputSpec, Thresholds, dump_card, load_card, parse_labels
 from models.catalog import CatalogError, parse_catalog
 
 WHOLE = """
@@ -27,12 +27,19 @@ texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n
 labels = st.lists(texts.filter(lambda t: t not in ("n/a", "???")), min_size=1, max_size=6, unique=True).map(tuple)
 numbers = st.floats(-1e6, 1e6)
 fractions = st.floats(0, 1)
+positive = st.floats(1e-3, 1000)
+anchors = st.builds(
+    AnchorSpec,
+    st.sampled_from(["ssd", "multiscale"]), st.lists(positive, min_size=1, max_size=6).map(tuple),
+    st.floats(0, 0.5), st.floats(0.5, 1), st.floats(0, 1000), st.booleans(), positive, st.integers(1, 16),
+)  # fmt: skip
 names = st.one_of(st.none(), texts, st.lists(texts, min_size=1, max_size=3).map(tuple))
 
 
 @st.composite
 def cards(draw: st.DrawFn) -> ModelCard:
-    decoder = draw(st.sampled_from(["points", "ssd_postprocess", "yolox", "classifier"]))
+    kinds = ["points", "ssd_postprocess", "ssd_anchors", "yolox", "yolov5", "yolov8", "classifier"]
+    decoder = draw(st.sampled_from(kinds))
     found = draw(labels)
     activations = {"classifier": ["none", "sigmoid", "softmax"], "ssd_postprocess": ["none"]}.get(decoder, ["none", "sigmoid"])
     return ModelCard(
@@ -43,10 +50,11 @@ def cards(draw: st.DrawFn) -> ModelCard:
             draw(st.integers(1, 4096)),
             draw(st.sampled_from(["nhwc", "nchw"])),
             draw(st.sampled_from(["rgb", "bgr"])),
-            draw(st.sampled_from(["letterbox", "stretch"])),
+            draw(st.sampled_from(["letterbox", "letterbox_centre", "stretch"])),
             draw(st.integers(0, 255)),
             draw(st.one_of(numbers, st.tuples(numbers, numbers, numbers))),
             draw(st.one_of(st.floats(1e-3, 1e6), st.tuples(*[st.floats(1e-3, 1e6)] * 3))),
+            draw(st.sampled_from([None, True, False])),
         ),
         output=OutputSpec(
             decoder,
@@ -56,6 +64,11 @@ def cards(draw: st.DrawFn) -> ModelCard:
             draw(st.one_of(st.none(), texts)),
             draw(st.one_of(st.none(), texts)),
             draw(st.sampled_from(activations)),
+            draw(st.sampled_from(["normalised", "pixels"])),
+            draw(st.sampled_from([0, 16])) if decoder == "points" else 0,
+            draw(st.tuples(*[positive] * 4)),
+            draw(st.booleans()),
+            draw(anchors) if decoder == "ssd_anchors" else None,
         ),
         labels=found,
         thresholds=Thresholds(
@@ -174,3 +187,35 @@ def test_cards_are_values() -> None:
     card = load_card(WHOLE)
     with pytest.raises(dataclasses.FrozenInstanceError):
         card.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ('decoder = "ssd_anchors"\nstrides = [16]', "[output.anchors] goes with decoder 'ssd_anchors'"),
+        ('decoder = "yolov8"\n[output.anchors]', "[output.anchors] goes with decoder 'ssd_anchors'"),
+        ('decoder = "ssd_anchors"\n[output.anchors]', "output.strides must be given"),
+        ('decoder = "ssd_anchors"\nstrides = [16]\n[output.anchors]\nratio = 2', "output.anchors.ratio is not known"),
+        ('decoder = "ssd_anchors"\nstrides = [16]\n[output.anchors]\nmin_scale = 0.9\nmax_scale = 0.1', "above max_scale"),
+        ('decoder = "ssd_anchors"\nstrides = [16]\n[output.anchors]\naspect_ratios = [-2]', "anchors.aspect_ratios must be"),
+        ('decoder = "ssd_anchors"\nstrides = [16]\n[output.anchors]\nanchor_scale = 1e9', "output.anchors.anchor_scale must be"),
+        ('decoder = "yolov8"\nbox_units = "shares"', "output.box_units must be one of normalised, pixels"),
+        ('decoder = "yolov8"\ndistance_bins = 16', "output.distance_bins goes with decoder 'points'"),
+        ('decoder = "yolov8"\nscore_activation = "softmax"', "is for classifiers"),
+        ('decoder = "points"\nstrides = [8]\ndistance_bins = 1', "0 (plain distances) or 2 and more"),
+        ('decoder = "yolov5"\nbox_scales = [10, 10, 5]', "output.box_scales must be a list of 4 numbers"),
+        ('decoder = "yolov5"\nbackground = 1', "output.background must be true or false"),
+    ],
+)
+def test_faults_of_the_newer_heads_are_named(output: str, words: str) -> None:
+    head, _, _ = WHOLE.partition("[output]")
+    with pytest.raises(CardError) as caught:
+        load_card(f"{head}[output]\n{output}\n")
+    assert words in str(caught.value)
+
+
+def test_a_card_that_needs_no_new_field_is_read_by_agents_that_know_none() -> None:
+    """An agent of the version before refuses unknown keys: what a card does not need must not stand in it."""
+    written = dump_card(load_card(WHOLE))
+    for word in ("antialias", "box_units", "distance_bins", "box_scales", "background", "anchors"):
+        assert word not in written
