@@ -146,7 +146,7 @@ def _place(
     shape = eyes.detector.card.input
     source = CameraSettings(
         camera.name, camera.source, camera.pacing, camera.loop, camera.fps, detector_px=(shape.width_px, shape.height_px),
-        low_memory=base.facts.memory_bytes < LOW_MEMORY_BYTES,
+        low_memory=base.facts.memory_bytes < LOW_MEMORY_BYTES, size_px=camera.size_px, sensor_mode=camera.sensor_mode,
     )  # fmt: skip
     seeing = Seeing(camera.name, functools.partial(open_camera, source), pipeline, sinks, seat=seat)
     parts = Parts(pipeline, cutter, privacy, sampler, view, seeing, recall="recall" in policy.upload_classes)

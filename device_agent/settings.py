@@ -18,6 +18,7 @@ PositiveInt = Annotated[int, Meta(ge=1, le=2**40)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 ShortName = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9 _.-]+\Z")]
 Level = Literal["debug", "info", "warning", "error", "critical"]
+SidePx = Annotated[int, Meta(ge=16, le=16384)]
 MAX_CAMERAS = 4
 
 
@@ -66,12 +67,13 @@ class FactorySection:
 class CameraSection:
     """``[[camera]]``: one source of frames.
 
-    name: unique. source: film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL or picamera2. pacing: live
+    name: unique. source: film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL or picamera2[:NUMBER]. pacing: live
     (the latest frame wins, default) or recorded (every frame). loop: begin again at the end, default false. fps: frames per
     second that are processed at most, default as the source has. recall_per_day: frames with motion and without a detection that
     are sent a day, so that misses can be counted; default 0. weight: share of the detector against other cameras, default 1.
     tiles: [columns, rows] in which each frame is looked at for small objects, at the cost of as many looks; default [1, 1].
-    timezone: IANA name for schedules and for "today", default UTC.
+    timezone: IANA name for schedules and for "today", default UTC. size_px: [width, height] of a sensor's large stream, or what a
+    USB camera is asked for. sensor_mode: [width, height, bits] that a sensor is pinned to (a Zero 2 W cannot try them all).
     """
 
     name: ShortName
@@ -83,6 +85,8 @@ class CameraSection:
     weight: Annotated[float, Meta(gt=0, le=100)] = 1.0
     tiles: tuple[Annotated[int, Meta(ge=1, le=8)], Annotated[int, Meta(ge=1, le=8)]] = (1, 1)
     timezone: Annotated[str, Meta(min_length=1, max_length=100)] = "UTC"
+    size_px: tuple[SidePx, SidePx] | None = None
+    sensor_mode: tuple[SidePx, SidePx, Annotated[int, Meta(ge=8, le=16)]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
