@@ -18,12 +18,15 @@ from device_agent.configuration.trial import DEADLINE_S, Sight, Trial, judged
 from ota.wire.configuration import digest_of
 from ota.wire.configuration_faults import ConfigurationError, parse
 from ota.wire.heartbeat import ConfigurationHealth
+from ota.wire.typed_faults import monstrous
 
 MAX_ATTEMPTS = 2
 """An agent that ended so often while it tried the same configuration does not try it again."""
 RETRY_AFTER_S = 15.0
 """After a start that follows such an end, and after a disk that could not be written."""
 REASON_CHARS = 3000
+NO_DIGEST = "0" * 64
+"""Of something so deep or large that no digest is taken of it."""
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +71,7 @@ class Keeper:
         self._trial: Trial | None = None
         self._doubt: Trial | None = None
         self._judged_by: frozenset[str] = frozenset()
-        self._note = ""
+        self._note = self._monster = ""
         self._not_before_s = 0.0
         self._health: ConfigurationHealth | None = None
 
@@ -119,6 +122,11 @@ class Keeper:
         with self._lock:
             incoming, self._incoming = self._incoming, None
         if incoming is None:
+            return
+        odd = monstrous(incoming)
+        self._monster = "" if odd is None else str(odd)
+        if odd is not None:
+            log.warning("what the server wants %s: it is not looked at, and what runs goes on", odd)
             return
         if self._kept.wanted is not None and digest_of(incoming) == digest_of(self._kept.wanted):
             return
@@ -257,6 +265,9 @@ class Keeper:
 
     def _tell(self) -> None:
         wanted, rejected = self._kept.wanted, self._kept.rejected
+        if self._monster:
+            self._say(ConfigurationHealth(digest=NO_DIGEST, state="refused", reason=self._monster, running=self._running))
+            return
         if wanted is None:
             return
         digest = digest_of(wanted)
@@ -265,7 +276,9 @@ class Keeper:
             state, reason = rejected.state, rejected.reason
         elif self._trial is not None or self._running != digest:
             state = "trying"
-        health = ConfigurationHealth(digest=digest, state=state, reason=reason, running=self._running)
+        self._say(ConfigurationHealth(digest=digest, state=state, reason=reason, running=self._running))
+
+    def _say(self, health: ConfigurationHealth) -> None:
         if health != self._health:
             self._health = health
             self._told()

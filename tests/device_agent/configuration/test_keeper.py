@@ -143,6 +143,32 @@ def test_a_faulty_one_is_refused_as_a_whole_with_all_faults(board: Board) -> Non
     assert (board.settle(), board.fps) == (("applied", ""), 6.0), "the next word is judged afresh"
 
 
+def nested(levels: int) -> Any:
+    found: Any = 1
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize("monster", [
+    {"every_camera": nested(50_000)}, {"cameras": {str(number): {} for number in range(30_000)}},
+    {"every_camera": {"fps": 10**300}}, {"every_camera": {"blur": ["\ud800"]}},
+], ids=["deep", "huge", "number", "text"])  # fmt: skip
+def test_a_captured_servers_monster_changes_nothing(board: Board, monster: dict[str, Any]) -> None:
+    """Fifty thousand brackets, thirty thousand cameras: refused in words; what runs goes on, also over a restart."""
+    board.keeper.want(FIVE)
+    board.settle()
+    board.keeper.want(monster)
+    state, reason = board.settle()
+    assert (state, bool(reason), len(reason) < 4000, board.fps) == ("refused", True, True, 5.0)
+    board.start()
+    assert (board.said(), board.fps) == (("applied", ""), 5.0)
+    board.keeper.want(monster)
+    board.settle()
+    board.keeper.want(SIX)
+    assert (board.settle(), board.fps) == (("applied", ""), 6.0)
+
+
 def test_a_pipeline_that_fails_with_it_goes_back_to_the_last_good_one(board: Board) -> None:
     """The new rules raise on the third frame."""
     board.keeper.want(FIVE)
