@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from device_agent.vision.lines import LineCounts, LineRules
 from device_agent.vision.rules import Moment, RuleSettings, RuleStep, Visit
+from device_agent.vision.sureness import Sureness
 from device_agent.vision.types import Track
 from device_agent.vision.zone_rules import ZoneRules
 from device_agent.vision.zones import Line, Zone
@@ -22,6 +23,7 @@ class CameraRules:
     """Zones and lines of one camera; where there is neither, the whole picture is a zone. One thread calls `step`.
 
     `counted`: the counts of the rules before a change of configuration; lines that keep their name go on counting.
+    `threshold_of` gives the score that a label is reported from; without it every confirmed track is believed.
     """
 
     def __init__(
@@ -31,14 +33,18 @@ class CameraRules:
         new_id: Callable[[], str],
         settings: RuleSettings | None = None,
         counted: RuleCounts | None = None,
+        threshold_of: Callable[[str], float] | None = None,
     ) -> None:
         self._zones = ZoneRules(zones, new_id, settings) if zones or not lines else None
         self._lines = LineRules(lines, new_id, settings, counted.crossed if counted else None)
+        share = (settings or RuleSettings()).sure_share
+        self._sureness = Sureness(share, threshold_of) if threshold_of is not None else None
 
     def step(self, tracks: Sequence[Track], now: Moment) -> RuleStep:
         """Judge one frame's tracks; frames must come in order of time."""
-        found = RuleStep() if self._zones is None else self._zones.step(tracks, now)
-        crossings = self._lines.step(tracks, now)
+        sure = self._sureness.step(tracks, now.at_s) if self._sureness is not None else None
+        found = RuleStep() if self._zones is None else self._zones.step(tracks, now, sure)
+        crossings = self._lines.step(tracks, now, sure)
         return replace(found, crossings=crossings) if crossings else found
 
     def finish(self) -> list[tuple[Visit, bool]]:

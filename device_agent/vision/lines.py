@@ -7,7 +7,7 @@ the way that they went before; a track that continues one that vanished begins w
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from device_agent.vision.conditions import CoolDown
@@ -67,14 +67,18 @@ class LineRules:
         self._cools = [CoolDown(line.cooldown_s, per_class=line.cooldown_per_class) for line in self.lines]
         self._followers: dict[int, _Follower] = {}
         self._counts = {line.name: (counted or {}).get(line.name, {}) for line in self.lines}
+        self._sure: Collection[int] | None = None
         self._now_s = -math.inf
 
     def counts(self) -> LineCounts:
         """How often each line was crossed since the start, by label and direction. Any thread may read what it gets."""
         return self._counts
 
-    def step(self, tracks: Sequence[Track], now: Moment) -> list[Crossing]:
-        """The crossings of one frame that are events. Frames must come in order of time; a jump back begins anew."""
+    def step(self, tracks: Sequence[Track], now: Moment, sure: Collection[int] | None = None) -> list[Crossing]:
+        """The crossings of one frame that are events. Frames must come in order of time; a jump back begins anew.
+
+        `sure` holds the ids of tracks that are believed enough to be counted; None: all are.
+        """
         if not self.lines:
             return []
         if now.at_s < self._now_s:
@@ -84,6 +88,7 @@ class LineRules:
         self._now_s = now.at_s
         crossings: list[Crossing] = []
         seen = {track.id for track in tracks if track.seen}
+        self._sure = sure
         for track in tracks:
             if track.seen:
                 self._follow(track, seen, now, crossings)
@@ -147,7 +152,7 @@ class LineRules:
             side = follower.sides[number]
             side.admitted = side.admitted or line.admits(track, float(now.width_px * now.height_px))
             crossed = _pass(side, line, before, foot, self._settings.line_band * size_px, moment)
-            if crossed and side.admitted and line.awake(now.wall_s):
+            if crossed and side.admitted and (self._sure is None or track.id in self._sure) and line.awake(now.wall_s):
                 self._crossed(number, side, track, moment, now, crossings)
 
     def _crossed(

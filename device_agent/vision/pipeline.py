@@ -101,8 +101,8 @@ class Pipeline:
         self._wanted: _Wanted | None = None
         self._gate = MotionGate(settings.gate)
         self._tracker = Tracker(settings.tracker)
-        self._rules, self._events = self._made_rules(settings)
         self._labels = LabelNumbers(settings.min_score)
+        self._rules, self._events = self._made_rules(settings)
         self._baseline = _Baseline(settings.baseline_every)
 
     def counts(self) -> CameraCounts:
@@ -184,7 +184,8 @@ class Pipeline:
     def _made_rules(
         self, settings: PipelineSettings, counted: RuleCounts | None = None
     ) -> tuple[CameraRules, VisitEvents]:
-        rules = CameraRules(settings.zones, settings.lines, self._new_id, settings.rules, counted)
+        believed = self._labels.threshold
+        rules = CameraRules(settings.zones, settings.lines, self._new_id, settings.rules, counted, believed)
         after_s = settings.publish_after_s
         return rules, VisitEvents(settings.camera, settings.crops, cutter=self._cutter, publish_after_s=after_s)
 

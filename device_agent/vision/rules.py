@@ -20,7 +20,8 @@ class RuleSettings:
     `stationary_bridge_s`: a visit of what stood still when it was lost goes on when something like it is found in its place.
     `stationary_memory_s`: after that too, no second event is raised there, not even after the camera was away.
     `same_place`: how far (body sizes) that may be, `same_size`: least ratio of widths and heights. `line_band`: half of the width
-    of a line, in body sizes: whoever does not leave it has not crossed.
+    of a line, in body sizes: whoever does not leave it has not crossed. `sure_share`: how far above its threshold a track's
+    scores must lie, as a share of what is left to 1, before it raises an event (`sureness`).
     """
 
     bridge_s: float = 2.0
@@ -33,6 +34,7 @@ class RuleSettings:
     same_place: float = 0.12
     same_size: float = 0.8
     line_band: float = 0.15
+    sure_share: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Moment:
 class Visit:
     """One stay in one zone. `entered` and `last` are the first and the latest frame in which the object stood inside.
 
-    `inside_from_s` is where the present stay without a way out began (None: out now). `admitted`: it was sure and large enough
-    once. `rest_box` and `rest_s`: where it has been since when without leaving that place. `muted` visits raise nothing: their
-    event was raised before the object was lost.
+    `inside_from_s` is where the present stay without a way out began (None: out now). `admitted`: its score and size sufficed
+    once, `sure`: its track was believed once. `rest_box` and `rest_s`: where it has been since when without leaving that place.
+    `muted` visits raise nothing: their event was raised before the object was lost.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Visit:
     inside_from_s: float | None
     settled: bool = False
     admitted: bool = False
+    sure: bool = False
     raised: bool = False
     muted: bool = False
     held_back: bool = False

@@ -7,7 +7,7 @@ still is known by its place: for much longer, however often its id changes.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from device_agent.vision.conditions import CoolDown
@@ -39,12 +39,17 @@ class ZoneRules:
         self._new_id = new_id
         self._settings = settings or RuleSettings()
         self._rooms = [_Room(zone, CoolDown(zone.cooldown_s, per_class=zone.cooldown_per_class)) for zone in self.zones]
+        self._sure: Collection[int] | None = None
         self._now_s = -math.inf
         self._previous_s = -math.inf
 
-    def step(self, tracks: Sequence[Track], now: Moment) -> RuleStep:
-        """Judge one frame's tracks. Frames must come in order of time; where it jumps back, all that was begun is over."""
+    def step(self, tracks: Sequence[Track], now: Moment, sure: Collection[int] | None = None) -> RuleStep:
+        """Judge one frame's tracks. Frames must come in order of time; where it jumps back, all that was begun is over.
+
+        `sure` holds the ids of tracks that are believed enough for an event; None: all are.
+        """
         result = RuleStep()
+        self._sure = sure
         if now.at_s < self._now_s:
             self._restart(result)
         self._previous_s, self._now_s = self._now_s, now.at_s
@@ -101,6 +106,7 @@ class ZoneRules:
         if not self._same_place(visit.rest_box, track.xyxy):
             visit.rest_box, visit.rest_s, visit.stationary = track.xyxy, now.at_s, False
         visit.stationary = visit.stationary or track.stationary or now.at_s - visit.rest_s >= self._settings.still_after_s
+        visit.sure = visit.sure or self._sure is None or track.id in self._sure
         visit.admitted = visit.admitted or room.zone.admits(track, float(now.width_px * now.height_px))
         if not track.confirmed or visit.track != track.id or visit.muted:
             return
@@ -111,7 +117,7 @@ class ZoneRules:
     def _raise_if_due(self, room: _Room, visit: Visit, now: Moment, result: RuleStep) -> None:
         """After its dwell and inertia a visit becomes an event; a cool-down makes it wait, as long as the object stays."""
         zone, from_s = room.zone, visit.inside_from_s
-        if not visit.admitted or now.at_s - visit.entered.at_s < zone.dwell_s:
+        if not visit.sure or not visit.admitted or now.at_s - visit.entered.at_s < zone.dwell_s:
             return
         if from_s is None or now.at_s - from_s < zone.inertia_s:
             return
@@ -180,7 +186,7 @@ class ZoneRules:
             visits[successor.id] = Visit(
                 self._new_id(), visit.zone, successor.id, successor.label, visit.resumed, visit.last, successor.xyxy,
                 successor.score, successor.first_at_s, successor.xyxy, successor.xyxy, visit.resumed.at_s, visit.resumed.at_s,
-                settled=True, admitted=visit.admitted,
+                settled=True, admitted=visit.admitted, sure=visit.sure,
             )  # fmt: skip
         visit.track = track.id
         if not one_thing:
