@@ -140,7 +140,9 @@ class Tracker:
             pairs += _taken(pairs_of(table.within(settings.weak, fit & ~seen.strong)), open_rows, open_found)
         lately = open_rows & (at_s - known.last_at_s <= self._settings.loose_within_s)[:, None]
         if lately.any() and open_found.any():
-            pairs += _taken(pairs_of(table.within(settings.loose, lately & open_found)), open_rows, open_found)
+            # In a crowd whatever is near would do. A new object's velocity is not known yet: it alone may go far there.
+            sure = table.alone(settings.loose.bodies * 1.5, seen.strong) | (known.hits <= 1)[:, None]
+            pairs += _taken(pairs_of(table.within(settings.loose, lately & open_found & sure)), open_rows, open_found)
         return pairs, [index for index in strong.tolist() if open_found[index]]
 
     def _confirm(self, known: Objects, rows: npt.NDArray[np.int64], at_s: float) -> None:

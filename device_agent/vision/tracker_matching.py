@@ -34,11 +34,11 @@ class MatchSettings:
     `resize_most` the most that costs, `tentative` what an unconfirmed object costs, `doubt` how much vagueness does.
     """
 
-    likely: Reach = Reach(4.0, 1.4, 0.6)
+    likely: Reach = Reach(5.6, 1.4, 0.45)
     weak: Reach = Reach(12.0, 0.5, 0.6)
     loose: Reach = Reach(16.0, 1.1, 0.3)
     apart: float = 3.0
-    resize: float = 0.2
+    resize: float = 0.4
     resize_most: float = 6.0
     tentative: float = 1.5
     doubt: float = 0.3
@@ -52,6 +52,11 @@ class Prices:
     deviations: FloatArray
     bodies: FloatArray
     stretch: FloatArray
+
+    def alone(self, bodies: float, strong: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Pairs (T, N) of a strong detection and the only object within so many body sizes, if it is that object's only one too."""
+        near = (self.bodies <= bodies) & (self.price < NEVER) & strong[None, :]
+        return near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None, :]
 
     def within(self, reach: Reach, allowed: npt.NDArray[np.bool_]) -> FloatArray:
         """Prices of the pairs within reach and `allowed` (T, N); `NEVER` for all others."""

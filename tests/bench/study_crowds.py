@@ -14,7 +14,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 WIDTH_PX, HEIGHT_PX = 1280.0, 720.0
 TICKS_PER_S = 30
-DURATION_S = 40.0
+DURATION_S = 24.0
 SEEN_FROM = 0.25
 """Share of a body that must be visible for it to count: less is neither owed nor punished."""
 LEAST_SCORE = 0.15

@@ -18,22 +18,34 @@ from tests.bench.study_films import follow_theirs, truth_of
 from tests.bench.study_mot import score
 
 TUNING_SEEDS = (1001, 1002, 1003)
-PEER_SETTINGS: dict[int, dict[str, dict[str, Any]]] = {}
+def _bytetrack(fps: int, activation: float, matching: float, buffer: int, consecutive: int) -> dict[str, Any]:
+    return {"track_activation_threshold": activation, "minimum_matching_threshold": matching, "lost_track_buffer": buffer,
+            "minimum_consecutive_frames": consecutive, "frame_rate": fps}  # fmt: skip
+
+
+def _norfair(inertia: int, delay: int, distance: str, threshold: float, least: float) -> dict[str, Any]:
+    return {"least_score": least, "shown": "matched", "distance_function": distance, "distance_threshold": threshold,
+            "hit_counter_max": inertia, "initialization_delay": delay}  # fmt: skip
+
+
+PEER_SETTINGS: dict[int, dict[str, dict[str, Any]]] = {
+    15: {"bytetrack": _bytetrack(15, 0.25, 0.8, 60, 2), "norfair": _norfair(30, 1, "iou", 0.7, 0.3)},
+    5: {"bytetrack": _bytetrack(5, 0.25, 0.9, 60, 1), "norfair": _norfair(10, 1, "iou", 0.9, 0.3)},
+    2: {"bytetrack": _bytetrack(2, 0.4, 0.9, 30, 1), "norfair": _norfair(4, 1, "iou", 0.9, 0.3)},
+}
 
 
 def bytetrack_settings(fps: int) -> Iterator[dict[str, Any]]:
     """Activation from the documented 0.25 up to what a card reports from; matching at the documented 0.8 and looser."""
     for activation, matching, buffer, consecutive in itertools.product((0.25, 0.4, 0.5), (0.8, 0.9, 0.97), (30, 60), (1, 2)):
-        yield {"track_activation_threshold": activation, "minimum_matching_threshold": matching, "lost_track_buffer": buffer,
-               "minimum_consecutive_frames": consecutive, "frame_rate": fps}  # fmt: skip
+        yield _bytetrack(fps, activation, matching, buffer, consecutive)
 
 
 def norfair_settings(fps: int) -> Iterator[dict[str, Any]]:
     """Overlap, and distance of corners in pixels (bodies here are 50 to 240 px tall)."""
     distances = (("iou", 0.7), ("iou", 0.9), ("mean_euclidean", 50.0), ("mean_euclidean", 100.0))
     for least, (distance, threshold), inertia_s, delay in itertools.product((0.3, 0.5), distances, (1, 2), (1, 2)):
-        yield {"least_score": least, "shown": "matched", "distance_function": distance, "distance_threshold": threshold,
-               "hit_counter_max": max(3, fps * inertia_s), "initialization_delay": delay}  # fmt: skip
+        yield _norfair(max(3, fps * inertia_s), delay, distance, threshold, least)
 
 
 def main(arguments: list[str]) -> int:
