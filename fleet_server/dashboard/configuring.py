@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from fleet_server.configuration import service as configuration
 from fleet_server.context import context
+from fleet_server.dashboard.drawing import drawn
 from fleet_server.dashboard.places import marked
 from fleet_server.errors import ConflictError, FaultyError, InvalidError
 from fleet_server.http_access import current_operator, origin, require
@@ -110,7 +111,8 @@ def _page(scope: str, *, version: int | None = None, text: str | None = None, fa
     shown = text if text is not None else json.dumps(present.content, indent=2, ensure_ascii=False)
     return render_template(
         "configuration.html", scope=stored, name=name, present=present, chosen=chosen, versions=versions, told=told,
-        differs=differs, text=shown, faults=faults or [], lines=marked(shown, faults) if faults else [], said=_said(told),
+        differs=differs, text=shown, drawings=drawn(told.content if told else present.content),
+        faults=faults or [], lines=marked(shown, faults) if faults else [], said=_said(told),
     )  # fmt: skip
 
 

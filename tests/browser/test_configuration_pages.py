@@ -44,6 +44,7 @@ def test_faults_stand_under_their_lines_and_a_version_comes_back(seeded: tuple[O
     page.get_by_label("Why").fill("a door was built in")
     page.get_by_role("button", name="Save as version 1").click()
     expect(page.get_by_role("heading", name="What this layer says: version 1")).to_be_visible()
+    expect(page.get_by_role("img", name="every camera: zone door")).to_be_visible()
     page.get_by_label("Settings as JSON").fill(RIGHT.replace("4,\n", "6,\n"))
     page.get_by_role("button", name="Save as version 2").click()
     page.get_by_role("link", name="Compare").click()
