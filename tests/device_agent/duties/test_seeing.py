@@ -13,6 +13,7 @@ from device_agent.errors import BoardError
 from device_agent.supervise import Supervisor
 from device_agent.telemetry.window import Reading, Window
 from device_agent.vision.camera_picamera2 import SensorCamera, SensorSettings
+from device_agent.vision.camera_rules import RuleCounts
 from device_agent.vision.counters import Counter
 from device_agent.vision.types import CameraError, Frame
 from ota.wire.heartbeat import HostHealth, SpoolHealth
@@ -38,6 +39,9 @@ class Line:
 
     def counts(self):
         return self.counter.read()
+
+    def rule_counts(self):
+        return RuleCounts()
 
 
 class Played:
@@ -117,7 +121,7 @@ def test_the_supervisor_opens_a_failed_camera_again_by_itself():
     stop = Stop()
     line = Line(lambda frame: stop.set() if frame.index == 4 else None)
     duty = seeing([Played(pictures(2), "unreachable"), Played(pictures(5))], line)
-    supervisor = threading.Thread(target=Supervisor([duty], stop).run)
+    supervisor = threading.Thread(target=Supervisor([duty], stop).run, daemon=True)
     supervisor.start()
     supervisor.join(60)
     assert not supervisor.is_alive()
@@ -184,7 +188,7 @@ def test_the_health_of_the_picture_reaches_the_heartbeat():
     stop, thread = Stop(), None
     reached = threading.Event()
     duty._pipeline.on_frame = lambda frame: reached.set() if frame.index == 49 else None
-    thread = threading.Thread(target=runs, args=(duty, stop))
+    thread = threading.Thread(target=runs, args=(duty, stop), daemon=True)
     thread.start()
     assert reached.wait(60)
     window = Window("boot", 0.0)
@@ -217,7 +221,7 @@ def test_a_camera_is_switched_off_and_on_while_it_runs():
     line, stop, frames = Line(), Stop(), threading.Semaphore(0)
     line.on_frame = lambda frame: frames.release()
     duty = seeing([first, second], line)
-    thread = threading.Thread(target=runs, args=(duty, stop))
+    thread = threading.Thread(target=runs, args=(duty, stop), daemon=True)
     thread.start()
     assert frames.acquire(timeout=60)
     assert frames.acquire(timeout=60)
@@ -240,7 +244,7 @@ def test_a_camera_that_is_off_from_the_start_is_not_opened():
     line, stop, progressed = Line(), Stop(), threading.Event()
     duty = seeing([], line)
     duty.use(enabled=False, fps=None)
-    thread = threading.Thread(target=duty.run, args=(stop, progressed.set))
+    thread = threading.Thread(target=duty.run, args=(stop, progressed.set), daemon=True)
     thread.start()
     assert progressed.wait(60)
     stop.set()

@@ -120,7 +120,7 @@ def test_a_film_a_live_yard_and_a_dead_camera_share_one_detector(tmp_path, detec
     events = []
     film = camera("film", lambda: FilmCamera("film", tmp_path / "film.avi"), events.append)
     live = camera("live", lambda: open_camera(CameraSettings("live", "rendered:5", "live", fps=30.0)))
-    supervisor = threading.Thread(target=Supervisor([film, live, camera("dead", Dead)], stop).run)
+    supervisor = threading.Thread(target=Supervisor([film, live, camera("dead", Dead)], stop).run, daemon=True)
     supervisor.start()
     try:
         for _ in range(20):
