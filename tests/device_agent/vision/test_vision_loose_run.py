@@ -21,31 +21,6 @@ def ssd(assets):
     return ModelChoice(model, labels=assets / "labels/coco_labels.txt")
 
 
-VISITS = ((65, 200), (230, 445), (510, 695), (745, 865), (925, 1190), (1240, 1360))
-"""Frames of the film's six visits, as its README has them (read by eye)."""
-
-
-@pytest.mark.assets
-def test_six_people_come_one_at_a_time(assets, ssd, tmp_path):
-    """The real film, as the .mp4 that it is, with the real model in its child, five frames a second: six visits of a person."""
-    out = tmp_path / "events.ndjson"
-    film = assets / "videos/one-by-one-person-detection.mp4"
-    summary = run_film(RunRequest(f"film:{film}", ssd, events=out, fps=5.0))
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
-    people = [line for line in lines if line["category"] == "person"]
-    assert summary.visits["person"] == 6
-    assert len(people) == 6
-    for line, (start, end) in zip(people, VISITS, strict=True):
-        assert abs(line["start_frame"] - start) <= 15
-        assert abs(line["end_frame"] - end) <= 15
-        assert line["rule_kind"] == "zone"
-        assert line["best"]["frame"] in range(start - 15, end + 15)
-        assert line["best"]["bbox"][3] > 100, "a person in this film is larger than 100 px"
-        assert line["best"]["score"] >= 0.5
-    assert summary.restarts == 0
-    assert summary.dropped == {}
-
-
 @pytest.mark.assets
 def test_the_published_boxes_come_out_of_the_whole_path(assets, ssd, tmp_path):
     """cats_and_dogs.jpg through reading, child, shared memory and file: the boxes that the model's authors published."""
