@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ota.wire.configuration import Configuration, digest_of, for_camera, laid_over
@@ -89,6 +89,9 @@ def test_what_only_the_board_may_say_is_no_setting() -> None:
 
 def test_one_name_over_zones_and_lines_also_when_one_stands_in_every_camera() -> None:
     """An event names its rule; two of one name could not be told apart."""
+    assert paths({"every_camera": {"zones": [{"name": "a", "polygon": SQUARE}, {"name": "a", "polygon": BOW_TIE}]}}) == {
+        "every_camera.zones[1].polygon", "every_camera.zones[1].name"
+    }  # fmt: skip
     line = {"name": "door", "points": [[0, 0], [0, 1]]}
     zone = {"name": "door", "polygon": SQUARE}
     assert paths({"every_camera": {"zones": [zone]}, "cameras": {"gate": {"lines": [line]}}}) == {"cameras.gate.lines[0].name"}
@@ -152,7 +155,7 @@ def swapped(value: object, at: int, by: object) -> tuple[object, int]:
     return value, seen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 def test_nothing_that_is_json_makes_the_judge_fall(value: object) -> None:
     found = faults(value, ["gate"], LABELS)
@@ -160,7 +163,7 @@ def test_nothing_that_is_json_makes_the_judge_fall(value: object) -> None:
         assert isinstance(parse(value, ["gate"], LABELS), Configuration)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 110), JSON)
 def test_one_damaged_place_in_a_good_configuration_is_found_or_harmless(at: int, damage: object) -> None:
     """Whatever stands at any place of a good configuration: it is refused, or it is a configuration."""
@@ -190,7 +193,7 @@ CAMERA = st.fixed_dictionaries({}, optional={
 })  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(LAYERS, LAYERS, LAYERS)
 def test_layers_can_be_laid_in_any_grouping_and_stay_valid(fleet: dict, group: dict, device: dict) -> None:
     """Fleet under group under device: which two are joined first must not matter, and the whole is as valid as its parts."""
@@ -199,6 +202,14 @@ def test_layers_can_be_laid_in_any_grouping_and_stay_valid(fleet: dict, group: d
     assert laid_over({}, left) == left == laid_over(left, left)
     assert problems(left, ["gate", "yard"], LABELS) == []
     parse(left)
+
+
+def test_tables_are_joined_and_all_else_is_replaced() -> None:
+    lower = {"every_camera": {"fps": 5, "gate": {"enabled": True}, "zones": [{"name": "a"}]}, "log_level": "info"}
+    upper = {"every_camera": {"gate": {"sensitivity": 1}, "zones": []}}
+    assert laid_over(lower, upper) == {
+        "every_camera": {"fps": 5, "gate": {"enabled": True, "sensitivity": 1}, "zones": []}, "log_level": "info",
+    }  # fmt: skip
 
 
 def test_a_digest_is_of_the_meaning_not_of_the_order() -> None:

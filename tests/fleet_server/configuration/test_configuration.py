@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet_server.audit import service as audit
@@ -189,7 +189,7 @@ TREES = st.recursive(
 """Layers as types allow them: a small letter is always a table, a capital always a value."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TREES, min_size=1, max_size=4))
 def test_the_origin_is_the_highest_layer_that_says_it(trees: list[dict[str, Any]]) -> None:
     content, found = merged([(str(number), tree) for number, tree in enumerate(trees)])
@@ -202,7 +202,7 @@ def test_the_origin_is_the_highest_layer_that_says_it(trees: list[dict[str, Any]
     assert merged([("x", content)])[0] == content
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES, TREES)
 def test_a_difference_says_all_and_nothing_else(before: dict[str, Any], after: dict[str, Any]) -> None:
     found = {one.path: one for one in changes(before, after)}

@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet_server.configuration.layers import leaves
@@ -36,7 +36,7 @@ def test_each_fault_stands_at_its_line_and_a_missing_key_at_its_table() -> None:
     }  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60) | st.text('{}[]:,"ab\n\\', max_size=60))
 def test_any_text_can_be_marked(text: str) -> None:
     shown = marked(text, [{"path": "a.b[3]", "problem": "wrong"}])
@@ -48,7 +48,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(max_size=5), TREES, max_size=3), st.sampled_from([None, 1, 2]))
 def test_every_value_of_any_table_has_a_line(tree: dict[str, object], indent: int | None) -> None:
     text = json.dumps(tree, indent=indent)
