@@ -36,13 +36,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        # Before the answer: the next one comes in another thread as soon as this one is answered.
+        self.server.heard((self.path, dict(self.headers), body))
         status = self.server.answers.pop(0) if self.server.answers else 204
         self.send_response(status)
         if status in (301, 302, 307, 308):
             self.send_header("Location", self.server.elsewhere)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        self.server.heard((self.path, dict(self.headers), body))
 
     def do_GET(self) -> None:
         self.server.heard((self.path, {}, b"GET"))
@@ -194,8 +195,9 @@ def test_a_receiver_that_drips_is_cut_off(heard) -> None:
 
 def test_a_receiver_that_is_not_there_loses_events_and_nothing_else(steady, running, update) -> None:
     """Nobody listens there: each event is tried and given up, telling costs nothing, stopping is at once."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))  # held, so that nobody else gets it, and not listened on
+    port = taken.getsockname()[1]
     place = WebhookPlace(f"http://127.0.0.1:{port}/", "cam-1", private_hosts=("127.0.0.1",), tries=1, kinds=("start",))
     teller = WebhookTelling(place, steady_s=steady, now_s=lambda: 1.0)
     given_up = threading.Event()
@@ -211,4 +213,5 @@ def test_a_receiver_that_is_not_there_loses_events_and_nothing_else(steady, runn
         local.tell(update(1, "end"))
         local.tell(update(1))
         assert given_up.wait(60)
+    taken.close()
     assert local.dropped() == {"webhook_failed": 1}
