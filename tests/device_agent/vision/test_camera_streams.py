@@ -213,15 +213,20 @@ def test_what_is_wrong_with_an_address_is_told(network):
         now[0] += 1.0
         return now[0]
 
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = descriptors()
     with RefusedPort() as port:
         settings = StreamSettings(open_timeout_s=20.0, max_silence_s=3.0, first_wait_s=0.01, monotonic_s=clock)
         with pytest.raises(CameraError) as raised:
             list(network(f"rtsp://admin:s3cret@127.0.0.1:{port}/x", settings).frames())
     assert raised.value.reason == "unreachable"
     assert "refuses" in raised.value.message
-    assert len(os.listdir("/proc/self/fd")) == open_before, "neither a line to a reader nor its memory is left open"
+    assert descriptors() <= open_before, "neither a line to a reader nor its memory is left open"
     assert "s3cret" not in raised.value.message
+
+
+def descriptors():
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 class RefusedPort:
