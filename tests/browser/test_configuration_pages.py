@@ -87,3 +87,32 @@ def test_the_pages_can_be_read_on_a_telephone_and_in_the_dark(seeded: tuple[Oper
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert page.get_by_role("button", name="Save").count() == 0
     assert tab.faults() == []
+
+
+def test_a_zone_is_drawn_with_clicks_and_saved(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
+    """Four clicks, one of them wrong and taken back; the zone lands in the settings where it was drawn, and is stored."""
+    site, _ = seeded
+    tab = new_tab(site)
+    tab.sign_in()
+    page = tab.open("/configuration/group:docks")
+    page.get_by_text("Draw a zone").click()
+    board = page.get_by_role("img", name="each click is a corner")
+    size = board.bounding_box()
+    assert size is not None
+    for x, y in ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.1, 0.9)):
+        board.click(position={"x": size["width"] * x, "y": size["height"] * y})
+    page.get_by_role("button", name="Take back a corner").click()
+    page.get_by_label("Name of the zone").fill("ramp")
+    page.get_by_role("button", name="Put it into the settings").click()
+    expect(page.get_by_role("status")).to_contain_text("ramp stands in the settings")
+    page.get_by_role("button", name="Save as version 1").click()
+    expect(page.get_by_role("img", name="every camera: zone ramp")).to_be_visible()
+    with site.context.database.read() as session:
+        zone = configuration.get(session, "group:docks").content["every_camera"]["zones"][0]
+    assert zone["name"] == "ramp"
+    for (x, y), (wanted_x, wanted_y) in zip(zone["polygon"], ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75)), strict=True):
+        assert abs(x - wanted_x) < 0.02
+        assert abs(y - wanted_y) < 0.02
+    assert tab.faults() == []
+    page.get_by_text("Draw a zone").click()
+    assert page.evaluate(BASICS) == []
