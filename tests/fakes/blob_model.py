@@ -49,3 +49,12 @@ class BlobModel:
 def open_model(spec):
     """The blob model of a spec; raises ModelError."""
     return BlobModel(spec)
+
+
+def open_with_another_runtime(spec):
+    """A machine on which the first runtime kills its process: only one that was named works."""
+    if not spec.runtime:
+        os.abort()
+    model = BlobModel(spec)
+    model.runtime = f"{spec.runtime} 1"
+    return model

@@ -175,6 +175,21 @@ def test_a_broken_card_is_refused_before_anything_is_loaded(start, blob, tmp_pat
         detector.switch(blob[0], tmp_path / "none.toml")
 
 
+def test_a_runtime_that_kills_its_process_is_replaced_by_the_next_that_builds(start, draw):
+    """LiteRT built for another processor ends the child by a signal: each is tried in a child, and the next one serves."""
+
+    def tried(code):
+        return ("false",) if "ai_edge_litert" in code else ("true",)
+
+    detector = start(opener="blob_model:open_with_another_runtime", probe_command=tried)
+    assert detector.runtime == "tflite-runtime 1"
+    assert len(detector.look(draw.picture((100, 50, 140, 120))).detections) == 1
+    os.kill(detector.pid, signal.SIGKILL)
+    assert len(detector.look(draw.picture((100, 50, 140, 120))).detections) == 1, "it is remembered"
+    with pytest.raises(ModelError, match="SIGABRT"):
+        start(opener="blob_model:open_with_another_runtime", probe_command=lambda code: ("false",))
+
+
 def test_without_the_accelerators_library_the_cpu_model_runs_and_says_why(start, blob):
     """A Coral whose library was never installed: the CPU variant runs, and the heartbeat can say why."""
     detector = start(delegate="libedgetpu.so.1", fallback=read_spec(*blob, 1, None))
