@@ -58,7 +58,7 @@ class Settings:
     upload_ttl_s: float = 900.0
     """Life of a signed upload URL."""
     crop_retention_days: float = 30.0
-    """Pictures older than this are deleted, events and verdicts stay; 0: kept for ever. Those of debug sessions: a week at most."""
+    """Pictures older than this are deleted, events and verdicts stay; 0: kept for ever. Of debug sessions: a week at most."""
     certificate_days: int = 90
     revocation_poll_s: float = 5.0
     session_ttl_s: float = 12 * 3600.0
