@@ -36,14 +36,14 @@ def test_channels_come_in_the_order_that_the_card_says() -> None:
 
 
 @given(st.integers(0, 255), st.floats(-50, 300), st.floats(0.5, 300), st.sampled_from(["nhwc", "nchw"]))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_float_tensors_hold_pixel_minus_mean_over_std(pixel: int, mean: float, std: float, layout: str) -> None:
     tensor, _ = prepare(plain(pixel, pixel, pixel), InputSpec(6, 4, layout=layout, mean=mean, std=std), info(FLOAT))  # type: ignore[arg-type]
     assert np.allclose(tensor, (pixel - mean) / std, rtol=1e-5, atol=1e-5)
 
 
 @given(st.integers(0, 255), st.sampled_from([UINT8, INT8]), st.floats(0.001, 0.05), st.integers(-10, 10))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_quantised_tensors_hold_the_nearest_number_to_the_scaled_pixel(
     pixel: int, dtype: np.dtype, scale: float, zero_point: int
 ) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.card import AnchorSpec, CardError, InputSpec, ModelCard, OutputSpec, Thresholds, dump_card, load_card, parse_labels
@@ -83,6 +83,7 @@ def cards(draw: st.DrawFn) -> ModelCard:
 
 
 @given(cards())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_card_written_out_reads_back_as_itself(card: ModelCard) -> None:
     assert load_card(dump_card(card)) == card
 
@@ -142,6 +143,7 @@ def test_fields_that_contradict_each_other(old: str, new: str, said: str) -> Non
 
 
 @given(st.text(max_size=200))
+@settings(deadline=None)
 def test_any_text_is_a_card_or_a_card_error(text: str) -> None:
     with pytest.raises(CardError):
         load_card(text)

@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.inference.errors import ModelError
@@ -11,6 +11,7 @@ from models.inference.model_file import check_model_file
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_any_bytes_give_a_reason_and_never_another_error(data: bytes) -> None:
     with pytest.raises(ModelError) as caught:
         check_model_file(data[:4] + b"TFL3" + data[4:] if len(data) >= 4 else data, "m.tflite")
