@@ -129,8 +129,8 @@ def kill_again_and_again(blob, draw, tmp_path, kills, seed):
     return cameras, refused
 
 
-def check_what_is_left(before, memory_before):
-    assert inference_children() == []
+def check_what_is_left(before, memory_before, children_before):
+    assert set(our_children()) <= set(children_before), "neither a child nor a zombie"
     assert frame_memory() == 0
     assert descriptors() == before
     assert not any("rookery" in path.name for path in Path("/dev/shm").iterdir())
@@ -149,13 +149,13 @@ def test_fifty_kills_at_random_moments_lose_no_answer_and_leak_nothing(blob, dra
     reasons are known, detections come back, and neither memory, descriptors, shared frames nor zombies are left.
     """
     warm_up(blob, draw)
-    before, memory = descriptors(), resident_bytes()
+    before, memory, children = descriptors(), resident_bytes(), our_children()
     cameras, refused = kill_again_and_again(blob, draw, tmp_path, 50, 7)
     assert cameras.wrong == []
     assert set(cameras.answered) == set(range(CAMERAS)), "every camera got its turn"
     assert set(cameras.lost) <= LOSSES
     assert set(refused) <= {"failed"}
-    check_what_is_left(before, memory)
+    check_what_is_left(before, memory, children)
 
 
 @pytest.mark.slow
@@ -163,13 +163,13 @@ def test_fifty_kills_at_random_moments_lose_no_answer_and_leak_nothing(blob, dra
 def test_a_thousand_kills_at_random_moments(blob, draw, tmp_path, part):
     """The same a thousand times, in twenty parts with other seeds."""
     warm_up(blob, draw)
-    before, memory = descriptors(), resident_bytes()
+    before, memory, children = descriptors(), resident_bytes(), our_children()
     cameras, refused = kill_again_and_again(blob, draw, tmp_path, 50, 1000 + part)
     assert cameras.wrong == []
     assert set(cameras.answered) == set(range(CAMERAS))
     assert set(cameras.lost) <= LOSSES
     assert set(refused) <= {"failed"}
-    check_what_is_left(before, memory)
+    check_what_is_left(before, memory, children)
 
 
 def test_the_visits_of_a_film_survive_the_kills(blob, draw, tmp_path, new_id):
