@@ -27,7 +27,8 @@ from device_agent.duties.wire_events import EventTranslator, SeenBy
 from device_agent.factory_disk import install_factory
 from device_agent.local.open_linux import open_local
 from device_agent.local.output import LocalOutput
-from device_agent.settings import CameraSection, ZoneSection
+from device_agent.settings import CameraSection
+from device_agent.settings_rules import BoardRules
 from device_agent.telemetry.window import Window
 from device_agent.update.installed import Installed
 from device_agent.vision.cutter import Cutter
@@ -40,7 +41,6 @@ from device_agent.vision.privacy import camera_privacy
 from device_agent.vision.recall import RecallSampler, RecallSettings
 from device_agent.vision.tiles import TiledDetector, TileSettings
 from device_agent.vision.types import EventUpdate
-from device_agent.vision.zones import Zone
 from models.card import UNUSED_LABELS
 from ota.slots.slots_disk import Slots
 
@@ -77,7 +77,7 @@ def open_eyes(base: Base, stack: ExitStack) -> Eyes:
     log.info("running %s, variant %s (%s)", installed.release, installed.variant, installed.variant_reason)
     name = settings.agent.name or socket.gethostname()
     local = open_local(settings.local, name=name, now_s=base.clock.now_s, steady_s=base.clock.steady_s)
-    basis = Plan(tuple(_plan(camera, settings.zones) for camera in settings.cameras))
+    basis = Plan(tuple(_plan(camera, settings.rules.get(camera.name, BoardRules())) for camera in settings.cameras))
     window = Window(base.boot_id, base.clock.steady_s())
     stills = KeepingStills(base.outbox, base.clock.now_s)
     blur = None
@@ -119,14 +119,10 @@ def keeper_of(
     )  # fmt: skip
 
 
-def _plan(camera: CameraSection, zones: Sequence[ZoneSection]) -> CameraPlan:
-    own = tuple(
-        Zone(name=zone.name, polygon=tuple(zone.polygon), classes=frozenset(zone.classes), dwell_s=zone.dwell_s)
-        for zone in zones
-        if zone.camera == camera.name
-    )
+def _plan(camera: CameraSection, rules: BoardRules) -> CameraPlan:
+    settings = PipelineSettings(camera.name, zones=rules.zones, lines=rules.lines)
     return CameraPlan(
-        camera.name, PipelineSettings(camera.name, zones=own), fps=camera.fps, timezone=camera.timezone,
+        camera.name, settings, fps=camera.fps, timezone=camera.timezone, triggers=camera.triggers,
         recall_per_day=camera.recall_per_day,
     )  # fmt: skip
 
@@ -139,13 +135,14 @@ def _place(
     cutter = Cutter(privacy, look=eyes.blur.look if eyes.blur is not None else None)
     detector: Detector = seat or eyes.detector
     if camera.tiles != (1, 1):
-        detector = TiledDetector(detector, TileSettings(columns=camera.tiles[0], rows=camera.tiles[1]))
+        detector = TiledDetector(detector, TileSettings(*camera.tiles))
     pipeline = Pipeline(plan.pipeline, detector, _new_id, cutter=cutter)
     sampler = RecallSampler(camera.name, RecallSettings(), cutter, _new_id, draw=random.random, refused=pipeline.counter.drop)
     view = LiveView(camera.name, cutter, eyes.stills.keep, eyes.stills.answer, time.monotonic)
-    shape = eyes.detector.card.input
+    shape, (columns, rows) = eyes.detector.card.input, camera.tiles
     source = CameraSettings(
-        camera.name, camera.source, camera.pacing, camera.loop, camera.fps, detector_px=(shape.width_px, shape.height_px),
+        camera.name, camera.source, camera.pacing, camera.loop, camera.fps,
+        detector_px=(shape.width_px * columns, shape.height_px * rows),
         low_memory=base.facts.memory_bytes < LOW_MEMORY_BYTES, size_px=camera.size_px, sensor_mode=camera.sensor_mode,
     )  # fmt: skip
     seeing = Seeing(camera.name, functools.partial(open_camera, source), pipeline, sinks, seat=seat)

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from device_agent.errors import SettingsError
 from device_agent.local.settings import LocalSection, local_faults, parse_local
+from device_agent.settings_rules import BoardRules, rules_of
 from device_agent.settings_table import section
 
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
@@ -74,6 +75,7 @@ class CameraSection:
     tiles: [columns, rows] in which each frame is looked at for small objects, at the cost of as many looks; default [1, 1].
     timezone: IANA name for schedules and for "today", default UTC. size_px: [width, height] of a sensor's large stream, or what a
     USB camera is asked for. sensor_mode: [width, height, bits] that a sensor is pinned to (a Zero 2 W cannot try them all).
+    triggers: a table as in the configuration (docs/eye.md), default none.
     """
 
     name: ShortName
@@ -87,6 +89,7 @@ class CameraSection:
     timezone: Annotated[str, Meta(min_length=1, max_length=100)] = "UTC"
     size_px: tuple[SidePx, SidePx] | None = None
     sensor_mode: tuple[SidePx, SidePx, Annotated[int, Meta(ge=8, le=16)]] | None = None
+    triggers: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,21 +106,6 @@ class DetectorSection:
     reply_deadline_ms: Positive = 2000.0
     accelerator_deadline_ms: Positive = 1000.0
     load_deadline_s: Positive = 60.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ZoneSection:
-    """``[[zone]]``: where something must stay to become an event.
-
-    camera: its name. polygon: three or more [x, y] as fractions 0 to 1. classes: labels that count, default all. dwell_s: seconds
-    of stay before the event, default 0.
-    """
-
-    camera: ShortName
-    name: ShortName
-    polygon: Annotated[list[tuple[Share, Share]], Meta(min_length=3, max_length=100)]
-    classes: list[str] = field(default_factory=list)
-    dwell_s: NotNegative = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,13 +169,16 @@ class LogsSection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """All of agent.toml. ``policy``: the board's own file of what is allowed; None means the built-in, strictest policy."""
+    """All of agent.toml. ``rules``: by camera, of ``[[zone]]`` and ``[[line]]`` (``settings_rules``).
+
+    ``policy``: the board's own file of what is allowed; None means the built-in, strictest policy.
+    """
 
     agent: AgentSection
     server: ServerSection
     factory: FactorySection
     cameras: tuple[CameraSection, ...]
-    zones: tuple[ZoneSection, ...] = ()
+    rules: dict[str, BoardRules] = field(default_factory=dict)
     detector: DetectorSection = DetectorSection()
     trial: TrialSection = TrialSection()
     spool: SpoolSection = SpoolSection()
@@ -209,7 +200,6 @@ SECTIONS: dict[str, type] = {
     "logs": LogsSection,
     "shadow": ShadowSection,
 }
-LISTS: dict[str, tuple[str, type]] = {"camera": ("cameras", CameraSection), "zone": ("zones", ZoneSection)}
 REQUIRED = ("agent", "server", "factory", "camera")
 
 
@@ -225,32 +215,32 @@ def parse(text: str, source: Path) -> Settings:
     for name, value in table.items():
         if name in SECTIONS:
             values[name] = section(SECTIONS[name], value, name, base, faults)
-        elif name in LISTS:
-            values[LISTS[name][0]] = _listed(name, value, base, faults)
+        elif name == "camera":
+            values["cameras"] = _cameras(value, base, faults)
         elif name == "local":
             values["local"] = parse_local(value, base, faults)
         elif name == "policy" and isinstance(value, str):
             values["policy"] = base / value
-        else:
+        elif name not in ("zone", "line"):
             faults.append(f"{name} is not a setting of agent.toml")
     faults += _cross_checks(values)
+    values["rules"] = rules_of(table.get("zone", []), table.get("line", []), values.get("cameras", ()), faults)
     if faults:
         raise SettingsError(str(source), faults)
     return Settings(**values)
 
 
-def _listed(name: str, value: Any, base: Path, faults: list[str]) -> tuple[Any, ...]:
+def _cameras(value: Any, base: Path, faults: list[str]) -> tuple[CameraSection, ...]:
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        faults.append(f"{name} must be written as [[{name}]]")
+        faults.append("camera must be written as [[camera]]")
         return ()
-    kind = LISTS[name][1]
-    made = [section(kind, entry, f"{name}[{number}]", base, faults) for number, entry in enumerate(value, start=1)]
+    made = [section(CameraSection, entry, f"camera[{number}]", base, faults) for number, entry in enumerate(value, start=1)]
     return tuple(_based(entry, base) for entry in made if entry is not None)
 
 
-def _based(entry: Any, base: Path) -> Any:
+def _based(entry: CameraSection, base: Path) -> CameraSection:
     """A camera's film or folder of pictures is meant from the file's own folder on, like every other path."""
-    kind, _, rest = getattr(entry, "source", "").partition(":")
+    kind, _, rest = entry.source.partition(":")
     return replace(entry, source=f"{kind}:{base / rest}") if kind in ("film", "pictures") and rest else entry
 
 
@@ -263,10 +253,4 @@ def _cross_checks(values: Mapping[str, Any]) -> list[str]:
         faults.append(f"{len(names)} cameras, at most {MAX_CAMERAS} share one detector")
     if values.get("local") is not None:
         faults += local_faults(values["local"], names)
-    zones = [(zone.camera, zone.name) for zone in values.get("zones", ())]
-    for number, (camera, zone_name) in enumerate(zones, start=1):
-        if names and camera not in names:
-            faults.append(f"zone[{number}].camera: there is no camera {camera!r}")
-        if zones.index((camera, zone_name)) != number - 1:
-            faults.append(f"zone[{number}].name: camera {camera!r} has two zones called {zone_name!r}")
     return faults

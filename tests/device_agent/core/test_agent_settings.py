@@ -40,7 +40,7 @@ def test_a_good_file_with_paths_relative_to_it() -> None:
     assert settings.policy == Path("/etc/rookery/policy.toml")
     assert settings.server.poll_s == 2.0
     assert settings.cameras[0].fps == 10.0
-    assert settings.zones[0].polygon[1] == (1.0, 0.0)
+    assert settings.rules["yard"].zones[0].polygon[1] == (1.0, 0.0)
     assert settings.spool.max_bytes == 256 * 1024 * 1024
 
 
@@ -79,7 +79,8 @@ colour = "red"
         "server.ca_file",
         "camera[1].pacing",
         "zone[1].polygon",
-        "zone[1].colour is not a setting",
+        "colour",
+        "there is no camera 'garden'",
         "extra is not a setting",
     ):
         assert words in said
@@ -89,7 +90,7 @@ colour = "red"
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ('name = "gate"', 'name = "gate"\nextra = 1', "zone[1].extra"),
+        ('name = "gate"', 'name = "gate"\nextra = 1', "zone[1] has unknown fields: extra"),
         ("[[camera]]", "[camera]", "camera must be written as [[camera]]"),
         ('camera = "yard"', 'camera = "garden"', "there is no camera 'garden'"),
         ("poll_s = 2", "poll_s = -2", "server.poll_s"),
@@ -107,3 +108,30 @@ def test_a_home_folder_that_is_not_there_is_a_fault_of_the_file() -> None:
     """``~nobody-here/data``: words with the key, no stack trace."""
     with pytest.raises(SettingsError, match=r"agent\.data_dir: expected a path: there is no home folder"):
         parse(GOOD.replace('"data"', '"~nobody-here-at-all/data"'), Path("/etc/rookery/agent.toml"))
+
+
+LINE = """
+[[line]]
+camera = "yard"
+name = "door"
+points = [[0.5, 0], [0.5, 1]]
+right = "in"
+left = "out"
+cooldown_s = 5
+"""
+
+
+def test_lines_schedules_and_triggers_stand_in_the_boards_own_file() -> None:
+    """A board that no server ever configures: the same rules as a configuration may hold, judged by the same judge."""
+    more = '[camera.triggers.first_today]\nburst = true\n[[zone]]\nschedule = [{from = "22:00", to = "06:00"}]'
+    text = GOOD.replace("[[zone]]", more)
+    text += LINE
+    settings = parse(text.replace("fps = 10", 'fps = 10\ntimezone = "Europe/Berlin"'), Path("agent.toml"))
+    assert settings.rules["yard"].lines[0].right == "in"
+    assert settings.cameras[0].triggers == {"first_today": {"burst": True}}
+    crossed = text.replace("[[0, 0], [1, 0], [1, 1]]", "[[0, 0], [1, 1], [1, 0], [0, 1]]").replace("first_today", "full_moon")
+    with pytest.raises(SettingsError) as caught:
+        parse(crossed.replace("fps = 10", 'fps = 10\ntimezone = "Mars/Base"'), Path("agent.toml"))
+    said = "\n".join(caught.value.faults)
+    for words in ("zone[1].polygon", "full_moon", "camera[1].timezone"):
+        assert words in said
