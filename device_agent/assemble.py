@@ -111,7 +111,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     report = SelfReport(
         settings.agent.board_root, base.data, base.facts, base.clock, base.count, base.outbox, base.levels, eyes.window,
         eyes.detector, eyes.slots, seat, seeing, trust.versions, side.broker_connected,
-        configuration=lambda: keeper.health, shadow=shadow.health,
+        configuration=lambda: keeper.health, shadow=shadow.health, local_dropped=eyes.local.dropped,
     )  # fmt: skip
     server = urlsplit(settings.server.url)
     own = (server.hostname or "", server.port or 443)

@@ -39,6 +39,7 @@ class SelfReport:
     broker_connected: Callable[[], bool]
     configuration: Callable[[], ConfigurationHealth | None] = lambda: None
     shadow: Callable[[], ShadowHealth | None] = lambda: None
+    local_dropped: Callable[[], dict[str, int]] = dict
 
     def standing(self) -> Standing:
         """Replay and clone guards, slots and facts."""
@@ -74,5 +75,6 @@ class SelfReport:
             broker_connected=self.broker_connected(),
             configuration=self.configuration(),
             shadow=self.shadow(),
+            local_dropped=self.local_dropped(),
         )
         return self.window.close(reading, at_s=self.clock.now_s(), monotonic_s=self.clock.steady_s())

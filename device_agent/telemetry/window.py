@@ -55,6 +55,7 @@ class Reading:
     broker_connected: bool
     configuration: ConfigurationHealth | None = None
     shadow: ShadowHealth | None = None
+    local_dropped: dict[str, int] = field(default_factory=dict)
 
 
 class Window:
@@ -107,6 +108,7 @@ class Window:
             detection_share=found / gated if gated else None,
             configuration=reading.configuration,
             shadow=reading.shadow,
+            local_dropped=reading.local_dropped,
         )
 
 

@@ -158,3 +158,5 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """The candidate that runs beside the current model, None where there is none."""
     configuration: ConfigurationHealth | None = None
     """None before the server named any."""
+    local_dropped: dict[Code, Count] = {}
+    """Events that were not told on the spot since the start, by way and reason (``mqtt_stale``, ``webhook_failed``, …)."""

@@ -171,14 +171,17 @@ def test_what_leaves_the_board_is_masked_and_live_view_comes_where_the_policy_ha
 def test_a_captured_server_that_asks_for_live_view_gets_the_policys_word_and_no_picture(
     tmp_path: Path, door: DeviceDoor, fleet: ReleaseFleet
 ) -> None:
-    """Validly signed, within a session; but the board's policy has no live view, and crops are not in its upload classes."""
-    config = write_board(tmp_path / "board", door, fleet, 'upload_classes = ["debug"]\n')
+    """Validly signed, within a session; but the board's policy has no live view, and crops are not in its upload classes. Beside,
+    a webhook leads into a private network that nobody listed: its losses stand in the heartbeat."""
+    more = '[telemetry]\nhttps_heartbeat_s = 1\n[local.webhook]\nurl = "http://127.0.0.1:9/"\n'
+    config = write_board(tmp_path / "board", door, fleet, 'upload_classes = ["debug"]\n', more)
     with running(config):
         assert door.wait(lambda: bool(door.state.devices), WAIT_S)
         device = next(iter(door.state.devices))
         ask(door, device)
         assert door.wait(lambda: bool(answers(door)), WAIT_S)
         assert door.wait(lambda: bool(door.state.shown(device)), WAIT_S)
+        assert door.wait(lambda: any(beat.local_dropped.get("webhook_refused") for beat in list(door.state.heartbeats)), WAIT_S)
     (answer,) = answers(door)
     assert (answer.state, answer.reason) == ("refused", "policy")
     assert "live_view" in answer.detail
