@@ -144,9 +144,9 @@ class _Scene:
 
     def __init__(self, plane: FloatPlane) -> None:
         self._mean = plane.copy()
-        # Before anything is learnt: a wall is calm, and an edge that moves by a third of a pixel changes by a third of its slope.
+        # Before anything is learnt: a wall is calm, and an edge that moves by most of a pixel changes by most of its slope.
         slope = np.abs(cv2.Sobel(plane, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(plane, cv2.CV_32F, 0, 1))
-        self._usual = np.asarray(slope * np.float32(0.044) + np.float32(1.5), np.float32)
+        self._usual = np.asarray(slope * np.float32(0.1) + np.float32(1.5), np.float32)
         self._recent = plane.copy()
         self._difference = np.zeros_like(plane)
         self._differs = np.zeros(plane.shape, np.uint8)

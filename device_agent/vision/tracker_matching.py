@@ -54,7 +54,7 @@ class Prices:
     stretch: FloatArray
 
     def alone(self, bodies: float, strong: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Pairs (T, N) of a strong detection and the only object within so many body sizes, if it is that object's only one too."""
+        """Pairs (T, N) of a strong detection and the only object within so many body sizes, if it is its only one too."""
         near = (self.bodies <= bodies) & (self.price < NEVER) & strong[None, :]
         return near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None, :]
 

@@ -1,8 +1,8 @@
 """P4: what the tracker costs per frame with 10 and with 50 objects, against the faster of supervision's ByteTrack and norfair.
 
-The same detections for all: people who walk in lanes of their own at 15 frames a second, some boxes missing, some weak, some wrong.
-Timed is the call that takes one frame's boxes and gives its tracks, in the process of each; the three run in turn, in rounds, and each
-round's median over its frames counts.
+The same detections for all: people who walk in lanes of their own at 15 frames a second, some boxes missing, some weak, some
+wrong. Timed is the call that takes one frame's boxes and gives its tracks, in the process of each; the three run in turn, in
+rounds, and each round's median over its frames counts.
 """
 
 import statistics
@@ -38,7 +38,7 @@ def film(count: int, seed: int = 4) -> list[CrowdFrame]:
         scores = np.where(rng.random(count) < 0.1, 0.35, 0.8)
         seen = rng.random(count) > 0.05
         stray = rng.uniform((50, 50), (1800, 950), (int(rng.poisson(0.2)), 2))
-        boxes = np.concatenate([boxes[seen], np.hstack([stray, stray + (60, 150)])])
+        boxes = np.concatenate([boxes[seen], np.hstack([stray, stray + np.array([60.0, 150.0])])])
         scores = np.concatenate([scores[seen], np.full(len(stray), 0.4)])
         frames.append(CrowdFrame(at_s, np.arange(count), boxes, np.ones(count, np.bool_), boxes, scores))
     return frames

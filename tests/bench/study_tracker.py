@@ -30,6 +30,8 @@ SEEDS = tuple(range(20260, 20280))
 BARS = {15: -0.01, 5: -0.01, 2: 0.0}
 MEASURES = ("mota", "idf1")
 RESAMPLES = 10_000
+JUDGED_CODE = ("device_agent/vision/tracker*.py", "device_agent/vision/stationary.py", "device_agent/vision/boxes.py",
+               "tests/bench/study*.py")  # fmt: skip
 Scores = dict[str, list[MotScore]]
 
 
@@ -94,7 +96,7 @@ def bootstrap(difference: npt.NDArray[np.float64], seed: int) -> tuple[float, fl
 def document(rows: list[dict[str, Any]], scores: dict[int, Scores]) -> dict[str, Any]:
     """The study as a file: rows, every film's counts, settings, commit and seeds."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    changed = subprocess.run(["git", "status", "--porcelain", "--", "device_agent/vision", "tests/bench"], cwd=ROOT,
+    changed = subprocess.run(["git", "status", "--porcelain", "--", *JUDGED_CODE], cwd=ROOT,
                              capture_output=True, text=True, check=False).stdout  # fmt: skip
     films = {
         str(fps): {who: {seed: _counts(one) for seed, one in zip(SEEDS, found, strict=True)} for who, found in each.items()}

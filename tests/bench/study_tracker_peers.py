@@ -1,6 +1,6 @@
 """The peers' settings for each rate of frames, and how they were found: ``python -m tests.bench.study_tracker_peers [FPS …]``.
 
-Every combination of settings that the peers' documentation names is played on the tuning seeds (never on those of the study); the
+Combinations of settings that the peers' documentation names is played on the tuning seeds (never on those of the study); the
 one with the greatest sum of mean MOTA and mean IDF1 is taken. ByteTrack: thresholds of its constructor, the frame rate told,
 buffers of one and two seconds. norfair: its own distances with the thresholds of its demos and wider ones, inertia of one and two
 seconds.
