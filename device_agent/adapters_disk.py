@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from device_agent.errors import ClaimRefusedError, DiskFullError
@@ -105,7 +106,9 @@ class DetectorSwitch:
 def fallback_of(installed: Installed, threads: int) -> ModelSpec | None:
     """The release's model for the CPU, for where its accelerator fails; raises ModelError where its card cannot be read."""
     other = installed.fallback
-    return None if other is None else read_spec(other.model, other.card, min(threads, other.threads), None)
+    if other is None:
+        return None
+    return replace(read_spec(other.model, other.card, min(threads, other.threads), None), sha256=other.model_sha256)
 
 
 class FoundBoard:

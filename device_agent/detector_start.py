@@ -1,6 +1,7 @@
 """The first detector after a start: what runs, else what ran before, else the factory's. Pure but for what it opens."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from device_agent.adapters_disk import EDGETPU_LIBRARY, fallback_of
@@ -67,6 +68,7 @@ def open_detector(
     small = low_memory(facts)
     library = EDGETPU_LIBRARY if installed.accelerator == "edgetpu" else None
     spec = read_spec(installed.model, installed.card, min(settings.threads, installed.threads), library)
+    spec = replace(spec, sha256=installed.model_sha256)
     fallback = fallback_of(installed, settings.threads)
     child = settings.child if settings.child is not None else not small or library is not None
     if not child:

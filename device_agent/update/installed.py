@@ -18,6 +18,7 @@ class StandIn:
     model: Path
     card: Path
     threads: int
+    model_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Installed:
     threads: int
     fallback: StandIn | None = None
     """None where the variant needs no accelerator, or where nothing for the CPU came with it."""
+    model_sha256: str | None = None
+    """What the signed manifest says of the model's file: a disk may lie after it was installed."""
 
 
 def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
@@ -57,6 +60,10 @@ def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
     among_all = resolve(slot.manifest, facts)
     reason = among_all.reason if among_all.variant == here.variant else here.reason
     other = stand_in(complete, here.variant, facts)
+    hashes = slot.manifest.files
+    by = None
+    if other is not None:
+        by = StandIn(other.id, present[other.model], present[other.card], other.threads, hashes[other.model].sha256)
     return Installed(
         sha256=slot.sha256,
         release=slot.manifest.release,
@@ -68,5 +75,6 @@ def runnable(slot: SlotInfo, facts: BoardFacts) -> Installed | None:
         model=present[here.variant.model],
         card=present[here.variant.card],
         threads=here.variant.threads,
-        fallback=None if other is None else StandIn(other.id, present[other.model], present[other.card], other.threads),
+        fallback=by,
+        model_sha256=hashes[here.variant.model].sha256,
     )

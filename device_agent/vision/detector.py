@@ -36,7 +36,8 @@ class DetectorError(Exception):
 class ModelSpec:
     """A model to run: its file, its card, and how. `delegate_library` names an Edge TPU library, None runs on the CPU.
 
-    `runtime` names the package of the TFLite runtime to use, empty the first that works.
+    `runtime` names the package of the TFLite runtime to use, empty the first that works. With `sha256` the file is opened only
+    if it has it.
     """
 
     model_path: Path
@@ -44,6 +45,7 @@ class ModelSpec:
     threads: int = 1
     delegate_library: str | None = None
     runtime: str = ""
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

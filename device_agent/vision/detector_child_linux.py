@@ -96,7 +96,8 @@ class _Server:
         """Load a model beside the present one; only when it has answered once does it take its place."""
         request = json.loads(payload)
         card = load_card(request["card"])
-        spec = ModelSpec(Path(request["model"]), card, request["threads"], request["delegate"], request["runtime"])
+        how = (request["threads"], request["delegate"], request["runtime"], request["sha256"])
+        spec = ModelSpec(Path(request["model"]), card, *how)
         new = self._open_model(spec)
         try:
             first_ms = first_answer(new, card)

@@ -123,6 +123,7 @@ class LoadedChild:
         request = {
             "model": str(spec.model_path.absolute()), "card": dump_card(_as_it_comes(spec.card)), "threads": spec.threads,
             "delegate": spec.delegate_library, "runtime": spec.runtime,
+            "sha256": spec.sha256,
         }  # fmt: skip
         try:
             kind, payload = self._child.ask(wire.pack_json(wire.LOAD, request), deadline_s)

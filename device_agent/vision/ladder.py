@@ -114,7 +114,7 @@ def diagnose(failure: Failure, seen: Sequence[SeenAccelerator]) -> Fault:
     match failure.reason:
         case "delegate_missing":
             return "library_missing"
-        case "needs_edgetpu" | "not_a_model" | "corrupt" | "missing" | "wrong_shape" | "unsupported":
+        case "needs_edgetpu" | "not_a_model" | "corrupt" | "missing" | "wrong_shape" | "unsupported" | "wrong_hash" | "too_large":
             return "wrong_file"
         case "hung":
             return "cold" if failure.loading and any(one.state == "cold" for one in seen) else "hang"

@@ -178,6 +178,17 @@ def test_little_memory_is_told_by_the_kernel_or_else_by_the_profile(tmp_path) ->
     assert not low_memory(facts_of(detect(tmp_path / "pi"), {}))
 
 
+def test_a_model_that_changed_on_the_disk_is_not_opened(start, release) -> None:
+    """One bit of the installed model has turned since it was verified: it is still a model, and it is not opened."""
+    file = release.factory().path / "model.tflite"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.chmod(0o600)
+    file.write_bytes(data)
+    with pytest.raises(BoardError, match="has the sha256 "):
+        start(*PI_4)
+
+
 def test_a_board_whose_every_release_is_broken_says_each_reason(start, release) -> None:
     """The disk has eaten the model: an error that names place, release and fault, not a stack trace."""
     for name in ("model.tflite", "tpu.tflite"):
