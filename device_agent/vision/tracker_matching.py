@@ -56,7 +56,8 @@ class Prices:
     def alone(self, bodies: float, strong: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Pairs (T, N) of a strong detection and the only object within so many body sizes, if it is its only one too."""
         near = (self.bodies <= bodies) & (self.price < NEVER) & strong[None, :]
-        return near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None, :]
+        result: npt.NDArray[np.bool_] = near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None, :]
+        return result
 
     def within(self, reach: Reach, allowed: npt.NDArray[np.bool_]) -> FloatArray:
         """Prices of the pairs within reach and `allowed` (T, N); `NEVER` for all others."""
