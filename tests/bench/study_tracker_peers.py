@@ -1,7 +1,7 @@
 """The peers' settings for each rate of frames, and how they were found: ``python -m tests.bench.study_tracker_peers [FPS …]``.
 
 Combinations of settings that the peers' documentation names were played on tuning seeds (never on those of the study), at 40 s a
-film, and the one with the greatest sum of mean MOTA and mean IDF1 was taken. ByteTrack: its constructor's thresholds, the frame rate
+film, and the one with the greatest sum of mean MOTA and mean IDF1 was taken. ByteTrack: its constructor's thresholds, the rate
 told, buffers of one and two seconds (at 15 fps activation at 0.25 and 0.4 only). norfair: overlap with the threshold of its demos
 and others, inertia of one and two seconds, shown where matched or where estimated (at 15 fps overlap 0.7 only). Run anew, this
 program also tries norfair's distance of corners and looser matching of ByteTrack.
