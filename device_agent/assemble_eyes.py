@@ -18,7 +18,7 @@ from device_agent.camera_place import CameraPlace, Parts
 from device_agent.configuration.keeper import Keeper
 from device_agent.configuration.kept_disk import KeptFile
 from device_agent.configuration.plan import CameraPlan, Plan
-from device_agent.detector_start import start_detector
+from device_agent.detector_start import low_memory, start_detector
 from device_agent.duties.configuring import sights_of
 from device_agent.duties.keeping_stills import KeepingStills
 from device_agent.duties.seeing import Seeing, Sinks
@@ -44,8 +44,6 @@ from device_agent.vision.types import EventUpdate
 from models.card import UNUSED_LABELS
 from ota.slots.slots_disk import Slots
 
-LOW_MEMORY_BYTES = 512 * 1024 * 1024
-"""A board with less than this (a Zero 2 W shows 426 MB) gets fewer buffers."""
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +70,7 @@ def open_eyes(base: Base, stack: ExitStack) -> Eyes:
     settings = base.settings
     slots = Slots(base.data / "slots")
     install_factory(slots, settings.factory.bundle, settings.factory.root, base.facts, base.data / "downloads")
-    detector, installed = start_detector(slots, base.facts, settings.detector)
+    detector, installed = start_detector(slots, base.facts, settings.detector, settings.agent.board_root)
     stack.callback(detector.close)
     log.info("running %s, variant %s (%s)", installed.release, installed.variant, installed.variant_reason)
     name = settings.agent.name or socket.gethostname()
@@ -143,7 +141,7 @@ def _place(
     source = CameraSettings(
         camera.name, camera.source, camera.pacing, camera.loop, camera.fps,
         detector_px=(shape.width_px * columns, shape.height_px * rows),
-        low_memory=base.facts.memory_bytes < LOW_MEMORY_BYTES, size_px=camera.size_px, sensor_mode=camera.sensor_mode,
+        low_memory=low_memory(base.facts), size_px=camera.size_px, sensor_mode=camera.sensor_mode,
     )  # fmt: skip
     seeing = Seeing(camera.name, functools.partial(open_camera, source), pipeline, sinks, seat=seat)
     parts = Parts(pipeline, cutter, privacy, sampler, view, seeing, recall="recall" in policy.upload_classes)

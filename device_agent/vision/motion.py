@@ -157,12 +157,12 @@ class _Scene:
         ratio, doubt = _light(plane, self._mean, settings.light_doubt)
         # White stays white when it gets brighter.
         np.multiply(self._mean, ratio, out=ratio)
-        expected = np.minimum(ratio, np.float32(255), out=ratio)
+        expected = cv2.min(ratio, 255.0)  # type: ignore[call-overload]
         cv2.absdiff(plane, expected, self._difference)
         # In the dark contrast shrinks with the light; blurred noise (about one grey level) does not reach the lower bound.
         least = max(settings.least_difference, settings.difference * min(1.0, brightness / BRIGHT_FROM))
         allowed = self._usual * np.float32(settings.tolerance)
-        np.maximum(allowed, np.float32(least), out=allowed)
+        cv2.max(allowed, least, allowed)  # type: ignore[call-overload]
         cv2.compare(self._difference, np.multiply(allowed, doubt, out=doubt), cv2.CMP_GT, self._differs)
         count = cv2.countNonZero(self._differs)
         needed = settings.dense * WINDOW_PX * WINDOW_PX
@@ -201,7 +201,10 @@ def _light(plane: FloatPlane, mean: FloatPlane, doubt: float) -> tuple[FloatPlan
 
 def _coarse(plane: FloatPlane) -> FloatPlane:
     """A plane at the size at which light is estimated, averaged first."""
-    averaged = cv2.blur(plane, (7, 7))
+    # Halving twice averages four by four pixels at a third of what one wide blur costs.
+    half = cv2.resize(plane, (GATE_WIDTH_PX // 2, GATE_HEIGHT_PX // 2), interpolation=cv2.INTER_LINEAR)
+    quarter = cv2.resize(half, (GATE_WIDTH_PX // 4, GATE_HEIGHT_PX // 4), interpolation=cv2.INTER_LINEAR)
+    averaged = cv2.blur(quarter, (3, 3))
     return np.asarray(cv2.resize(averaged, (COARSE_WIDTH_PX, COARSE_HEIGHT_PX), interpolation=cv2.INTER_LINEAR), np.float32)
 
 

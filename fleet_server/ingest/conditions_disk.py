@@ -28,7 +28,7 @@ def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -
             text = f"{one.name} is silent: not heard for {after_s:.0f} s or longer"
             found.append(Condition("device_silent", one.id, text))
         if one.trouble and one.online and not one.revoked:
-            found.append(Condition("camera", one.id, f"{one.name}: {one.trouble}"))
+            found.append(Condition("trouble", one.id, f"{one.name}: {one.trouble}"))
     found += stopped_rollouts(session)
     disk = disk_condition(data_dir)
     if disk is not None:

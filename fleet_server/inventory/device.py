@@ -91,7 +91,7 @@ class Presence:
     held: str | None
     revoked: bool
     trouble: str = ""
-    """What its cameras say that do not see."""
+    """What its last heartbeat says that needs a person."""
 
 
 SEEING = ("ok", "ended", "off")
@@ -100,8 +100,11 @@ MAX_TROUBLE_CHARS = 500
 
 
 def trouble_of(heartbeat: Heartbeat) -> str:
-    """What a heartbeat says of cameras that do not see, in words; empty when all do."""
+    """What a heartbeat says that needs a person: cameras that do not see, a configuration that was not taken. Empty: nothing."""
     bad = [f"camera {one.camera}: {one.state.replace('_', ' ')}" for one in heartbeat.cameras if one.state not in SEEING]
+    kept = heartbeat.configuration
+    if kept is not None and kept.state in ("refused", "rolled_back"):
+        bad.append(f"configuration {kept.state.replace('_', ' ')}: {kept.reason}")
     return "; ".join(bad)[:MAX_TROUBLE_CHARS]
 
 

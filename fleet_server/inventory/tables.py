@@ -42,7 +42,7 @@ class DeviceStateRow(Base):
     heartbeat: Mapped[dict[str, Any] | None] = mapped_column(Json)
     heartbeat_s: Mapped[float]
     trouble: Mapped[str]
-    """What the last heartbeat says of cameras that do not see; empty when all do."""
+    """What the last heartbeat says that needs a person (``device.trouble_of``); empty when nothing does."""
     running: Mapped[dict[str, Any] | None] = mapped_column(Json)
     running_sha256: Mapped[str | None] = mapped_column(index=True)
     running_release: Mapped[str | None] = mapped_column(index=True)

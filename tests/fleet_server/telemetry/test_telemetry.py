@@ -16,7 +16,7 @@ from fleet_server.inventory.device import CertificateSummary
 from fleet_server.telemetry import service
 from ota.wire import codec
 from ota.wire.enrolment import BoardFacts
-from ota.wire.heartbeat import CameraHealth, Heartbeat, Running
+from ota.wire.heartbeat import CameraHealth, ConfigurationHealth, Heartbeat, Running
 from ota.wire.topics import HEARTBEATS
 
 NOW_S = 1_790_000_000.0
@@ -116,13 +116,16 @@ def test_a_camera_that_sees_nothing_is_an_alert_until_it_sees_again(fleet: Datab
     """Somebody hangs a coat over the lens: the board is online and well, and its picture shows nothing."""
     states = {"gate": "covered", "yard": "ok", "film": "ended"}
     covered = [CameraHealth(camera=camera, state=state) for camera, state in states.items()]
-    store(fleet, ("cam-1", beat(1, cameras=covered), NOW_S))
+    refused = ConfigurationHealth(digest="c" * 64, state="refused", reason="cameras.gate.zones[0].polygon: crosses itself")
+    store(fleet, ("cam-1", beat(1, cameras=covered, configuration=refused), NOW_S))
     with fleet.write() as session:
-        holding = [one for one in gather(session, data_dir=Path("/"), now_s=NOW_S + 1, within_s=90.0) if one.kind == "camera"]
-        assert [(one.subject, one.text) for one in holding] == [("cam-1", "cam-1: camera gate: covered")]
-        alerts.reconcile(session, holding, NOW_S + 1, kinds=["camera"])
+        holding = [one for one in gather(session, data_dir=Path("/"), now_s=NOW_S + 1, within_s=90.0) if one.kind == "trouble"]
+        assert [(one.subject, one.text) for one in holding] == [
+            ("cam-1", "cam-1: camera gate: covered; configuration refused: cameras.gate.zones[0].polygon: crosses itself")
+        ]
+        alerts.reconcile(session, holding, NOW_S + 1, kinds=["trouble"])
     store(fleet, ("cam-1", beat(2), NOW_S + 30))
     with fleet.write() as session:
-        holding = [one for one in gather(session, data_dir=Path("/"), now_s=NOW_S + 31, within_s=90.0) if one.kind == "camera"]
-        alerts.reconcile(session, holding, NOW_S + 31, kinds=["camera"])
+        holding = [one for one in gather(session, data_dir=Path("/"), now_s=NOW_S + 31, within_s=90.0) if one.kind == "trouble"]
+        alerts.reconcile(session, holding, NOW_S + 31, kinds=["trouble"])
         assert [one.resolved_s for one in alerts.alerts(session)] == [NOW_S + 31]
