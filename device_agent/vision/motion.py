@@ -22,7 +22,7 @@ from device_agent.vision.types import Frame, Picture
 GATE_WIDTH_PX, GATE_HEIGHT_PX = 178, 100
 """Size of the plane that is compared: 0.04 ms a frame was measured at it (research: edge anchors, section 2.4)."""
 COARSE_WIDTH_PX, COARSE_HEIGHT_PX = 24, 14
-"""Size of the plane on which light is estimated: medians over three of its pixels span a seventh of the picture's width."""
+"""Size of the plane on which light is estimated: medians over five of its pixels span a fifth of the picture's width."""
 DARK_BELOW, BRIGHT_FROM = 70.0, 105.0
 """Mean luma 0..255 that parts dark, dim and bright frames: in the drawn yards most nights lie at 50 to 70, days above 105."""
 WINDOW_PX = 5
@@ -192,7 +192,7 @@ def _light(plane: FloatPlane, mean: FloatPlane, doubt: float) -> tuple[FloatPlan
     """How much brighter each region became, and how much less differences in it are believed; both (100, 178), 1 at rest."""
     # Four grey levels are added: the ratio of two nearly black regions is noise.
     ratio = (_coarse(plane) + np.float32(4)) / (_coarse(mean) + np.float32(4))
-    ratio = cv2.blur(cv2.medianBlur(ratio, 3), (3, 3))
+    ratio = cv2.blur(cv2.medianBlur(ratio, 5), (3, 3))
     trust = np.abs(ratio - np.float32(1)) * np.float32(doubt) + np.float32(1)
     size = (GATE_WIDTH_PX, GATE_HEIGHT_PX)
     return (np.asarray(cv2.resize(ratio, size, interpolation=cv2.INTER_LINEAR), np.float32),

@@ -43,8 +43,8 @@ def test_a_walker_opens_it_by_day_and_by_night(draw):
         play(gate, noisy(draw, 20, gain=gain))
         walk = [noisy(draw, 1, (50 + 6 * t, 90, 75 + 6 * t, 150), seed=t, gain=gain)[0] for t in range(20)]
         results = [gate.step(frame(picture, 20 + t), active_track=False) for t, picture in enumerate(walk)]
-        assert sum(result.moved for result in results) >= 6, gain
-        assert any(result.moved for result in results[:6]), gain
+        assert sum(result.moved for result in results) >= 17, gain
+        assert any(result.moved for result in results[:3]), gain
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.35])
@@ -171,7 +171,7 @@ def test_changes_of_light_are_absorbed(event, light):
             planes = lit(planes, changes[event])
         results = play_planes(MotionGate(NO_KEEP_ALIVE), planes)
         moved, frames = moved + sum(result.moved for result in results[LEARNT:]), frames + len(results) - LEARNT
-    assert moved <= 0.1 * frames, (moved, frames)
+    assert moved <= 0.15 * frames, (moved, frames)
 
 
 def test_a_switch_of_the_whole_picture_is_no_motion_but_is_looked_at_once_when_it_has_settled(draw):
