@@ -71,6 +71,7 @@ class Tracker:
         self._settings = settings or TrackerSettings()
         self._still = StandingStill(self._settings.still)
         self._next_id = 1
+        self._last_s = float("-inf")
         self._objects = _none()
 
     @property
@@ -82,8 +83,11 @@ class Tracker:
     def step(self, seen: Sighting, frame: int, at_s: float, labels: Sequence[str], view: LumaView | None = None) -> TrackerStep:
         """Take in one frame's detections. Frames must come in order of time; `labels[i]` names class id i.
 
-        `view` is the frame's luma, by which stationary objects are known where the detector misses them.
+        `view` is the frame's luma, by which stationary objects are known where the detector misses them. Time that runs backwards
+        is a new start: nothing that was followed is believed to be where it was.
         """
+        before = self.finish(labels) if at_s < self._last_s else []
+        self._last_s = at_s
         known = self._objects
         expected = expect(known, at_s)
         pairs, free = self._match(known, expected, seen, at_s)
@@ -99,7 +103,7 @@ class Tracker:
             missing[rows] = False
         self._still.unseen(known, missing, at_s, view)
         lost = self._lost(known, at_s)
-        ended = as_tracks(known.only(lost & known.confirmed), labels, frame) if lost.any() else []
+        ended = before + (as_tracks(known.only(lost & known.confirmed), labels, frame) if lost.any() else [])
         if lost.any():
             known = known.only(~lost)
         newer = self._newcomers(seen, free, taken)
@@ -120,7 +124,7 @@ class Tracker:
     def finish(self, labels: Sequence[str]) -> list[Track]:
         """The source ended: give up all tracks; returns the confirmed ones."""
         ended = as_tracks(self._objects.only(self._objects.confirmed), labels, -1)
-        self._objects = _none()
+        self._objects, self._last_s = _none(), float("-inf")
         self._still.forget(self._objects)
         return ended
 

@@ -187,3 +187,21 @@ def test_any_number_of_objects(count):
     steps = run(tracker, frames)
     assert len(steps[-1].tracks) == count
     assert len(tracker.finish(LABELS)) == count
+
+
+def test_a_clock_that_jumps_back_ends_what_was_followed():
+    """The camera was opened anew and counts from 0: old tracks end at once, new ones get new ids, and nothing lingers."""
+    tracker = Tracker()
+    for index in range(5):
+        step = tracker.step(sight((box(100, 100), 0.8, 0)), index, 5000 + index / 10, LABELS)
+    old = step.tracks[0].id
+    step = tracker.step(sight((box(100, 100), 0.8, 0)), 0, 0.0, LABELS)
+    assert [track.id for track in step.ended] == [old]
+    assert [track.id for track in step.tracks] == [old + 1]
+
+
+def test_a_sure_detection_is_believed_at_its_second_sight_and_a_doubtful_one_at_its_third():
+    """Scores that add up to 1.3 are enough; at two frames a second the second sight is half a second old and enough too."""
+    assert [step.tracks[0].confirmed for step in run(Tracker(), [[(box(100, 100), 0.8, 0)]] * 2)] == [False, True]
+    assert [step.tracks[0].confirmed for step in run(Tracker(), [[(box(100, 100), 0.55, 0)]] * 3)] == [False, False, True]
+    assert [step.tracks[0].confirmed for step in run(Tracker(), [[(box(100, 100), 0.55, 0)]] * 2, fps=2.0)] == [False, True]
