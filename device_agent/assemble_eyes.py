@@ -18,6 +18,7 @@ from device_agent.camera_place import CameraPlace, Parts
 from device_agent.configuration.keeper import Keeper
 from device_agent.configuration.kept_disk import KeptFile
 from device_agent.configuration.plan import CameraPlan, Plan
+from device_agent.configuration.translate import translated
 from device_agent.detector_start import low_memory, start_detector
 from device_agent.duties.configuring import sights_of
 from device_agent.duties.keeping_stills import KeepingStills
@@ -28,7 +29,7 @@ from device_agent.factory_disk import install_factory
 from device_agent.local.open_linux import open_local
 from device_agent.local.output import LocalOutput
 from device_agent.settings import CameraSection
-from device_agent.settings_rules import BoardRules
+from device_agent.settings_rules import BoardRules, configuration_of
 from device_agent.telemetry.window import Window
 from device_agent.update.installed import Installed
 from device_agent.vision.cutter import Cutter
@@ -43,6 +44,7 @@ from device_agent.vision.tiles import TiledDetector, TileSettings
 from device_agent.vision.types import EventUpdate
 from models.card import UNUSED_LABELS
 from ota.slots.slots_disk import Slots
+from ota.wire.configuration_faults import parse
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,8 @@ def look_out(
     places = []
     for camera, plan in zip(eyes.cameras, eyes.basis.cameras, strict=True):
         seat = turns.seat(camera.name, camera.weight) if turns is not None else None
-        places.append(_place(base, eyes, shadow, camera, plan, seat, Sinks(_keeper(base, eyes.local, running), timings)))
+        sinks = Sinks(_keeper(base, eyes, running), timings)
+        places.append(_place(base, eyes, shadow, camera, plan, seat, sinks))
     return places
 
 
@@ -119,10 +122,11 @@ def keeper_of(
 
 def _plan(camera: CameraSection, rules: BoardRules) -> CameraPlan:
     settings = PipelineSettings(camera.name, zones=rules.zones, lines=rules.lines)
-    return CameraPlan(
+    plan = CameraPlan(
         camera.name, settings, fps=camera.fps, timezone=camera.timezone, triggers=camera.triggers,
         recall_per_day=camera.recall_per_day,
     )  # fmt: skip
+    return translated(parse(configuration_of(camera)), Plan((plan,))).cameras[0]
 
 
 def _place(
@@ -144,20 +148,28 @@ def _place(
         low_memory=low_memory(base.facts), size_px=camera.size_px, sensor_mode=camera.sensor_mode,
     )  # fmt: skip
     seeing = Seeing(camera.name, functools.partial(open_camera, source), pipeline, sinks, seat=seat)
-    parts = Parts(pipeline, cutter, privacy, sampler, view, seeing, recall="recall" in policy.upload_classes)
+    recall, burst = ("recall" in policy.upload_classes, "burst" in policy.upload_classes)
+    parts = Parts(pipeline, cutter, privacy, sampler, view, seeing, recall=recall, burst=burst)
     return CameraPlace(parts, eyes.local, shadow, _new_id)
 
 
-def _keeper(base: Base, local: LocalOutput, running: Callable[[], Installed]) -> Callable[[EventUpdate], None]:
+def _keeper(base: Base, eyes: Eyes, running: Callable[[], Installed]) -> Callable[[EventUpdate], None]:
     translator = EventTranslator()
 
     def keep(update: EventUpdate) -> None:
-        local.tell(update)
+        eyes.local.tell(update)
         installed = running()
-        event, crops = translator.translate(update, SeenBy(installed.sha256, installed.release))
+        event, crops = translator.translate(update, seen_by(installed, eyes.detector.accelerator))
         base.outbox.add_event(event, crops)
 
     return keep
+
+
+def seen_by(installed: Installed, accelerator: str) -> SeenBy:
+    """Who saw it: ``accelerator`` is the one in use, so that a fall to the CPU's variant shows."""
+    fallen = installed.fallback is not None and accelerator != installed.accelerator
+    model = installed.fallback.model_sha256 if fallen and installed.fallback is not None else installed.model_sha256
+    return SeenBy(installed.sha256, installed.release, model)
 
 
 def _new_id() -> str:

@@ -75,11 +75,11 @@ class CameraSection:
     tiles: [columns, rows] in which each frame is looked at for small objects, at the cost of as many looks; default [1, 1].
     timezone: IANA name for schedules and for "today", default UTC. size_px: [width, height] of a sensor's large stream, or what a
     USB camera is asked for. sensor_mode: [width, height, bits] that a sensor is pinned to (a Zero 2 W cannot try them all).
-    triggers: a table as in the configuration (docs/eye.md), default none.
+    triggers, gate, crops, min_score: tables as in the configuration (docs/configuration.md), default none.
     """
 
     name: ShortName
-    source: Annotated[str, Meta(min_length=1, max_length=1000)]
+    source: Annotated[str, Meta(min_length=1, max_length=1000)] = field(repr=False)
     pacing: Literal["live", "recorded"] = "live"
     loop: bool = False
     fps: Positive | None = None
@@ -90,6 +90,9 @@ class CameraSection:
     size_px: tuple[SidePx, SidePx] | None = None
     sensor_mode: tuple[SidePx, SidePx, Annotated[int, Meta(ge=8, le=16)]] | None = None
     triggers: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    crops: dict[str, Any] = field(default_factory=dict)
+    min_score: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,7 +244,7 @@ def _cameras(value: Any, base: Path, faults: list[str]) -> tuple[CameraSection, 
 def _based(entry: CameraSection, base: Path) -> CameraSection:
     """A camera's film or folder of pictures is meant from the file's own folder on, like every other path."""
     kind, _, rest = entry.source.partition(":")
-    return replace(entry, source=f"{kind}:{base / rest}") if kind in ("film", "pictures") and rest else entry
+    return replace(entry, source=f"{kind}:{base / rest}") if kind in ("film", "pictures") and rest and "://" not in rest else entry
 
 
 def _cross_checks(values: Mapping[str, Any]) -> list[str]:

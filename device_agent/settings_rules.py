@@ -8,6 +8,7 @@ from device_agent.vision.rule_file import MAX_LINES, MAX_ZONES, make_line, make_
 from device_agent.vision.schedule import timezone_faults
 from device_agent.vision.trigger_settings import make_triggers
 from device_agent.vision.zones import Line, Zone
+from ota.wire.configuration_faults import faults as configuration_faults
 
 
 class NamedCamera(Protocol):
@@ -28,6 +29,21 @@ class NamedCamera(Protocol):
         """Its table of triggers."""
         ...
 
+    @property
+    def gate(self) -> dict[str, Any]:
+        """Its table of the motion gate."""
+        ...
+
+    @property
+    def crops(self) -> dict[str, Any]:
+        """Its table of pictures' bounds."""
+        ...
+
+    @property
+    def min_score(self) -> dict[str, Any]:
+        """Its least scores by label."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BoardRules:
@@ -45,6 +61,7 @@ def rules_of(zones: object, lines: object, cameras: Sequence[NamedCamera], fault
         faults += wrong
         timezones[camera.name] = "UTC" if wrong else camera.timezone
         make_triggers(camera.triggers, f"camera[{number}].triggers", faults, timezones[camera.name])
+        faults += [f"camera[{number}]: {fault}" for fault in configuration_faults(configuration_of(camera))]
     found: dict[str, tuple[list[Zone], list[Line]]] = {camera.name: ([], []) for camera in cameras}
     for where, entry, owner in _entries("zone", zones, MAX_ZONES, timezones, faults):
         zone = make_zone(entry, where, faults, timezones.get(owner, "UTC"))
@@ -58,6 +75,12 @@ def rules_of(zones: object, lines: object, cameras: Sequence[NamedCamera], fault
         names = [zone.name for zone in own_zones] + [line.name for line in own_lines]
         faults += [f"camera {name!r}: {fault}" for fault in name_faults(names)]
     return {name: BoardRules(tuple(own_zones), tuple(own_lines)) for name, (own_zones, own_lines) in found.items()}
+
+
+def configuration_of(camera: NamedCamera) -> dict[str, Any]:
+    """What a camera's tables say, in the shape of a configuration: there they are judged and applied."""
+    tables = {"gate": camera.gate, "crops": camera.crops, "min_score": camera.min_score}
+    return {"cameras": {camera.name: {name: table for name, table in tables.items() if table}}}
 
 
 def _entries(

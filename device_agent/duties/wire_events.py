@@ -19,10 +19,11 @@ CropPlace = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class SeenBy:
-    """The release that sees now."""
+    """The release that sees now, and the digest of the model's file that answers (None where the release does not tell)."""
 
     bundle_sha256: str
     release: str
+    model_sha256: str | None = None
 
 
 class EventTranslator:
@@ -85,6 +86,7 @@ def _wire_event(event: Event, seen_by: SeenBy) -> WireEvent:
         bundle_sha256=seen_by.bundle_sha256,
         release=seen_by.release,
         weight=event.weight,
+        model_sha256=seen_by.model_sha256,
     )
 
 

@@ -44,6 +44,8 @@ class Event(Part, frozen=True, kw_only=True):
     bundle_sha256: Sha256
     release: Name
     """``name@version`` of the release that saw it."""
+    model_sha256: Sha256 | None = None
+    """Of the model's file that answered: after a fall to the CPU's variant it is another one of the same release."""
     weight: Annotated[float, Meta(ge=1, le=1e9)] | None = None
     """Of a recall sample (``rule_kind`` sample): how many frames without a detection it stands for. None for all others."""
     crops: list[CropRef] = []

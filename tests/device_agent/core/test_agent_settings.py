@@ -6,6 +6,7 @@ import pytest
 
 from device_agent.errors import SettingsError
 from device_agent.settings import parse
+from device_agent.settings_rules import configuration_of
 
 GOOD = """
 policy = "policy.toml"
@@ -135,3 +136,15 @@ def test_lines_schedules_and_triggers_stand_in_the_boards_own_file() -> None:
     said = "\n".join(caught.value.faults)
     for words in ("zone[1].polygon", "full_moon", "camera[1].timezone"):
         assert words in said
+
+
+def test_gate_pictures_and_least_scores_stand_in_the_boards_own_file() -> None:
+    """What a server may configure can be had without one, judged by the same judge: a score of 6 is no score."""
+    more = 'gate = {sensitivity = 0.8, keepalive_s = 5}\ncrops = {max_bytes = 50000}\nmin_score = {person = 0.6}\nfps = 10'
+    camera = parse(GOOD.replace("fps = 10", more), Path("agent.toml")).cameras[0]
+    assert configuration_of(camera)["cameras"]["yard"]["min_score"] == {"person": 0.6}
+    with pytest.raises(SettingsError) as caught:
+        parse(GOOD.replace("fps = 10", more.replace("0.6", "6").replace("sensitivity", "sense")), Path("agent.toml"))
+    said = "\n".join(caught.value.faults)
+    assert "min_score" in said
+    assert "sense" in said

@@ -8,10 +8,12 @@ from pathlib import Path
 import cv2
 import pytest
 
+from device_agent.assemble_eyes import seen_by
 from device_agent.detector_start import low_memory, start_detector
 from device_agent.errors import BoardError
 from device_agent.facts_linux import facts_of
 from device_agent.settings import DetectorSection
+from device_agent.update.installed import Installed, StandIn
 from device_agent.vision.detector_in_process import InProcessDetector
 from device_agent.vision.detector_process import ProcessDetector
 from hardware.detect_linux import detect
@@ -197,3 +199,14 @@ def test_a_board_whose_every_release_is_broken_says_each_reason(start, release) 
         file.write_bytes(b"eaten")
     with pytest.raises(BoardError, match=r"factory \(yard@1\): "):
         start(*PI_4)
+
+
+def test_an_event_names_the_file_that_answered(tmp_path: Path) -> None:
+    """The Edge TPU is lost: the same release's CPU variant answers, and its events say so by another digest."""
+    stand_in = StandIn("cpu", tmp_path / "cpu.tflite", tmp_path / "card.toml", 1, "c" * 64)
+    installed = Installed(
+        "b" * 64, "yard@1", "yard", "1", "edgetpu", "", "edgetpu", tmp_path / "tpu.tflite", tmp_path / "card.toml", 1,
+        stand_in, "e" * 64,
+    )  # fmt: skip
+    assert seen_by(installed, "edgetpu").model_sha256 == "e" * 64
+    assert seen_by(installed, "cpu").model_sha256 == "c" * 64
