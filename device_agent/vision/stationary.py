@@ -7,14 +7,17 @@ does not see it, its place is compared with what it looked like when it was last
 small luma plane, which a lamp or a cloud does not change): the same picture means that it is still there.
 """
 
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.vision.boxes import FloatArray, areas, intersections, iou
 from device_agent.vision.motion import LumaView
-from device_agent.vision.tracker_state import Objects
+from device_agent.vision.tracker_matching import area, intersection, overlap
+from device_agent.vision.tracker_state import Body
+from device_agent.vision.types import Box
 
 LEAST_PATCH_PX = 20
 """Fewer pixels of the small plane tell nothing."""
@@ -53,91 +56,91 @@ class StandingStill:
         self._settings = settings
         self._patches: dict[int, npt.NDArray[np.float32]] = {}
 
-    def measured(self, objects: Objects, rows: npt.NDArray[np.int64], at_s: float, before_s: npt.NDArray[np.float64]) -> None:
-        """Judge rows (N,) that were just measured; `before_s` (N,) is when each was measured before."""
+    def measured(self, body: Body, at_s: float, before_s: float) -> None:
+        """Judge an object that was just measured; `before_s` is when it was measured before."""
         settings = self._settings
-        box, anchor = objects.box[rows], objects.anchor[rows]
-        overlap = _own_overlap(box, anchor)
-        stays = overlap >= np.where(objects.stationary[rows], settings.moved_iou, settings.still_iou)
+        share = overlap(body.box, body.anchor)
+        stays = share >= (settings.moved_iou if body.stationary else settings.still_iou)
         # The resting place follows slowly: the mean of what was measured at first, of the last seconds later on.
-        spent, rested = at_s - before_s, at_s - objects.since_s[rows]
-        share = np.clip(spent / np.clip(rested, 1e-3, settings.follow_s), 0.0, 1.0).astype(np.float32)
-        anchor += (box - anchor) * (share * (overlap >= settings.still_iou))[:, None]
-        strayed = np.where(stays, np.inf, np.minimum(objects.strayed_s[rows], at_s))
-        away = (at_s - strayed >= settings.moved_s) | (overlap < settings.away_iou)
-        moves = ~stays & (~objects.stationary[rows] | away)
-        anchor[moves] = box[moves]
-        objects.anchor[rows] = anchor
-        objects.strayed_s[rows] = np.where(moves, np.inf, strayed)
-        objects.since_s[rows] = np.where(moves, at_s, objects.since_s[rows])
-        ripe = objects.confirmed[rows] & (at_s - objects.since_s[rows] >= settings.after_s)
-        objects.stationary[rows] = (objects.stationary[rows] | ripe) & ~moves
-        objects.judged_s[rows] = at_s
+        if share >= settings.still_iou:
+            rested_s = min(max(at_s - body.since_s, 1e-3), settings.follow_s)
+            follow = min(max((at_s - before_s) / rested_s, 0.0), 1.0)
+            anchor, box = body.anchor, body.box
+            body.anchor = (
+                anchor[0] + (box[0] - anchor[0]) * follow, anchor[1] + (box[1] - anchor[1]) * follow,
+                anchor[2] + (box[2] - anchor[2]) * follow, anchor[3] + (box[3] - anchor[3]) * follow,
+            )  # fmt: skip
+        strayed_s = math.inf if stays else min(body.strayed_s, at_s)
+        away = at_s - strayed_s >= settings.moved_s or share < settings.away_iou
+        if not stays and (not body.stationary or away):
+            body.anchor, body.strayed_s, body.since_s, body.stationary = body.box, math.inf, at_s, False
+        else:
+            body.strayed_s = strayed_s
+            body.stationary = body.stationary or (body.confirmed and at_s - body.since_s >= settings.after_s)
+        body.judged_s = at_s
 
-    def settle(self, objects: Objects, rows: npt.NDArray[np.int64], view: LumaView | None) -> None:
+    def settle(self, body: Body, view: LumaView | None) -> None:
         """What stands still is expected at its place with a standing filter; its picture is kept where it was just seen whole.
 
         What was seen away from its place is followed like everything else: it may be about to leave.
         """
-        still = rows[objects.stationary[rows] & ~np.isfinite(objects.strayed_s[rows])]
-        if not len(still):
+        if not body.stationary or body.strayed_s < math.inf:
             return
-        anchor = objects.anchor[still]
-        objects.centre[still, :2] = (anchor[:, :2] + anchor[:, 2:]) * np.float32(0.5)
-        objects.centre[still, 2:] = anchor[:, 2:] - anchor[:, :2]
-        objects.velocity[still], objects.both[still] = 0.0, 0.0
-        objects.place[still], objects.rate[still] = 0.15**2, 0.5**2
-        if view is None:
-            return
-        whole = _own_overlap(objects.box[still], anchor) >= self._settings.still_iou
-        for row in still[whole].tolist():
-            patch = _patch(view, objects.anchor[row])
+        left, top, right, bottom = body.anchor
+        body.x, body.y, body.width, body.height = (left + right) * 0.5, (top + bottom) * 0.5, right - left, bottom - top
+        body.across, body.down, body.both = 0.0, 0.0, 0.0
+        body.place, body.rate = 0.15**2, 0.5**2
+        if view is not None and overlap(body.box, body.anchor) >= self._settings.still_iou:
+            patch = _patch(view, body.anchor)
             if patch is not None:
-                self._patches[int(objects.id[row])] = patch
+                self._patches[body.id] = patch
 
-    def unseen(self, objects: Objects, missing: npt.NDArray[np.bool_], at_s: float, view: LumaView | None) -> None:
-        """Judge stationary rows that this look did not find: the time for which that counts against them is added up."""
+    def unseen(self, bodies: Sequence[Body], measured: Collection[int], at_s: float, view: LumaView | None) -> None:
+        """Judge stationary objects that this look did not find (all but the `measured` positions): the time for which that counts
+        against them is added up."""
         settings = self._settings
-        for row in np.flatnonzero(missing & objects.stationary).tolist():
-            waited_s = at_s - objects.judged_s[row]
-            objects.judged_s[row] = at_s
-            alike = self._alike(objects, row, view)
+        for row, body in enumerate(bodies):
+            if row in measured or not body.stationary:
+                continue
+            waited_s = at_s - body.judged_s
+            body.judged_s = at_s
+            alike = self._alike(body, view)
             if alike is not None and alike >= settings.same:
-                objects.missed_s[row] = 0.0
+                body.missed_s = 0.0
                 continue
             patience_s = settings.gone_s
-            if view is not None and self._hidden(objects, row, ~missing):
+            if view is not None and self._hidden(body, [bodies[other].box for other in measured]):
                 patience_s = settings.hidden_s
             elif view is not None and alike is None:
                 patience_s = settings.unsure_s
             # One budget serves all reasons: what may take longer counts less.
-            objects.missed_s[row] += waited_s * settings.gone_s / patience_s
+            body.missed_s += waited_s * settings.gone_s / patience_s
 
-    def is_over(self, objects: Objects, at_s: float) -> npt.NDArray[np.bool_]:
-        """Which stationary rows (T,) are to be given up."""
-        away = (objects.missed_s > self._settings.gone_s) | (at_s - objects.last_at_s > self._settings.held_s)
-        result: npt.NDArray[np.bool_] = objects.stationary & away
-        return result
+    def is_over(self, body: Body, at_s: float) -> bool:
+        """Whether a stationary object is to be given up."""
+        return body.missed_s > self._settings.gone_s or at_s - body.last_at_s > self._settings.held_s
 
-    def forget(self, objects: Objects) -> None:
+    def forget(self, bodies: Sequence[Body]) -> None:
         """Keep the pictures of what still stands, and no others."""
         if self._patches:
-            standing = set(objects.id[objects.stationary].tolist())
+            standing = {body.id for body in bodies if body.stationary}
             self._patches = {number: patch for number, patch in self._patches.items() if number in standing}
 
-    def _hidden(self, objects: Objects, row: int, seen: npt.NDArray[np.bool_]) -> bool:
+    def _hidden(self, body: Body, others: Sequence[Box]) -> bool:
         """Whether something nearer that was measured now covers the object; what stands in its very place took it instead."""
-        place, others = objects.anchor[row : row + 1], objects.box[seen]
-        covered = intersections(others, place)[:, 0] >= np.float32(self._settings.hidden_share) * areas(place)[0]
-        nearer = (others[:, 3] >= place[0, 3]) & (iou(others, place)[:, 0] < np.float32(self._settings.moved_iou))
-        return bool(np.any(covered & nearer))
+        place = body.anchor
+        least = self._settings.hidden_share * area(place)
+        return any(
+            other[3] >= place[3] and intersection(other, place) >= least and overlap(other, place) < self._settings.moved_iou
+            for other in others
+        )
 
-    def _alike(self, objects: Objects, row: int, view: LumaView | None) -> float | None:
+    def _alike(self, body: Body, view: LumaView | None) -> float | None:
         """How much the place looks as it did, -1..1; None when that cannot be told."""
-        known = self._patches.get(int(objects.id[row]))
+        known = self._patches.get(body.id)
         if view is None or known is None:
             return None
-        now = _patch(view, objects.anchor[row])
+        now = _patch(view, body.anchor)
         if now is None or now.shape != known.shape:
             return None
         return correlation(known, now)
@@ -153,20 +156,11 @@ def correlation(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32])
     return float(np.mean(one * two)) / (spread * max(other, 1e-3))
 
 
-def _patch(view: LumaView, box: FloatArray) -> npt.NDArray[np.float32] | None:
+def _patch(view: LumaView, box: Box) -> npt.NDArray[np.float32] | None:
     """The part of the small plane in which a box lies, or None where that is too little."""
     height, width = view.plane.shape
     left, top = max(0, int(box[0] * view.across)), max(0, int(box[1] * view.down))
-    right, bottom = min(width, int(np.ceil(box[2] * view.across))), min(height, int(np.ceil(box[3] * view.down)))
+    right, bottom = min(width, math.ceil(box[2] * view.across)), min(height, math.ceil(box[3] * view.down))
     if right - left < 2 or bottom - top < 2 or (right - left) * (bottom - top) < LEAST_PATCH_PX:
         return None
     return view.plane[top:bottom, left:right].copy()
-
-
-def _own_overlap(first: FloatArray, second: FloatArray) -> FloatArray:
-    """IoU of each box with the one in the same row, (N,)."""
-    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
-    sides = np.maximum(high - low, np.float32(0))
-    shared = sides[:, 0] * sides[:, 1]
-    result: FloatArray = shared / np.maximum(areas(first) + areas(second) - shared, np.float32(1e-3))
-    return result

@@ -6,18 +6,19 @@ left and strong becomes a new object, believed only when it was measured often e
 patience is in seconds.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.vision.boxes import FloatArray, contained
+from device_agent.vision.boxes import FloatArray
 from device_agent.vision.motion import LumaView
 from device_agent.vision.stationary import StandingStill, StillSettings
-from device_agent.vision.tracker_matching import MatchSettings, pairs_of, prices
-from device_agent.vision.tracker_state import Expected, Objects, as_tracks, born, expect, measure
-from device_agent.vision.types import Track
+from device_agent.vision.tracker_matching import Found, MatchSettings, Pair, alone, area, intersection, pairs_of, prices, within
+from device_agent.vision.tracker_state import Body, Expected, as_tracks, born, expect, measure
+from device_agent.vision.types import Box, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,12 @@ class Tracker:
         self._still = StandingStill(self._settings.still)
         self._next_id = 1
         self._last_s = float("-inf")
-        self._objects = _none()
+        self._bodies: list[Body] = []
 
     @property
     def active(self) -> bool:
         """Whether there is anything to follow: the detector must then keep looking. What stands undisputed needs no looking."""
-        known = self._objects
-        return bool(np.any(~known.stationary | (known.missed_s > 0) | np.isfinite(known.strayed_s)))
+        return any(not body.stationary or body.missed_s > 0 or body.strayed_s < math.inf for body in self._bodies)
 
     def step(self, seen: Sighting, frame: int, at_s: float, labels: Sequence[str], view: LumaView | None = None) -> TrackerStep:
         """Take in one frame's detections. Frames must come in order of time; `labels[i]` names class id i.
@@ -88,101 +88,113 @@ class Tracker:
         """
         before = self.finish(labels) if at_s < self._last_s else []
         self._last_s = at_s
-        known = self._objects
-        expected = expect(known, at_s)
-        pairs, free = self._match(known, expected, seen, at_s)
-        rows = np.array([row for row, _ in pairs], np.int64)
-        taken = np.array([detection for _, detection in pairs], np.int64)
-        missing = np.ones(len(known), np.bool_)
-        if len(rows):
-            before_s = known.last_at_s[rows]
-            measure(known, expected, rows, seen.boxes[taken], seen.scores[taken], frame, at_s)
-            self._confirm(known, rows, at_s)
-            self._still.measured(known, rows, at_s, before_s)
-            self._still.settle(known, rows, view)
-            missing[rows] = False
-        self._still.unseen(known, missing, at_s, view)
-        lost = self._lost(known, at_s)
-        ended = before + (as_tracks(known.only(lost & known.confirmed), labels, frame) if lost.any() else [])
-        if lost.any():
-            known = known.only(~lost)
-        newer = self._newcomers(seen, free, taken)
-        if newer:
-            ids = range(self._next_id, self._next_id + len(newer))
-            self._next_id += len(newer)
-            fresh = born(ids, seen.boxes[newer], seen.scores[newer], seen.classes[newer], frame, at_s)
-            fresh.confirmed[:] = self._settings.confirm_hits <= 1
-            known = known.and_new(fresh)
-        self._objects = known
+        bodies, found = self._bodies, _found(seen)
+        expected = [expect(body, at_s) for body in bodies]
+        pairs, free = self._match(expected, found, at_s)
+        for row, column in pairs:
+            body, before_s = bodies[row], bodies[row].last_at_s
+            measure(body, expected[row], found.boxes[column], found.scores[column], frame, at_s)
+            self._confirm(body, at_s)
+            self._still.measured(body, at_s, before_s)
+            self._still.settle(body, view)
+        measured = {row for row, _ in pairs}
+        self._still.unseen(bodies, measured, at_s, view)
+        lost = {body.id for body in bodies if self._is_lost(body, at_s)}
+        ended = as_tracks([body for body in bodies if body.id in lost and body.confirmed], labels, frame)
+        known = [body for body in bodies if body.id not in lost] if lost else bodies
+        for column in self._newcomers(found, free, [column for _, column in pairs]):
+            fresh = born(self._next_id, found.boxes[column], found.scores[column], found.classes[column], frame, at_s)
+            fresh.confirmed = self._settings.confirm_hits <= 1
+            self._next_id += 1
+            known.append(fresh)
+        self._bodies = known
         self._still.forget(known)
-        return TrackerStep(as_tracks(known, labels, frame), ended)
+        return TrackerStep(as_tracks(known, labels, frame), before + ended)
 
     def resting(self, frame: int, labels: Sequence[str]) -> list[Track]:
         """What stands still, for a frame that nobody looked at: those tracks, not seen in it."""
-        return as_tracks(self._objects.only(self._objects.stationary), labels, frame) if len(self._objects) else []
+        return as_tracks([body for body in self._bodies if body.stationary], labels, frame)
 
     def finish(self, labels: Sequence[str]) -> list[Track]:
         """The source ended: give up all tracks; returns the confirmed ones."""
-        ended = as_tracks(self._objects.only(self._objects.confirmed), labels, -1)
-        self._objects, self._last_s = _none(), float("-inf")
-        self._still.forget(self._objects)
+        ended = as_tracks([body for body in self._bodies if body.confirmed], labels, -1)
+        self._bodies, self._last_s = [], float("-inf")
+        self._still.forget(self._bodies)
         return ended
 
-    def _match(self, known: Objects, expected: Expected, seen: Sighting, at_s: float) -> tuple[list[tuple[int, int]], list[int]]:
-        """Pairs (row, detection), and the strong detections that no track took, best first."""
-        strong = np.flatnonzero(seen.strong)
-        strong = strong[np.argsort(-seen.scores[strong], kind="stable")]
-        if not len(known) or not len(seen.scores):
-            return [], strong.tolist()
-        settings = self._settings.match
-        table = prices(known, expected, seen.boxes, seen.scores, seen.classes, settings)
-        open_rows, open_found = np.ones((len(known), 1), np.bool_), seen.strong.copy()
-        pairs = _taken(pairs_of(table.within(settings.likely, open_rows & open_found)), open_rows, open_found)
-        fresh = known.stationary | (at_s - known.last_at_s <= self._settings.weak_within_s)
-        fit = open_rows & (known.confirmed & fresh)[:, None]
-        if fit.any() and not seen.strong.all():
-            pairs += _taken(pairs_of(table.within(settings.weak, fit & ~seen.strong)), open_rows, open_found)
-        lately = open_rows & (at_s - known.last_at_s <= self._settings.loose_within_s)[:, None]
-        if lately.any() and open_found.any():
+    def _match(self, expected: list[Expected], found: Found, at_s: float) -> tuple[list[Pair], list[int]]:
+        """Pairs (object, detection), and the strong detections that no object took, best first."""
+        bodies, settings = self._bodies, self._settings.match
+        strong = [column for column, is_strong in enumerate(found.strong) if is_strong]
+        strong.sort(key=lambda column: -found.scores[column])
+        if not bodies or not found.scores:
+            return [], strong
+        open_rows, open_found = set(range(len(bodies))), set(strong)
+        pairs: list[Pair] = []
+
+        def take(price: dict[Pair, float]) -> None:
+            taken = pairs_of(price)
+            pairs.extend(taken)
+            open_rows.difference_update(row for row, _ in taken)
+            open_found.difference_update(column for _, column in taken)
+
+        alone_bodies = settings.loose.bodies * 1.5
+        most = max(settings.likely.bodies, settings.loose.bodies, alone_bodies)
+        table = prices(bodies, expected, range(len(bodies)), found, strong, most, settings) if strong else {}
+        take(within(table, settings.likely, lambda row, column: True))
+        weak_s, loose_s = self._settings.weak_within_s, self._settings.loose_within_s
+        fit = [row for row in sorted(open_rows) if self._fresh(bodies[row], at_s, weak_s)] if open_rows else []
+        if fit and len(strong) < len(found.scores):
+            weak = [column for column, is_strong in enumerate(found.strong) if not is_strong]
+            faint = prices(bodies, expected, fit, found, weak, settings.weak.bodies, settings)
+            take(within(faint, settings.weak, lambda row, column: True))
+        lately = {row for row in open_rows if at_s - bodies[row].last_at_s <= loose_s}
+        if lately and open_found:
             # In a crowd whatever is near would do. A new object's velocity is not known yet: it alone may go far there.
-            sure = table.alone(settings.loose.bodies * 1.5, seen.strong) | (known.hits <= 1)[:, None]
-            pairs += _taken(pairs_of(table.within(settings.loose, lately & open_found & sure)), open_rows, open_found)
-        return pairs, [index for index in strong.tolist() if open_found[index]]
+            sure = alone(table, alone_bodies)
+            take(within(table, settings.loose, lambda row, column: row in lately and column in open_found
+                        and ((row, column) in sure or bodies[row].hits <= 1)))  # fmt: skip
+        return pairs, [column for column in strong if column in open_found]
 
-    def _confirm(self, known: Objects, rows: npt.NDArray[np.int64], at_s: float) -> None:
+    @staticmethod
+    def _fresh(body: Body, at_s: float, within_s: float) -> bool:
+        """Whether a weak detection may continue an object."""
+        return body.confirmed and (body.stationary or at_s - body.last_at_s <= within_s)
+
+    def _confirm(self, body: Body, at_s: float) -> None:
         """Believe what was measured often enough."""
-        hits = known.hits[rows]
-        least = min(2, self._settings.confirm_hits)
-        sure = known.belief[rows] >= self._settings.confirm_score
-        sure |= at_s - known.first_at_s[rows] >= self._settings.confirm_s
-        known.confirmed[rows] |= (hits >= self._settings.confirm_hits) | ((hits >= least) & sure)
+        settings = self._settings
+        if body.confirmed or body.hits < min(2, settings.confirm_hits):
+            return
+        sure = body.belief >= settings.confirm_score or at_s - body.first_at_s >= settings.confirm_s
+        body.confirmed = sure or body.hits >= settings.confirm_hits
 
-    def _lost(self, known: Objects, at_s: float) -> npt.NDArray[np.bool_]:
-        """Which rows are to be given up."""
-        patience_s = np.where(known.confirmed, self._settings.lost_after_s, self._settings.tentative_s)
-        result: npt.NDArray[np.bool_] = ~known.stationary & (at_s - known.last_at_s > patience_s)
-        return result | self._still.is_over(known, at_s)
+    def _is_lost(self, body: Body, at_s: float) -> bool:
+        """Whether an object is to be given up."""
+        if body.stationary:
+            return self._still.is_over(body, at_s)
+        return at_s - body.last_at_s > (self._settings.lost_after_s if body.confirmed else self._settings.tentative_s)
 
-    def _newcomers(self, seen: Sighting, free: list[int], taken: npt.NDArray[np.int64]) -> list[int]:
+    def _newcomers(self, found: Found, free: list[int], taken: list[int]) -> list[int]:
         """Detections that become tracks. What lies within one of its class that is held already is half of that body."""
-        held, newer = taken.tolist(), []
-        for detection in free:
-            if held:
-                share = contained(seen.boxes[held], seen.boxes[detection : detection + 1])[:, 0]
-                if np.any((share > self._settings.duplicate_share) & (seen.classes[held] == seen.classes[detection])):
-                    continue
-            newer.append(detection)
-            held.append(detection)
+        newer: list[int] = []
+        for column in free:
+            box, kind = found.boxes[column], found.classes[column]
+            if not any(
+                found.classes[other] == kind and _contained(found.boxes[other], box) > self._settings.duplicate_share
+                for other in taken + newer
+            ):
+                newer.append(column)
         return newer
 
 
-def _taken(pairs: list[tuple[int, int]], open_rows: npt.NDArray[np.bool_],
-           open_found: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:  # fmt: skip
-    """Take pairs out of what is still open; returns them."""
-    for row, detection in pairs:
-        open_rows[row] = open_found[detection] = False
-    return pairs
+def _found(seen: Sighting) -> Found:
+    """Arrays as lists: numbers are taken one by one from here on."""
+    boxes: list[Box] = [(box[0], box[1], box[2], box[3]) for box in seen.boxes.tolist()]
+    return Found(boxes, seen.scores.tolist(), seen.classes.tolist(), seen.strong.tolist())
 
 
-def _none() -> Objects:
-    return born([], np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0, 0.0)
+def _contained(first: Box, second: Box) -> float:
+    """How much of the smaller of two boxes lies in the larger one, 0..1."""
+    smaller = min(area(first), area(second))
+    return intersection(first, second) / smaller if smaller > 0 else 0.0

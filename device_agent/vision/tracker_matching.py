@@ -1,19 +1,23 @@
-"""Which detection is which object: prices of all pairs, and who goes with whom. Pure numpy.
+"""Which detection is which object: prices of pairs that are near enough, and who goes with whom. Pure.
 
 A pair's price is the negative logarithm of how likely that detection is that object: its distance from where the motion model
 expects the object, measured in what the model itself believes possible after the time that has passed (at 15 frames a second a
 fraction of a body, at 2 more than a body), the change of width and height, and the lack of overlap.
 """
 
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from device_agent.vision.boxes import FloatArray, assignment, from_centres, iou, to_centres
-from device_agent.vision.tracker_state import Expected, Objects, blur
+from device_agent.vision.boxes import assignment
+from device_agent.vision.tracker_state import Body, Expected, blur
+from device_agent.vision.types import Box
 
-NEVER = np.float32(1e6)
+Pair = tuple[int, int]
+"""Position of an object and of a detection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,66 +48,112 @@ class MatchSettings:
     doubt: float = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """For each pair (T, N): its price (`NEVER` where classes differ) and what `Reach` limits."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Price:
+    """What one pair costs, and what `Reach` limits."""
 
-    price: FloatArray
-    deviations: FloatArray
-    bodies: FloatArray
-    stretch: FloatArray
+    price: float
+    deviations: float
+    bodies: float
+    stretch: float
 
-    def alone(self, bodies: float, strong: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Pairs (T, N) of a strong detection and the only object within so many body sizes, if it is its only one too."""
-        near = (self.bodies <= bodies) & (self.price < NEVER) & strong[None, :]
-        result: npt.NDArray[np.bool_] = near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None, :]
-        return result
-
-    def within(self, reach: Reach, allowed: npt.NDArray[np.bool_]) -> FloatArray:
-        """Prices of the pairs within reach and `allowed` (T, N); `NEVER` for all others."""
-        fit = (self.deviations <= reach.deviations) & (self.bodies <= reach.bodies) & allowed
-        fit &= self.stretch <= -np.log(reach.size_ratio)
-        return np.where(fit, self.price, NEVER)
+    def within(self, reach: Reach) -> bool:
+        """Whether the detection is near and alike enough."""
+        near = self.deviations <= reach.deviations and self.bodies <= reach.bodies
+        return near and self.stretch <= -math.log(reach.size_ratio)
 
 
-def prices(objects: Objects, expected: Expected, boxes: FloatArray, scores: FloatArray, classes: npt.NDArray[np.int32],
-           settings: MatchSettings) -> Prices:  # fmt: skip
-    """What each pair of object and detection (boxes (N, 4) px, scores (N,), classes (N,)) costs."""
-    found = to_centres(boxes)
-    gap = expected.centre[:, None, :2] - found[None, :, :2]
-    squared = gap[:, :, 0] * gap[:, :, 0] + gap[:, :, 1] * gap[:, :, 1]
-    squared /= (expected.size * expected.size)[:, None]
-    variance = expected.place[:, None] + blur(scores)[None, :]
-    deviations = squared / variance
-    own = np.log(np.maximum(expected.centre[:, 2:], np.float32(1)))
-    other = np.log(np.maximum(found[:, 2:], np.float32(1)))
-    stretch = own[:, None, :] - other[None, :, :]
-    resized = (stretch * stretch).sum(axis=2) / np.float32(settings.resize**2)
-    np.minimum(resized, np.float32(settings.resize_most), out=resized)
-    price = deviations + resized + np.float32(settings.apart) * (np.float32(1) - iou(from_centres(expected.centre), boxes))
-    price += np.float32(settings.doubt) * np.log(variance / np.float32(0.01))
-    price += np.where(objects.confirmed, np.float32(0), np.float32(settings.tentative))[:, None]
-    price[objects.class_id[:, None] != classes[None, :]] = NEVER
-    return Prices(price, deviations, np.sqrt(squared), np.abs(stretch.sum(axis=2)))
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """One frame's detections: boxes in px, scores, class ids, and which of them are strong."""
+
+    boxes: Sequence[Box]
+    scores: Sequence[float]
+    classes: Sequence[int]
+    strong: Sequence[bool]
 
 
-def pairs_of(price: FloatArray) -> list[tuple[int, int]]:
-    """Pairs (row, column) of least total price; `NEVER` or more is not allowed. Where nobody disputes, nothing is computed."""
-    allowed = price < NEVER
-    rows, columns = np.nonzero(allowed)
-    if len(rows) == 0:
-        return []
-    per_row, per_column = allowed.sum(axis=1), allowed.sum(axis=0)
-    alone = (per_row[rows] == 1) & (per_column[columns] == 1)
-    pairs = list(zip(rows[alone].tolist(), columns[alone].tolist(), strict=True))
-    if alone.all():
+def prices(bodies: Sequence[Body], expected: Sequence[Expected], rows: Sequence[int], found: Found, columns: Sequence[int],
+           most_bodies: float, settings: MatchSettings) -> dict[Pair, Price]:  # fmt: skip
+    """What those pairs of `rows` and `columns` cost that are of one class and no more than `most_bodies` apart."""
+    boxes, classes = found.boxes, found.classes
+    seen = [(column, classes[column], (box := boxes[column])[0] + box[2], box[1] + box[3]) for column in columns]
+    result: dict[Pair, Price] = {}
+    for row in rows:
+        body, place = bodies[row], expected[row]
+        twice_x, twice_y, kind, limit = 2 * place.x, 2 * place.y, body.class_id, 2 * most_bodies * place.size
+        for column, class_id, sum_x, sum_y in seen:
+            gap_x = sum_x - twice_x
+            if class_id != kind or gap_x > limit or gap_x < -limit:
+                continue
+            gap_y = sum_y - twice_y
+            apart = math.hypot(gap_x, gap_y) / (2 * place.size)
+            if apart <= most_bodies:
+                result[row, column] = _price(body, place, boxes[column], found.scores[column], apart, settings)
+    return result
+
+
+def _price(body: Body, place: Expected, box: Box, score: float, apart: float, settings: MatchSettings) -> Price:
+    """The price of one pair, `apart` body sizes from each other."""
+    variance = place.place + blur(score)
+    deviations = apart * apart / variance
+    wider = math.log(max(place.width, 1.0) / max(box[2] - box[0], 1.0))
+    higher = math.log(max(place.height, 1.0) / max(box[3] - box[1], 1.0))
+    resized = min((wider * wider + higher * higher) / settings.resize**2, settings.resize_most)
+    half_x, half_y = place.width * 0.5, place.height * 0.5
+    there = (place.x - half_x, place.y - half_y, place.x + half_x, place.y + half_y)
+    price = deviations + resized + settings.apart * (1.0 - overlap(there, box)) + settings.doubt * math.log(variance / 0.01)
+    return Price(price + (0.0 if body.confirmed else settings.tentative), deviations, apart, abs(wider + higher))
+
+
+def within(table: Mapping[Pair, Price], reach: Reach, allowed: Callable[[int, int], bool]) -> dict[Pair, float]:
+    """Prices of the pairs within reach and allowed."""
+    return {pair: price.price for pair, price in table.items() if price.within(reach) and allowed(*pair)}
+
+
+def alone(table: Mapping[Pair, Price], bodies: float) -> set[Pair]:
+    """Pairs of a detection and the only object within so many body sizes, if it is its only one too."""
+    near = [pair for pair, price in table.items() if price.bodies <= bodies]
+    rows, columns = Counter(row for row, _ in near), Counter(column for _, column in near)
+    return {(row, column) for row, column in near if rows[row] == columns[column] == 1}
+
+
+def pairs_of(price: Mapping[Pair, float]) -> list[Pair]:
+    """Pairs of least total price out of those that have one. Where nobody disputes, nothing is computed."""
+    if len(price) < 2:
+        return list(price)
+    per_row, per_column = Counter(row for row, _ in price), Counter(column for _, column in price)
+    pairs = [(row, column) for row, column in price if per_row[row] == per_column[column] == 1]
+    if len(pairs) == len(price):
         return pairs
-    rows, columns = np.unique(rows[~alone]), np.unique(columns[~alone])
-    knot = price[np.ix_(rows, columns)]
-    untied = _exact(knot)
-    return pairs + [(int(rows[row]), int(columns[column])) for row, column in untied]
+    settled = set(pairs)
+    return pairs + _exact({pair: value for pair, value in price.items() if pair not in settled})
 
 
-def _exact(knot: FloatArray) -> list[tuple[int, int]]:
-    most = np.float32(knot[knot < NEVER].max() + 1)
-    return assignment(np.where(knot < NEVER, knot - most * 3, np.float32(0)), 0.0)
+def _exact(knot: Mapping[Pair, float]) -> list[Pair]:
+    """As many pairs as there can be, and of those the cheapest."""
+    rows, columns = sorted({row for row, _ in knot}), sorted({column for _, column in knot})
+    row_of, column_of = {row: at for at, row in enumerate(rows)}, {column: at for at, column in enumerate(columns)}
+    most = max(knot.values()) + 1
+    cost = np.zeros((len(rows), len(columns)))
+    for (row, column), value in knot.items():
+        cost[row_of[row], column_of[column]] = value - most * 3
+    return [(rows[row], columns[column]) for row, column in assignment(cost, 0.0)]
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes; 0 where they do not touch or are empty."""
+    shared = intersection(first, second)
+    return shared / (area(first) + area(second) - shared) if shared > 0 else 0.0
+
+
+def intersection(first: Box, second: Box) -> float:
+    """Area that two boxes share, px²."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def area(box: Box) -> float:
+    """Area of a box in px², 0 for one turned inside out."""
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
