@@ -24,6 +24,7 @@ from device_agent.duties.configuring import sights_of
 from device_agent.duties.keeping_stills import KeepingStills
 from device_agent.duties.seeing import Seeing, Sinks
 from device_agent.duties.shadowing import Shadowing
+from device_agent.duties.whole_frames import WholeFrames
 from device_agent.duties.wire_events import EventTranslator, SeenBy
 from device_agent.factory_disk import install_factory
 from device_agent.local.open_linux import open_local
@@ -42,6 +43,7 @@ from device_agent.vision.privacy import camera_privacy
 from device_agent.vision.recall import RecallSampler, RecallSettings
 from device_agent.vision.tiles import TiledDetector, TileSettings
 from device_agent.vision.types import EventUpdate
+from device_agent.vision.zones import unknown_classes
 from models.card import UNUSED_LABELS
 from ota.slots.slots_disk import Slots
 from ota.wire.configuration_faults import parse
@@ -75,6 +77,10 @@ def open_eyes(base: Base, stack: ExitStack) -> Eyes:
     detector, installed = start_detector(slots, base.facts, settings.detector, settings.agent.board_root)
     stack.callback(detector.close)
     log.info("running %s, variant %s (%s)", installed.release, installed.variant, installed.variant_reason)
+    rules = [rule for board in settings.rules.values() for rule in board.all]
+    silent = unknown_classes(rules, detector.card.labels)
+    if silent:
+        log.warning("agent.toml has rules for %s, which %s does not know: they are silent", ", ".join(silent), installed.release)
     name = settings.agent.name or socket.gethostname()
     local = open_local(settings.local, name=name, now_s=base.clock.now_s, steady_s=base.clock.steady_s)
     basis = Plan(tuple(_plan(camera, settings.rules.get(camera.name, BoardRules())) for camera in settings.cameras))
@@ -92,10 +98,11 @@ def look_out(
 ) -> list[CameraPlace]:
     """Every camera in its place. ``running`` names the release that an event was seen by."""
     turns = FairTurn(eyes.detector, base.clock.steady_s) if len(eyes.cameras) > 1 else None
+    whole = WholeFrames(base.clock.steady_s)
     places = []
     for camera, plan in zip(eyes.cameras, eyes.basis.cameras, strict=True):
         seat = turns.seat(camera.name, camera.weight) if turns is not None else None
-        sinks = Sinks(_keeper(base, eyes, running), timings)
+        sinks = Sinks(whole.before(_keeper(base, eyes, running), base.outbox.count_unsent), timings)
         places.append(_place(base, eyes, shadow, camera, plan, seat, sinks))
     return places
 

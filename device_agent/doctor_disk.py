@@ -13,6 +13,9 @@ from device_agent.errors import AgentError, OwnerError
 from device_agent.link.identity_x509 import IdentityStore
 from device_agent.own_folder_disk import read_policy
 from device_agent.settings import Settings
+from device_agent.vision.zones import unknown_classes
+from ota.bundle.errors import BundleError
+from ota.bundle.reader_disk import open_bundle
 
 LEAST_INODES = 2000
 WORN_LIFE = 0x0A
@@ -158,6 +161,15 @@ def look_at_factory(settings: Settings) -> Finding:
         if not path.is_file():
             advice = "copy it there from the provisioning kit, or correct agent.toml"
             return bad("factory", "missing", f"factory.{name}: there is no file {path}", advice)
+    try:
+        labels = open_bundle(settings.factory.bundle).manifest.labels
+    except (BundleError, OSError) as error:
+        return bad("factory", "broken", f"factory.bundle: {error}", "copy it there again from the provisioning kit")
+    rules = [rule for board in settings.rules.values() for rule in board.all]
+    silent = unknown_classes(rules, labels)
+    if silent:
+        told = f"{settings.factory.bundle.name} knows no class {', '.join(silent)}: those rules stay silent until a release does"
+        return bad("factory", "unknown_class", told, f"correct the classes in agent.toml; it knows {', '.join(labels[:20])}")
     return well("factory", f"{settings.factory.bundle.name} is here")
 
 

@@ -52,6 +52,11 @@ class BoardRules:
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
 
+    @property
+    def all(self) -> list[Zone | Line]:
+        """Both."""
+        return [*self.zones, *self.lines]
+
 
 def rules_of(zones: object, lines: object, cameras: Sequence[NamedCamera], faults: list[str]) -> dict[str, BoardRules]:
     """The rules by camera; adds to ``faults`` what is wrong with any of them, and with the cameras' time zones and triggers."""

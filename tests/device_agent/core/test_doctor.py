@@ -33,6 +33,8 @@ from device_agent.doctor_linux import examine, look_at_camera, look_at_cameras, 
 from device_agent.link.identity_x509 import IdentityStore
 from device_agent.own_folder_disk import open_folder, read_settings
 from device_agent.settings import CameraSection, ServerSection
+from ota.bundle.manifest import Manifest, Variant
+from ota.bundle.writer_disk import file_entry, write_bundle
 from ota.wire.enrolment import EnrolAnswer
 from tests.fakes.device_door_fake import Authority, DeviceDoor
 
@@ -65,7 +67,7 @@ class Board:
         write(self.root / "sys/block/mmcblk0/device/life_time", "0x01 0x02\n")
         write(self.root / "sys/block/mmcblk0/device/pre_eol_info", "0x01\n")
         write(self.root / "sys/fs/ext4/mmcblk0p2/errors_count", "0\n")
-        write(folder / "bundle.rookery", "bundle")
+        write_factory(folder / "bundle.rookery")
         write(folder / "root.json", "{}")
         claim = write(folder / "claim", "claim-token-0123456789abcdef")
         claim.chmod(0o600)
@@ -104,6 +106,18 @@ class Board:
         write(self.root / "sys/class/apex/apex_0/trip_point0_temp", "85000\n")
         if node:
             write(self.root / "dev/apex_0", "")
+
+
+def write_factory(path):
+    files = {"model.tflite": b"model", "card.toml": b"card"}
+    variant = Variant(
+        id="cpu", accelerator="cpu", runtimes=["litert"], model="model.tflite", card="card.toml", threads=1, files=list(files)
+    )
+    manifest = Manifest(
+        name="yard", version="1", channel="stable", counter=1, created_s=1, hardware=["*"], labels=["person", "cart"],
+        variants=[variant], files={name: file_entry(data) for name, data in files.items()},
+    )  # fmt: skip
+    write_bundle(path, manifest, files)
 
 
 @pytest.fixture
@@ -350,6 +364,14 @@ def test_what_the_board_falls_back_to(board):
     assert is_well(look_at_factory(board.settings))
     (board.folder / "bundle.rookery").unlink()
     assert is_told(look_at_factory(board.settings), "missing", "provisioning")
+    write(board.folder / "bundle.rookery", "half a bun")
+    assert is_told(look_at_factory(board.settings), "broken", "again")
+
+
+def test_a_rule_for_a_class_that_no_release_knows_is_told(board):
+    """A slip of the pen, "persn": the zone would be silent for ever, and nobody would know."""
+    board.lines["[zone]"] = 'camera = "yard"\nname = "till"\nclasses = ["persn"]'
+    assert is_told(look_at_factory(board.settings), "unknown_class", "person")
 
 
 # -- link ----------------------------------------------------------------------------------------------------------------
