@@ -24,7 +24,9 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a camera's picture goes through. ``privacy`` is the board's own; ``recall``: whether its policy lets samples leave."""
+    """What a camera's picture goes through. ``privacy`` is the board's own; ``recall``, ``burst``: whether its policy lets
+    samples and bursts leave; what it does not let out is not made either.
+    """
 
     pipeline: Pipeline
     cutter: Cutter
@@ -33,6 +35,7 @@ class Parts:
     view: LiveView
     seeing: Seeing
     recall: bool
+    burst: bool
 
 
 class CameraPlace:
@@ -51,6 +54,8 @@ class CameraPlace:
             raise PlanError("; ".join(faults) or f"the triggers of {plan.camera} cannot be used")
         parts, watchers = self.parts, list[Watcher]()
         former, self._triggers = self._triggers, None
+        if not parts.burst:
+            wanted = wanted.without_bursts()
         if wanted.on:
             least = plan.pipeline.min_score
             self._triggers = Triggers(plan.camera, wanted, parts.cutter, self._new_id, min_score=least, former=former)

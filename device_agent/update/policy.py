@@ -19,6 +19,8 @@ MAX_MASKS = 50
 UPLOAD_CLASSES = ("crop", "burst", "recall", "debug")
 """Kinds of pictures that a board may send: of an event (``crop``), around a trigger (``burst``), without a detection
 (``recall``), in a debug session (``debug``)."""
+DEFAULT_CLASSES = ("crop",)
+"""What may leave unless the owner says more: the other classes show whole frames, and a server could ask for them at any time."""
 ANY_CAMERA = "*"
 
 
@@ -57,7 +59,7 @@ class Policy:
     blur_by: tuple[str, ...] = ()
     blur_model: str = ""
     blur_card: str = ""
-    upload_classes: tuple[str, ...] = UPLOAD_CLASSES
+    upload_classes: tuple[str, ...] = DEFAULT_CLASSES
     upload_hosts: tuple[str, ...] | None = None
     server_hosts: tuple[str, ...] | None = None
     local_output_hosts: tuple[str, ...] | None = None
@@ -67,7 +69,7 @@ class Policy:
 
 def missing_policy() -> Policy:
     """What holds where there is no file."""
-    return Policy(note="no policy.toml on this board: only the channel stable, nothing local, no diagnostics, no live view")
+    return Policy(note="no policy.toml on this board: only the channel stable, crops of events and no other picture")
 
 
 def load_policy(text: str) -> Policy:

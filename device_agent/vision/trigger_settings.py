@@ -1,7 +1,7 @@
 """What makes a scene interesting enough to be kept, and how often: the settings of triggers and their untyped form. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from device_agent.vision.schedule import timezone_faults
@@ -68,6 +68,11 @@ class TriggerSettings:
             "disagreement": self.disagreement,
         }
         return {kind: limits for kind, limits in kinds.items() if limits is not None}
+
+    def without_bursts(self) -> "TriggerSettings":
+        """The same with no picture of a whole frame: for a board whose policy lets none out."""
+        calm: dict[str, TriggerLimits] = {kind: replace(limits, burst=False) for kind, limits in self.on.items()}
+        return replace(self, **calm)  # type: ignore[arg-type]
 
 
 def make_triggers(entry: object, where: str, faults: list[str], timezone: str = "UTC") -> TriggerSettings | None:

@@ -45,7 +45,7 @@ max_core_share = 1.0
 max_temp_c = 120
 min_memory_bytes = 0
 """)
-    (made.folder / "policy.toml").write_text('channels = ["stable"]\n')
+    (made.folder / "policy.toml").write_text('channels = ["stable"]\nupload_classes = ["crop", "recall"]\n')
     yield made
     made.stop()
 
@@ -94,8 +94,8 @@ def test_samples_and_shadows_reach_the_server(board: Board, door: DeviceDoor, fl
 
 
 def test_the_policy_keeps_samples_at_home(board: Board, door: DeviceDoor) -> None:
-    """agent.toml asks for samples, the policy does not let them leave: the film runs, samples do not come."""
-    (board.folder / "policy.toml").write_text('channels = ["stable"]\nupload_classes = ["crop"]\n')
+    """agent.toml asks for samples, the policy says nothing of them: the film runs, samples do not come."""
+    (board.folder / "policy.toml").write_text('channels = ["stable"]\n')
     board.start()
     # More frames than the first sample takes (a slice is 87 s of the film) went through.
     assert door.wait(lambda: sum(c.frames for beat in door.state.heartbeats for c in beat.cameras) > 120, DEADLINE_S)

@@ -33,12 +33,13 @@ def test_every_key_stands_in_the_manual() -> None:
 
 
 def test_the_defaults_show_nothing_live_and_name_no_mask() -> None:
-    """No file, or an empty one: no live view; crops go to the server as before."""
+    """No file, or an empty one: no live view, and crops of events are all that leaves. Bursts and samples show whole frames, and
+    a captured server switches them on with one configuration: they are for owners who ask for them."""
     for policy in (missing_policy(), load_policy("")):
         assert policy.live_view is False
         assert policy.masks == {}
         assert policy.blur == ()
-        assert policy.upload_classes == ("crop", "burst", "recall", "debug")
+        assert policy.upload_classes == ("crop",)
         assert policy.upload_hosts is None
 
 
