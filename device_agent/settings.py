@@ -75,7 +75,8 @@ class CameraSection:
     tiles: [columns, rows] in which each frame is looked at for small objects, at the cost of as many looks; default [1, 1].
     timezone: IANA name for schedules and for "today", default UTC. size_px: [width, height] of a sensor's large stream, or what a
     USB camera is asked for. sensor_mode: [width, height, bits] that a sensor is pinned to (a Zero 2 W cannot try them all).
-    triggers, gate, crops, min_score: tables as in the configuration (docs/configuration.md), default none.
+    sureness, sure_after_s: how far above its threshold a score is believed at once, and after how long a lower one is; default
+    0.3 of what is left to 1, and 4. triggers, gate, crops, min_score: tables as in the configuration (docs/configuration.md).
     """
 
     name: ShortName
@@ -93,6 +94,8 @@ class CameraSection:
     gate: dict[str, Any] = field(default_factory=dict)
     crops: dict[str, Any] = field(default_factory=dict)
     min_score: dict[str, Any] = field(default_factory=dict)
+    sureness: Share | None = None
+    sure_after_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,7 +247,8 @@ def _cameras(value: Any, base: Path, faults: list[str]) -> tuple[CameraSection, 
 def _based(entry: CameraSection, base: Path) -> CameraSection:
     """A camera's film or folder of pictures is meant from the file's own folder on, like every other path."""
     kind, _, rest = entry.source.partition(":")
-    return replace(entry, source=f"{kind}:{base / rest}") if kind in ("film", "pictures") and rest and "://" not in rest else entry
+    on_disk = kind in ("film", "pictures") and rest and "://" not in rest
+    return replace(entry, source=f"{kind}:{base / rest}") if on_disk else entry
 
 
 def _cross_checks(values: Mapping[str, Any]) -> list[str]:

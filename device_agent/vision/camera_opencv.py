@@ -7,6 +7,7 @@ be killed (`camera_stream_process`): FFmpeg reads may hang for ever after a reco
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ BAD_IN_A_ROW = 5
 LONGEST_WAIT_S, LONGEST_DEVICE_WAIT_S = 30.0, 2.0
 """Between two attempts: an address may be somebody else's machine, a device node costs nothing to look for."""
 LONGEST_AGE_S = 10.0
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}")
+_END_OF_PLACE = re.compile(r"[/?#\\]")
+_PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,8 @@ class CaptureConnection:
         if not self._target.startswith("/dev/"):
             # RTSP over TCP: UDP loses packets, and H.264 smears what it lost over seconds.
             os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+            # FFmpeg prints addresses with their passwords on the standard error, which is the journal.
+            os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, round(settings.open_timeout_s * 1e3)]
             limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(settings.read_timeout_s * 1e3)]
             self._capture = settings.open_capture(self._target, cv2.CAP_FFMPEG, limits)
@@ -260,11 +266,17 @@ def _is_picture(picture: Any) -> bool:
 
 
 def shown(target: str) -> str:
-    """A source as it may stand in a log: without the password of an address, nor what follows its question mark."""
-    scheme, mark, rest = target.partition("://")
-    if not mark:
+    """A source as it may be shown to anybody: a device's path, or an address' scheme, host and port; stars for all else.
+
+    Cameras take passwords before the host, behind the question mark and in the path (``/user=admin_password=...``), and people
+    write them with ``/``, ``?`` and ``@`` in them. Where it is not plain which part is the host, none is shown.
+    """
+    if target.isdigit() or target.startswith("/dev/"):
         return target
-    place, question, _ = rest.partition("?")
-    if "@" in rest:
-        place = "***@" + place.rpartition("@")[2]
-    return f"{scheme}://{place}{question}{'***' if question else ''}"
+    scheme, mark, rest = target.partition("://")
+    if not mark or not _SCHEME.fullmatch(scheme):
+        return "***"
+    before = _END_OF_PLACE.split(rest, maxsplit=1)[0]
+    place = before.rpartition("@")[2]
+    plain = _PLACE.fullmatch(place) is not None and "@" not in rest[len(before) :]
+    return f"{scheme}://{place if plain else '***'}"

@@ -7,7 +7,7 @@ in the environment, where others can read it. Then it sends one byte for each pi
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 MAX_PICTURE_BYTES = 7680 * 4320 * 3
@@ -31,7 +31,7 @@ WORDS: dict[Kind, str] = {
 class Order:
     """The address and the time limits in seconds."""
 
-    address: str
+    address: str = field(repr=False)
     open_timeout_s: float
     read_timeout_s: float
 

@@ -1,12 +1,12 @@
 """From a source's short name, as it stands in settings and on the command line, to a camera."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agent.vision.camera import NO_FRAME_TIMEOUT_S, CameraSource, LatestWins
 from device_agent.vision.camera_disk import MAX_FPS, FilmCamera, PicturesCamera, Playing
-from device_agent.vision.camera_opencv import MAX_SILENCE_S, StreamCamera, StreamSettings
+from device_agent.vision.camera_opencv import MAX_SILENCE_S, StreamCamera, StreamSettings, shown
 from device_agent.vision.camera_picamera2 import BUFFERS, LEAST_BUFFERS, SensorCamera, SensorSettings
 from device_agent.vision.camera_rendered import DEFAULT_FPS, Drawing, RenderedCamera
 from device_agent.vision.camera_stream_process import NetworkCamera
@@ -14,6 +14,7 @@ from device_agent.vision.types import CameraError, Pacing
 
 FORMS = "film:PATH, pictures:DIR, rendered:SEED[:LIGHT], opencv:DEVICE_OR_URL, picamera2[:NUMBER]"
 
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 RAW_PX = 640 * 480
 """USB 2 has room for uncompressed pictures of that size at 30 a second, and for larger ones as MJPG alone."""
 
@@ -28,7 +29,7 @@ class CameraSettings:
     """
 
     name: str
-    source: str
+    source: str = field(repr=False)
     pacing: Pacing = "recorded"
     loop: bool = False
     fps: float | None = None
@@ -44,7 +45,10 @@ def open_camera(settings: CameraSettings) -> CameraSource:
     if settings.fps is not None and not 0 < settings.fps <= MAX_FPS:
         raise CameraError("bad_source", f"camera {settings.name}: fps must be above 0, at most {MAX_FPS:g}")
     kind, _, rest = settings.source.partition(":")
+    told = shown_source(settings.source)
     source: CameraSource
+    if kind in ("film", "pictures") and "://" in rest:
+        raise CameraError("bad_source", f"camera {settings.name}: {told!r} is a stream: write opencv:ADDRESS")
     if kind == "film" and rest:
         source = FilmCamera(settings.name, Path(rest), Playing(settings.pacing, settings.fps, settings.loop))
     elif kind == "pictures" and rest:
@@ -56,7 +60,7 @@ def open_camera(settings: CameraSettings) -> CameraSource:
     elif kind == "picamera2" and (not rest or rest.isdigit()) and settings.source != "picamera2:":
         return SensorCamera(settings.name, sensor_settings(settings, int(rest or 0)))
     else:
-        raise CameraError("bad_source", f"camera {settings.name}: {_said(settings)!r} is no source; write one of {FORMS}")
+        raise CameraError("bad_source", f"camera {settings.name}: {told!r} is no source; write one of {FORMS}")
     return LatestWins(source, no_frame_timeout_s=settings.no_frame_timeout_s) if settings.pacing == "live" else source
 
 
@@ -81,9 +85,16 @@ def small_px(main_px: tuple[int, int], detector_px: tuple[int, int]) -> tuple[in
     return int(width), int(height)
 
 
-def _said(settings: CameraSettings) -> str:
-    """The source as it was written, without what may be a password: addresses that are none are shown, too."""
-    return re.sub(r"[^/\s]*@", "***@", settings.source)
+def shown_source(source: str) -> str:
+    """A source as it may be shown to anybody: see `shown`. What is no source at all may still hold a password."""
+    kind, colon, rest = source.partition(":")
+    if rest.startswith("//"):
+        return shown(source)
+    if not _WORD.fullmatch(kind):
+        return "***"
+    if not rest or kind == "rendered":
+        return source if _WORD.fullmatch(rest.replace(":", "")) or not rest else f"{kind}:***"
+    return f"{kind}{colon}{shown(rest)}"
 
 
 def _stream(settings: CameraSettings, target: str) -> CameraSource:
@@ -92,7 +103,7 @@ def _stream(settings: CameraSettings, target: str) -> CameraSource:
     device = target.isdigit() or target.startswith("/dev/")
     if not device and "://" not in target:
         raise CameraError("bad_source", f"camera {settings.name}: write opencv:NUMBER, opencv:/dev/videoN or opencv:rtsp://HOST/PATH,"
-                          f" not {_said(settings)!r}")
+                          f" not {shown_source(settings.source)!r}")
     if not device and not settings.low_memory:
         return NetworkCamera(settings.name, target, stream)
     # The stream first tries to get its frames back by itself; then the thread around it counts as hung.
@@ -103,5 +114,6 @@ def _stream(settings: CameraSettings, target: str) -> CameraSource:
 def _rendered(settings: CameraSettings, rest: str) -> RenderedCamera:
     seed, _, light = rest.partition(":")
     if not seed.isdigit():
-        raise CameraError("bad_source", f"camera {settings.name}: write rendered:SEED[:LIGHT], not {settings.source!r}")
+        raise CameraError("bad_source", f"camera {settings.name}: write rendered:SEED[:LIGHT], not "
+                          f"{shown_source(settings.source)!r}")
     return RenderedCamera(settings.name, int(seed), light or "day", Drawing(settings.pacing, settings.fps or DEFAULT_FPS))
