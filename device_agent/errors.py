@@ -91,6 +91,10 @@ class ServerUnavailableError(PassingError):
         self.retry_after_s = retry_after_s
 
 
+class BrokenOffError(ServerUnavailableError):
+    """The server was there, but this exchange was not over in its time, or broke off in its midst: less at once may go."""
+
+
 # -- the board must be looked at -----------------------------------------------------------------------------------------
 
 

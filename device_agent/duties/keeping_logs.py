@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from device_agent.duties.turn import Stop
-from device_agent.logs.batches import batch, wanted
+from device_agent.errors import BrokenOffError
+from device_agent.logs.batches import BATCH_BYTES, LEAST_BATCH_BYTES, batch, wanted
 from device_agent.logs.debug_session import DebugSessions, Effective
 from device_agent.logs.ring_disk import LogRing
 from ota.wire.debug import DebugSession
@@ -70,10 +71,11 @@ class LogLevels:
 
 
 class LogSender:
-    """Sends what is wanted of the ring. One step is one batch."""
+    """Sends what is wanted of the ring. One step is one batch: half as large after one that broke off, on a slow line."""
 
     def __init__(self, ring: LogRing, door: LogDoor, *, boot_id: str, upload_level: str) -> None:
         self._ring, self._door, self._boot_id, self._upload_level = ring, door, boot_id, upload_level
+        self._batch_bytes = BATCH_BYTES
 
     def step(self) -> bool:
         """Send one batch; True when more waits. Raises the link's errors; lines stay in the ring then."""
@@ -85,12 +87,15 @@ class LogSender:
                 self._ring.stored(unsent[-1].sequence)
             return False
         dropped = self._ring.take_dropped()
-        made = batch(lines, self._boot_id, dropped)
+        made = batch(lines, self._boot_id, dropped, self._batch_bytes)
         try:
             answer = self._door.send_logs(made)
-        except BaseException:
+        except BaseException as error:
             self._ring.put_back_dropped(dropped)
+            if isinstance(error, BrokenOffError):
+                self._batch_bytes = max(LEAST_BATCH_BYTES, self._batch_bytes // 2)
             raise
+        self._batch_bytes = min(BATCH_BYTES, self._batch_bytes * 2)
         if answer.sequence > made.lines[-1].sequence and answer.sequence >= self._ring.last:
             # The server has numbers that this ring never gave (it was wiped): go on above them.
             self._ring.stored(answer.sequence)

@@ -20,7 +20,8 @@ class Sending:
         gather_s: float = 0.0,
     ) -> None:  # fmt: skip
         self.name = name
-        self.silence_s = 600.0
+        # One body may take four minutes to send and four to arrive (link.pool_http), and a batch follows it.
+        self.silence_s = 1200.0
         self._step, self._bell, self._idle_s, self._gather_s = step, bell, idle_s, gather_s
         self._draw, self._told = draw, ""
 

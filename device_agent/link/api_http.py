@@ -13,7 +13,7 @@ import urllib3
 from urllib3.connectionpool import HTTPSConnectionPool
 
 from device_agent.errors import AgentError, ServerNonsenseError, ServerRefusedError, ServerUnavailableError, SettingsError
-from device_agent.link.pool_http import counted_pool, retry_after_s, translate
+from device_agent.link.pool_http import counted_pool, patient, retry_after_s, store_manager, translate
 from device_agent.link.socket_bytes_linux import ByteCount
 from ota.trust import request_http
 from ota.wire import topics
@@ -45,7 +45,8 @@ class _Problem(msgspec.Struct):
 class DeviceApi:
     """One server, one certificate (or none before enrolment). Methods may be called from several threads.
 
-    ``timeout_s`` bounds connecting and each wait for bytes; ``now_s`` is the trusted clock (see ``pool_http``).
+    ``timeout_s`` bounds connecting and each wait for bytes, besides what a body's bytes may take (``pool_http.body_s``);
+    ``now_s`` is the trusted clock (see ``pool_http``).
     Raises ServerUnavailableError, UntrustedServerError,
     ServerRefusedError and ServerNonsenseError.
     """
@@ -143,7 +144,7 @@ class DeviceApi:
             self._request(slot.method, path, data, slot.headers, prefix="")
             return
         # Another host is an object store with a public certificate: its trust is the system's, its right is the signed URL.
-        with urllib3.PoolManager(timeout=self._timeout, retries=False) as store, _translated(parts.hostname):
+        with store_manager(patient(self._timeout, len(data))) as store, _translated(parts.hostname):
             answer = store.request(
                 slot.method, slot.url, body=data, headers=slot.headers, preload_content=False, decode_content=False,
                 redirect=False,
@@ -191,7 +192,7 @@ class DeviceApi:
         with _translated(self.where):
             answer = pool.urlopen(
                 method, where + path, body=body, headers=headers, preload_content=False, decode_content=False, redirect=False,
-                assert_same_host=False,
+                assert_same_host=False, timeout=patient(self._timeout, len(body)),
             )  # fmt: skip
             data = _read(answer, limit)
         _check(answer.status, data, answer.headers.get("Retry-After"))

@@ -10,11 +10,48 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
-from device_agent.errors import AgentError, ServerUnavailableError, UntrustedServerError
+from device_agent.errors import AgentError, BrokenOffError, ServerUnavailableError, UntrustedServerError
 from device_agent.link.socket_bytes_linux import ByteCount, SocketMeter
 from device_agent.link.tls_x509 import dates_unchecked
 
 Now = Callable[[], float]
+LEAST_BYTES_PER_S = 512
+"""So slow may a line be: the rate that the server's own patience allows a device."""
+LONGEST_BODY_S = 240.0
+"""Time for one body at most: twice (for sending, and for what the kernel still holds) is less than a duty may be silent."""
+
+
+def body_s(length_bytes: int) -> float:
+    """What a body of so many bytes may take besides the time that any request has."""
+    return min(LONGEST_BODY_S, length_bytes / LEAST_BYTES_PER_S)
+
+
+def patient(timeout: urllib3.Timeout, length_bytes: int) -> urllib3.Timeout:
+    """The wait for the answer to a body that went over a slow line: the kernel took it long before the server has it."""
+    return urllib3.Timeout(connect=timeout.connect_timeout, read=float(timeout.read_timeout or 0.0) + body_s(length_bytes))
+
+
+class PatientConnection(HTTPSConnection):
+    """Sends a body for as long as its bytes may take; urllib3 alone gives it no more than connecting may."""
+
+    def request(self, method: str, url: str, body: Any = None, *arguments: Any, **named: Any) -> None:
+        """Send the request; `_make_request` sets the time for the answer after it."""
+        if isinstance(body, bytes) and isinstance(self.timeout, int | float):
+            self.timeout = self.timeout + body_s(len(body))
+        super().request(method, url, body, *arguments, **named)
+
+
+def store_manager(timeout: urllib3.Timeout) -> urllib3.PoolManager:
+    """A manager for an object store elsewhere: the system's trust, our patience."""
+
+    class StorePool(HTTPSConnectionPool):
+        """Pools of this manager send patiently."""
+
+        ConnectionCls = PatientConnection
+
+    manager = urllib3.PoolManager(timeout=timeout, retries=False)
+    manager.pool_classes_by_scheme = {"https": StorePool}
+    return manager
 
 
 def counted_pool(
@@ -47,7 +84,7 @@ def counted_manager(
 def _counted(count: ByteCount, now_s: Now | None) -> type[HTTPSConnection]:
     """A connection class that adds to ``count`` and judges dates by ``now_s`` where TLS was told not to."""
 
-    class CountedConnection(HTTPSConnection):
+    class CountedConnection(PatientConnection):
         """Reads the kernel's counters after each answer and before closing."""
 
         _meter: SocketMeter | None = None
@@ -93,11 +130,13 @@ def translate(error: Exception, where: str) -> AgentError:
                 "check server.url and server.ca_file; if both are right, somebody stands between",
             )
         return ServerUnavailableError(f"{where}: the TLS connection failed: {_reason(text)}")
-    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
         return ServerUnavailableError(f"{where} did not answer in time")
+    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        return BrokenOffError(f"{where} did not answer in time")
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return ServerUnavailableError(f"{where} cannot be reached: {_reason(text)}")
-    return ServerUnavailableError(f"{where}: the connection broke: {_reason(text)}")
+    return BrokenOffError(f"{where}: the connection broke: {_reason(text)}")
 
 
 def _reason(text: str) -> str:

@@ -6,7 +6,8 @@ from ota.wire.logs import LEVELS, LogBatch, LogLine
 
 BATCH_LINES = 500
 BATCH_BYTES = 400 * 1024
-"""Far below the wire's limits, and little enough for one request on a slow link."""
+"""Far below the wire's limits, and little enough for one request on most links; a batch that breaks off is halved."""
+LEAST_BATCH_BYTES = 8 * 1024
 
 
 def rank(level: str) -> int:
@@ -40,13 +41,13 @@ class RateLimit:
         return True
 
 
-def batch(lines: Iterable[LogLine], boot_id: str, dropped: int) -> LogBatch:
-    """The first lines that fit into one batch, in order."""
+def batch(lines: Iterable[LogLine], boot_id: str, dropped: int, max_bytes: int = BATCH_BYTES) -> LogBatch:
+    """The first lines that fit into one batch, in order; one at least."""
     chosen: list[LogLine] = []
     size = 0
     for line in lines:
         size += len(line.text.encode()) + 200
-        if len(chosen) >= BATCH_LINES or (chosen and size > BATCH_BYTES):
+        if len(chosen) >= BATCH_LINES or (chosen and size > max_bytes):
             break
         chosen.append(line)
     return LogBatch(boot_id=boot_id, lines=chosen, dropped=dropped)

@@ -1,10 +1,12 @@
 """Sends stills: slot, PUT, and forget. No batch follows: a still is stored when the store has its bytes."""
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
-from device_agent.errors import ServerNonsenseError, ServerRefusedError
+from device_agent.errors import BrokenOffError, ServerNonsenseError, ServerRefusedError
 from device_agent.spool.entry import Crop
+from device_agent.spool.slow_line import SlowLine
 from device_agent.spool.spool_disk import Outbox, Waiting
 from device_agent.spool.stills import StillInfo
 from device_agent.spool.upload_rule import UploadRule
@@ -26,11 +28,16 @@ class SlotDoor(Protocol):
         ...
 
 
-def send_stills(outbox: Outbox, door: SlotDoor, rule: UploadRule) -> None:
-    """Send the oldest stills. What the policy or the server does not let through is counted and forgotten, not kept."""
-    for entry in outbox.waiting("stills", AT_ONCE):
+def send_stills(outbox: Outbox, door: SlotDoor, rule: UploadRule, line: SlowLine, steady_s: Callable[[], float]) -> None:
+    """Send the oldest stills. What policy, server or line do not let through is counted and forgotten, not kept."""
+    for entry in outbox.waiting("stills", min(AT_ONCE, line.entries)):
         number = entry.header.sequence
-        refused = _send(entry, door, rule)
+        try:
+            refused = _send(entry, door, rule)
+        except BrokenOffError as error:
+            if not line.crop_failed(f"still {number}", steady_s()):
+                raise
+            refused = ("slow_line", error.message)
         if refused is None:
             outbox.stored("stills", number)
         else:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from device_agent.errors import AgentError, ServerRefusedError
+from device_agent.errors import AgentError, BrokenOffError, ServerRefusedError
 from device_agent.spool.entry import Crop
+from device_agent.spool.slow_line import SlowLine
 from device_agent.spool.spool_disk import Outbox, Waiting
 from device_agent.spool.stills_http import send_stills
 from device_agent.spool.upload_rule import UploadRule, class_of
@@ -20,6 +22,8 @@ from ota.wire.events import CropRef, Event, EventBatch, Stored, UploadRequest, U
 
 BATCH_ENTRIES = 40
 """Entries per batch: with two crops each far below the wire's limit, and little enough to read into memory on a Zero 2 W."""
+GATHER_S = 60.0
+"""Putting crops may take so long before the events that are ready are told: a duty that is silent for minutes looks dead."""
 REMEMBERED_CROPS = 1000
 UNSTORABLE = (400, 413, 422)
 """Answers that say: these bytes will never be taken."""
@@ -60,14 +64,16 @@ class Standing:
 class Sender:
     """Sends the outbox in order. One instance, one thread. The link's errors come out as they are; nothing is forgotten then.
 
-    ``rule``: what this board's policy lets out.
+    ``rule``: what this board's policy lets out. ``steady_s``: seconds that only go on, for what a slow line costs.
     """
 
     def __init__(
-        self, outbox: Outbox, door: Door, *, boot_id: str, standing: Callable[[], Standing], rule: UploadRule | None = None
-    ) -> None:
+        self, outbox: Outbox, door: Door, *, boot_id: str, standing: Callable[[], Standing], rule: UploadRule | None = None,
+        steady_s: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._outbox, self._door, self._boot_id, self._standing = outbox, door, boot_id, standing
         self._rule = rule or UploadRule()
+        self._steady_s, self._line = steady_s, SlowLine(BATCH_ENTRIES)
         self._keys: dict[str, str] = {}
         self._facts_told: BoardFacts | None = None
         self._slots_told: dict[str, str] | None = None
@@ -81,7 +87,7 @@ class Sender:
         """
         reports_go = self._pass("reports", self._send_reports)
         events_go = self._pass("events", self._send_events)
-        stills_go = self._pass("stills", lambda: send_stills(self._outbox, self._door, self._rule))
+        stills_go = self._pass("stills", lambda: send_stills(self._outbox, self._door, self._rule, self._line, self._steady_s))
         going = (("reports", reports_go), ("events", events_go), ("stills", stills_go))
         return any(goes and self._outbox.count(stream) > 0 for stream, goes in going)
 
@@ -125,7 +131,8 @@ class Sender:
     # -- events ---------------------------------------------------------------------------------------------------------
 
     def _send_events(self) -> None:
-        entries = self._outbox.waiting("events", BATCH_ENTRIES)
+        entries = self._outbox.waiting("events", self._line.entries)
+        began_s = self._steady_s()
         ready: list[Waiting] = []
         outage: AgentError | None = None
         refs: dict[int, list[CropRef]] = {}
@@ -137,12 +144,17 @@ class Sender:
                 outage = error
                 break
             ready.append(entry)
+            if self._steady_s() - began_s > GATHER_S:
+                break  # a slow line: what has its crops there is told now, and the next step goes on
         if ready:
             try:
                 self._deliver("events", ready, lambda part: self._door.send_events(self._event_batch(part, refs)))
-            except AgentError:
+            except AgentError as error:
                 self._keys.clear()
+                if isinstance(error, BrokenOffError):
+                    self._line.batch_failed()
                 raise
+            self._line.batch_went()
             for entry in ready:
                 for crop in entry.crops:
                     self._keys.pop(f"{entry.header.message['id']} {crop.sha256}", None)
@@ -183,9 +195,12 @@ class Sender:
 
     def _key_of(self, event_id: str, crop: Crop) -> str | None:
         """Where the crop lies in the store, after putting it there; None when the store will never take it."""
-        cached = self._keys.get(f"{event_id} {crop.sha256}")
+        name = f"{event_id} {crop.sha256}"
+        cached = self._keys.get(name)
         if cached is not None:
             return cached
+        if self._line.hopeless(name):
+            return None
         request = UploadRequest(
             sha256=crop.sha256, length_bytes=crop.length_bytes, content_type="image/jpeg", purpose="crop", name=event_id
         )
@@ -208,7 +223,16 @@ class Sender:
                         raise
                     log.warning("spool: crop %s of event %s is not taken: %s", crop.kind, event_id, refusal.detail)
                     return None
-            self._keys[f"{event_id} {crop.sha256}"] = slot.key
+                except BrokenOffError as error:
+                    if not self._line.crop_failed(name, self._steady_s()):
+                        raise
+                    log.warning(
+                        "spool: crop %s of event %s (%d bytes) is too much for this line; the event goes without: %s",
+                        crop.kind, event_id, crop.length_bytes, error.message,
+                    )  # fmt: skip
+                    self._hold_back(event_id, crop, "slow_line")
+                    return None
+            self._keys[name] = slot.key
             return slot.key
         return None
 
