@@ -10,6 +10,8 @@ from device_agent.vision.live_view import LiveView, Wish
 from ota.wire.debug import DebugSession, FrameAnswer
 
 log = logging.getLogger(__name__)
+# A level of its own: who asked for pictures stands in the board's log whatever the levels of the settings and the server say.
+log.setLevel(logging.WARNING)
 TICK_S = 1.0
 LONGEST_S = 24 * 3600.0
 REMEMBERED_SESSIONS = 100

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from device_agent.logs.batches import rank
 from ota.wire.debug import DebugSession
 
+MOST_SILENT = "warning"
+"""The highest level that a server may set: refused requests and pictures that were sent are told as warnings."""
 LONGEST_S = 24 * 3600.0
 """A session ends after a day at the latest, whatever the server (or a broken clock) says."""
 
@@ -37,7 +39,9 @@ class DebugSessions:
         self._ended: set[str] = set()
 
     def use(self, base_level: str | None) -> bool:
-        """Another level outside of sessions, None for that of the settings. True when it changed."""
+        """Another level outside of sessions, never above MOST_SILENT; None for that of the settings. True when it changed."""
+        if base_level is not None and rank(base_level) > rank(MOST_SILENT):
+            base_level = MOST_SILENT
         before, self._base = self._base, base_level or self._own_level
         return before != self._base
 

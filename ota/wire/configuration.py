@@ -35,7 +35,8 @@ Zoneinfo = Annotated[
     str, Meta(max_length=60, pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z", examples=["Europe/Zurich"])
 ]  # fmt: skip
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-Level = Literal["debug", "info", "warning", "error", "critical"]
+Level = Literal["debug", "info", "warning"]
+"""No higher one: what a server asks of a board stands in its log as warnings, and no server may silence those."""
 _FROM: Any = msgspec.field(name="from")
 
 
@@ -160,7 +161,9 @@ class CameraConfiguration(Piece, frozen=True, kw_only=True):
     """One camera. ``zones`` and ``lines``, once named (even as none), replace those of agent.toml. ``fps``: at most.
 
     ``timezone``: IANA name, for schedules and for "today". ``min_score``: a class is told of from here on, where that is above
-    the model card's own threshold. ``recall_per_day``: recall samples, where the policy lets them.
+    the model card's own threshold. ``sureness``: a share of what is left to 1; a track whose scores lie so far above the threshold
+    raises its event at once (0: any does), another once it was seen at its threshold and above for ``sure_after_s``.
+    ``recall_per_day``: recall samples, where the policy lets them.
     """
 
     enabled: bool | UnsetType = UNSET
@@ -175,6 +178,8 @@ class CameraConfiguration(Piece, frozen=True, kw_only=True):
     crops: Crops | UnsetType = UNSET
     recall_per_day: Annotated[int, Meta(ge=0, le=1000)] | UnsetType = UNSET
     min_score: dict[Label, Share] | UnsetType = UNSET
+    sureness: Share | UnsetType = UNSET
+    sure_after_s: Seconds | UnsetType = UNSET
 
 
 class LocalOutput(Piece, frozen=True, kw_only=True):
