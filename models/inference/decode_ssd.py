@@ -101,6 +101,7 @@ class SsdDecoder:
             raise misfit(card, "there must be boxes (1, N, 4), classes (1, N), scores (1, N) and a count", outputs)
         self._found = found
         self._sure = found.sure
+        self._limits: tuple[float | None, FloatArray] | None = None
         self._input_px = np.array([card.input.width_px, card.input.height_px] * 2, np.float32)
 
     def __call__(self, outputs: Sequence[OutputTensor], geometry: Geometry, threshold: float | None) -> Detections:
@@ -122,7 +123,9 @@ class SsdDecoder:
             self._sure = True
         known = (numbers >= -0.5) & (numbers < len(self._card.labels) - 0.5)  # false for NaN too
         class_id = np.rint(np.where(known, numbers, 0)).astype(np.int32)
-        passed = known & (scores >= class_thresholds(self._card, threshold)[class_id])
+        if self._limits is None or self._limits[0] != threshold:
+            self._limits = threshold, class_thresholds(self._card, threshold)
+        passed = known & (scores >= self._limits[1][class_id])
         yxyx = boxes.reshape(-1, 4)[:many][passed]
         xyxy = yxyx[:, [1, 0, 3, 2]] * self._input_px
         return finish(self._card, geometry, xyxy, np.clip(scores[passed], 0, 1), class_id[passed], suppress=False)
