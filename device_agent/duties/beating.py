@@ -6,6 +6,8 @@ from typing import Protocol
 
 from device_agent.duties.turn import Bell, Stop
 from device_agent.errors import AgentError
+from device_agent.telemetry.fitting import fitting
+from ota.wire.codec import MessageError
 from ota.wire.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,10 @@ class Messenger(Protocol):
 
 
 class Beating:
-    """A duty. ``messenger`` gives the broker's connection, None where there is none (yet). A lost heartbeat is not kept."""
+    """A duty. ``messenger`` gives the broker's connection, None where there is none (yet). A lost heartbeat is not kept.
+
+    One that is too large for the wire is shed until it fits (``telemetry.fitting``).
+    """
 
     def __init__(
         self,
@@ -60,11 +65,14 @@ class Beating:
             self._bell.wait(self._every_s if by_broker else self._https_every_s)
             if stop.is_set():
                 return
-            heartbeat = self._make()
+            heartbeat = fitting(self._make())
             log.debug("heartbeat %d: %s", heartbeat.sequence, summary(heartbeat))
             try:
                 if broker is None or not broker.connected or not broker.send_heartbeat(heartbeat):
                     self._send_https(heartbeat)
             except AgentError as error:
                 log.debug("a heartbeat was lost: %s", error.message)
+            except MessageError as error:
+                # Not even without its lists does it fit: the board works all the same, and the next one may.
+                log.warning("a heartbeat cannot be sent: %s", error)
             progress()

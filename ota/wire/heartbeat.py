@@ -21,7 +21,8 @@ class CameraHealth(Part, frozen=True, kw_only=True):
 
     ``state`` is ok, no_frames, black, frozen, covered, blurred, off (switched off) or ended. ``gated_frames`` passed the motion
     gate; ``frames_with_detection`` of them had a detection. ``brightness`` is the mean luma, 0 to 255. ``held_back``: events that
-    a rule's cool-down swallowed since the agent's start, by rule.
+    a rule's cool-down swallowed since the agent's start, by rule; ``unsure``: visits and crossings that lacked nothing for an
+    event but a track that is believed, likewise.
     """
 
     camera: Name
@@ -37,6 +38,7 @@ class CameraHealth(Part, frozen=True, kw_only=True):
     dropped: dict[Code, Count] = {}
     crossed: Annotated[list[LineCount], Meta(max_length=200)] = []
     held_back: Annotated[dict[Name, Count], Meta(max_length=100)] = {}
+    unsure: Annotated[dict[Name, Count], Meta(max_length=100)] = {}
 
 
 class StageLatency(Part, frozen=True, kw_only=True):
@@ -160,3 +162,5 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """None before the server named any."""
     local_dropped: dict[Code, Count] = {}
     """Events that were not told on the spot since the start, by way and reason (``mqtt_stale``, ``webhook_failed``, …)."""
+    left_out: Count = 0
+    """Line counts, held-back rules and shadow pairs that were shed because the message would have been too large."""
