@@ -1,5 +1,6 @@
 """Debug sessions: the log level that they raise, and how it falls back by itself. Pure; the disk part is `sessions_disk`."""
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ MOST_SILENT = "warning"
 """The highest level that a server may set: refused requests and pictures that were sent are told as warnings."""
 LONGEST_S = 24 * 3600.0
 """A session ends after a day at the latest, whatever the server (or a broken clock) says."""
+REMEMBERED_ENDED = 256
+"""Sixteen assignments full of them: an old assignment that is read again names its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class DebugSessions:
     def __init__(self, base_level: str) -> None:
         self._own_level = self._base = base_level
         self._open: dict[str, _Open] = {}
-        self._ended: set[str] = set()
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def use(self, base_level: str | None) -> bool:
         """Another level outside of sessions, never above MOST_SILENT; None for that of the settings. True when it changed."""
@@ -66,7 +69,9 @@ class DebugSessions:
         over = [key for key, entry in self._open.items() if entry.ends_monotonic_s <= monotonic_s]
         for key in over:
             del self._open[key]
-            self._ended.add(key)
+            self._ended[key] = None
+        while len(self._ended) > REMEMBERED_ENDED:
+            self._ended.popitem(last=False)
         return over
 
     @property

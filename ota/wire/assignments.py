@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from ota.wire.base import Code, Count, DeviceId, Instant, Message, Name, Part, Sha256
-from ota.wire.debug import DebugSession
+from ota.wire.debug import MAX_SESSIONS, DebugSession
 
 Nonce = Annotated[str, Meta(min_length=16, max_length=64)]
 
@@ -48,7 +48,7 @@ class Assignment(Message, frozen=True, kw_only=True):
     bundle: AssignedBundle | None = None
     """None: keep what runs."""
     configuration: dict[str, Any] = {}
-    debug: list[DebugSession] = []
+    debug: Annotated[list[DebugSession], Meta(max_length=MAX_SESSIONS)] = []
 
 
 class StateRequest(Message, frozen=True, kw_only=True):

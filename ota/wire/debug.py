@@ -12,6 +12,8 @@ ANSWER_TYPE = "application/json"
 """Content type of a FrameAnswer; the pictures are image/jpeg."""
 MAX_PICTURES = 100
 """In one answer of one camera."""
+MAX_SESSIONS = 16
+"""Open at once on one device, as an assignment names them; this server opens fewer."""
 
 
 class DebugSession(Part, frozen=True, kw_only=True):
