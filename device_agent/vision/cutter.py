@@ -156,6 +156,17 @@ class Cutter:
         small = shrunk(region, longest_side_px)
         return PrivatePicture(small.copy() if small is region and privacy.nothing else small, inner)
 
+    def masked(self, picture_bgr: Picture) -> Picture:
+        """A picture of the whole view without what lies behind masks, itself where there are none. Not blurred: to be measured,
+        never to leave."""
+        privacy = self._privacy
+        if not privacy.masks:
+            return picture_bgr
+        height_px, width_px = picture_bgr.shape[:2]
+        shown = picture_bgr.copy()
+        privacy.black_out(shown, (0, 0, width_px, height_px), width_px, height_px)
+        return shown
+
     # -- what is blurred ------------------------------------------------------------------------------------------------
 
     def _found(self, frame: Frame) -> tuple[Box, ...] | None:

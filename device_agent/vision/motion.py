@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.vision.types import Frame, Picture
+from device_agent.vision.veil import Veil
 
 GATE_WIDTH_PX, GATE_HEIGHT_PX = 178, 100
 """Size of the plane that is compared: 0.04 ms a frame was measured at it (research: edge anchors, section 2.4)."""
@@ -96,13 +97,16 @@ class MotionGate:
         self._scene: _Scene | None = None
         self._started_s = self._last_s = self._looked_s = self._settled_s = 0.0
 
-    def step(self, frame: Frame, *, active_track: bool) -> GateResult:
+    def step(self, frame: Frame, *, active_track: bool, veil: Veil | None = None) -> GateResult:
         """Judge one frame; frames must come in order of `at_s`. An active track keeps the gate open: tracks are never starved.
 
-        Time that runs backwards (a camera that was opened anew) is a new start.
+        Time that runs backwards (a camera that was opened anew) is a new start. What `veil` hides counts for nothing: it is as
+        bright as the rest is on average, and no result differs by what happens behind it.
         """
         plane, at_s, settings = luma_plane(frame), frame.at_s, self._settings
-        brightness = cv2.mean(plane)[0]
+        brightness = cv2.mean(plane, None if veil is None else veil.seen)[0]
+        if veil is not None:
+            plane[veil.hidden] = brightness
         view = LumaView(plane, GATE_WIDTH_PX / frame.width_px, GATE_HEIGHT_PX / frame.height_px)
         if self._scene is None or at_s < self._last_s:
             self._scene = _Scene(plane)
@@ -110,6 +114,8 @@ class MotionGate:
             self._settled_s = at_s + settings.settle_s
             return GateResult(True, "startup", False, 0.0, brightness, view)
         share, dense = self._scene.compare(plane, brightness, settings)
+        if veil is not None and veil.share > 0:
+            share = min(1.0, share / veil.share)
         light = share > settings.light_share
         if light:
             self._scene = _Scene(plane)

@@ -139,7 +139,7 @@ class Pipeline:
 
     def _step(self, frame: Frame, ended: list[EventUpdate]) -> StepResult:
         marks = [("gate", self._clock_s())]
-        gate = self._gate.step(frame, active_track=self._tracker.active)
+        gate = self._gate.step(frame, active_track=self._tracker.active, veil=self._cutter.privacy.veil)
         self.counter.frame(gate.brightness)
         answer, dropped = None, None
         if gate.open:
@@ -240,7 +240,8 @@ class Pipeline:
     def _count(self, frame: Frame, gate: GateResult, reported: Detections) -> None:
         self.counter.answered(len(reported))
         if gate.moved:
-            self.counter.gated(brightness_of(gate.brightness), self._baseline.bytes_of(frame), found=len(reported) > 0)
+            whole_bytes = self._baseline.bytes_of(frame, self._cutter)
+            self.counter.gated(brightness_of(gate.brightness), whole_bytes, found=len(reported) > 0)
 
     def _timings(self, marks: list[tuple[str, float]]) -> dict[str, float]:
         ends = [at_s for _, at_s in marks[1:]] + [self._clock_s()]
@@ -265,8 +266,9 @@ class _Baseline:
         self._seen = 0
         self._last_bytes = 0
 
-    def bytes_of(self, frame: Frame) -> int:
+    def bytes_of(self, frame: Frame, cutter: Cutter) -> int:
         if self._seen % self._every == 0:
-            self._last_bytes = len(encode_jpeg(frame.picture_bgr, BASELINE_QUALITY))
+            # Masked: else its size would tell what happens behind a mask.
+            self._last_bytes = len(encode_jpeg(cutter.masked(frame.picture_bgr), BASELINE_QUALITY))
         self._seen += 1
         return self._last_bytes

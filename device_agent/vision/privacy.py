@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from device_agent.vision.motion import GATE_HEIGHT_PX, GATE_WIDTH_PX
 from device_agent.vision.types import Box, Cut, Picture
+from device_agent.vision.veil import Veil, veil_of
 from ota.wire.polygons import Point, self_crossing, without_repeats
 
 Polygon = tuple[Point, ...]
@@ -56,6 +58,11 @@ class Privacy:
     @cached_property
     def _safe(self) -> tuple[npt.NDArray[np.float64], ...]:
         return tuple(_filled(mask) for mask in self.masks)
+
+    @cached_property
+    def veil(self) -> Veil | None:
+        """The masks for the motion gate's plane; None where there are none."""
+        return veil_of(self._safe, GATE_WIDTH_PX, GATE_HEIGHT_PX) if self.masks else None
 
     @cached_property
     def _sums(self) -> npt.NDArray[np.int32]:
