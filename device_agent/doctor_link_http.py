@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from device_agent.doctor import Finding, bad, well
-from device_agent.errors import AgentError, ServerRefusedError
+from device_agent.errors import AgentError, ServerRefusedError, SettingsError
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.socket_bytes_linux import ByteCount
 from device_agent.link.tls_x509 import context
@@ -30,8 +30,9 @@ def look_at_link(server: ServerSection) -> Finding:
     host, port = parts.hostname or "", parts.port or 443
     try:
         pinned = context(server.ca_file)
-    except AgentError as error:
-        return bad("server", "ca_file", error.message, "copy the server's authority (PEM) to the board and name it in agent.toml")
+    except SettingsError as error:
+        advice = "copy the server's authority (PEM) to the board and name it in agent.toml"
+        return bad("server", "ca_file", "; ".join(error.faults), advice)
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

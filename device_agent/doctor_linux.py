@@ -1,10 +1,8 @@
 """``doctor``: looks at everything that the agent needs on this board, and says what to do. Changes nothing."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 from device_agent.doctor import Finding, bad, exit_code, report, well
@@ -16,20 +14,13 @@ from device_agent.doctor_board_linux import (
     look_at_memory,
     look_at_power,
 )
+from device_agent.doctor_cameras_linux import look_at_camera
 from device_agent.doctor_disk import agent_runs, look_at_disk, look_at_factory, look_at_identity, look_at_policy
 from device_agent.doctor_link_http import look_at_link
 from device_agent.errors import OwnerError
 from device_agent.facts_linux import probe_runtimes
 from device_agent.own_folder_disk import read_settings
-from device_agent.settings import CameraSection, Settings
-from device_agent.vision.motion import luma_plane
-from device_agent.vision.open_camera import CameraSettings, open_camera
-from device_agent.vision.types import CameraError
-
-CAMERA_DEADLINE_S = 10.0
-FRAMES = 5
-"""A sensor's first pictures may be black: exposure needs a few."""
-BLACK_LUMA = 4.0
+from device_agent.settings import Settings
 
 
 def run_doctor(config: Path, *, as_json: bool) -> int:
@@ -83,44 +74,3 @@ def look_at_cameras(settings: Settings) -> list[Finding]:
     if agent_runs(settings):
         return [well("cameras", "the agent runs and holds them; stop it to have them looked at")]
     return [look_at_camera(camera) for camera in settings.cameras]
-
-
-def look_at_camera(camera: CameraSection) -> Finding:
-    """One camera: opened, a few frames taken, closed."""
-    what = f"camera {camera.name}"
-    kind = camera.source.partition(":")[0]
-    advice = {
-        "picamera2": "switch the board off, seat the sensor's cable anew, and see that rpicam-hello --list-cameras names it",
-        "opencv": "plug it in again, add the agent's user to the group video, and look whether another program holds it",
-        "film": "correct the path in agent.toml",
-        "pictures": "correct the path in agent.toml",
-    }.get(kind, "correct its source in agent.toml")
-    missing = _device_problem(camera.source) if kind == "opencv" else ""
-    if missing:
-        return bad(what, "missing", missing, advice)
-    last, brightness = None, 0.0
-    try:
-        source = open_camera(CameraSettings(camera.name, camera.source, camera.pacing, no_frame_timeout_s=CAMERA_DEADLINE_S))
-        try:
-            for last in islice(source.frames(), FRAMES):
-                brightness = float(luma_plane(last).mean())
-        finally:
-            source.close()
-    except CameraError as error:
-        return bad(what, error.reason, error.message, advice)
-    if last is None:
-        return bad(what, "no_frames", "it gave no frame", advice)
-    if brightness < BLACK_LUMA:
-        return bad(what, "black", "its picture is black", "take the cap off the lens, or give it light")
-    return well(what, f"{last.width_px}x{last.height_px} px")
-
-
-def _device_problem(source: str) -> str:
-    """Why a camera's device file cannot be opened, where that shows without waiting for it; empty else."""
-    name = source.partition(":")[2]
-    device = Path(f"/dev/video{name}" if name.isdigit() else name)
-    if not str(device).startswith("/dev/"):
-        return ""
-    if not device.exists():
-        return f"there is no {device}"
-    return "" if os.access(device, os.R_OK | os.W_OK) else f"{device} may not be opened by this user"

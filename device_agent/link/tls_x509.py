@@ -24,8 +24,10 @@ def context(ca_file: Path, identity: Identity | None = None, *, check_dates: boo
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         made.load_verify_locations(cafile=str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError("agent.toml", [f"server.ca_file: {ca_file} cannot be used: {error}"]) from None
+    except ssl.SSLError:
+        raise SettingsError("agent.toml", [f"server.ca_file: {ca_file} holds no certificate in PEM form"]) from None
+    except OSError as error:
+        raise SettingsError("agent.toml", [f"server.ca_file: {ca_file} cannot be read: {error.strerror}"]) from None
     if identity is not None:
         try:
             if identity.chain_pem.strip():
