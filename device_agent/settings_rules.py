@@ -44,6 +44,16 @@ class NamedCamera(Protocol):
         """Its least scores by label."""
         ...
 
+    @property
+    def sureness(self) -> float | None:
+        """How far above its threshold a score is believed at once."""
+        ...
+
+    @property
+    def sure_after_s(self) -> float | None:
+        """After how long a lower one is."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BoardRules:
@@ -85,7 +95,9 @@ def rules_of(zones: object, lines: object, cameras: Sequence[NamedCamera], fault
 def configuration_of(camera: NamedCamera) -> dict[str, Any]:
     """What a camera's tables say, in the shape of a configuration: there they are judged and applied."""
     tables = {"gate": camera.gate, "crops": camera.crops, "min_score": camera.min_score}
-    return {"cameras": {camera.name: {name: table for name, table in tables.items() if table}}}
+    numbers = {"sureness": camera.sureness, "sure_after_s": camera.sure_after_s}
+    said = {name: table for name, table in tables.items() if table}
+    return {"cameras": {camera.name: said | {name: number for name, number in numbers.items() if number is not None}}}
 
 
 def _entries(

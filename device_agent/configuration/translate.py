@@ -66,6 +66,11 @@ def _camera(wanted: CameraConfiguration, basis: CameraPlan, found: list[str]) ->
         gate=_gate(wanted.gate, basis.pipeline.gate) if wanted.gate is not UNSET else basis.pipeline.gate,
         crops=_crops(wanted.crops, basis.pipeline.crops) if wanted.crops is not UNSET else basis.pipeline.crops,
         min_score=dict(said.get("min_score", basis.pipeline.min_score)),
+        rules=replace(
+            basis.pipeline.rules,
+            sure_share=said.get("sureness", basis.pipeline.rules.sure_share),
+            sure_after_s=said.get("sure_after_s", basis.pipeline.rules.sure_after_s),
+        ),
     )
     if "zones" in said:
         made = [make_zone(entry, f"{where}.zones[{n}]", found, zone_text) for n, entry in enumerate(said["zones"])]

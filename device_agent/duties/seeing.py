@@ -160,6 +160,7 @@ class Seeing:
                 for direction, count in directions.items()
             ],
             held_back=dict(rules.held_back),
+            unsure=dict(rules.unsure),
             dropped=joined(counts.dropped, self._failures.read(), self._before, source.dropped if source is not None else {}),
         )
 

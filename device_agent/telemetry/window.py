@@ -36,6 +36,7 @@ class CameraTotals:
     dropped: dict[str, int] = field(default_factory=dict)
     crossed: list[LineCount] = field(default_factory=list)
     held_back: dict[str, int] = field(default_factory=dict)
+    unsure: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +135,5 @@ def _health(now: CameraTotals, before: CameraTotals | None, window_s: float) -> 
         dropped={reason: count for reason, count in dropped.items() if count},
         crossed=now.crossed[:MOST_LINES],
         held_back=dict(list(now.held_back.items())[:MOST_RULES]),
+        unsure=dict(list(now.unsure.items())[:MOST_RULES]),
     )

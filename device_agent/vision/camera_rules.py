@@ -1,6 +1,6 @@
 """All rules of one camera: its zones and its lines, in one step. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from device_agent.vision.lines import LineCounts, LineRules
@@ -13,16 +13,18 @@ from device_agent.vision.zones import Line, Zone
 
 @dataclass(frozen=True, slots=True)
 class RuleCounts:
-    """Since the start: crossings by line, label and direction; events that a cool-down held back, by rule."""
+    """Since the start: crossings by line, label and direction; by rule, events that a cool-down held back, and visits and
+    crossings of those who were never believed (`unsure`)."""
 
     crossed: LineCounts = field(default_factory=dict)
     held_back: dict[str, int] = field(default_factory=dict)
+    unsure: dict[str, int] = field(default_factory=dict)
 
 
 class CameraRules:
     """Zones and lines of one camera; where there is neither, the whole picture is a zone. One thread calls `step`.
 
-    `counted`: the counts of the rules before a change of configuration; lines that keep their name go on counting.
+    `counted`: the counts of the rules before a change of configuration; rules that keep their name go on counting.
     `threshold_of` gives the score that a label is reported from; without it every confirmed track is believed.
     """
 
@@ -37,8 +39,10 @@ class CameraRules:
     ) -> None:
         self._zones = ZoneRules(zones, new_id, settings) if zones or not lines else None
         self._lines = LineRules(lines, new_id, settings, counted.crossed if counted else None)
-        share = (settings or RuleSettings()).sure_share
-        self._sureness = Sureness(share, threshold_of) if threshold_of is not None else None
+        believe = settings or RuleSettings()
+        sureness = None if threshold_of is None else Sureness(believe.sure_share, believe.sure_after_s, threshold_of)
+        self._sureness = sureness
+        self._before = counted or RuleCounts()
 
     def step(self, tracks: Sequence[Track], now: Moment) -> RuleStep:
         """Judge one frame's tracks; frames must come in order of time."""
@@ -54,6 +58,13 @@ class CameraRules:
 
     def counts(self) -> RuleCounts:
         """What was counted since the start; callable from any thread."""
-        zones = {} if self._zones is None else self._zones.held_back
-        held_back = {name: count for name, count in (*zones.items(), *self._lines.held_back.items()) if count}
-        return RuleCounts(self._lines.counts(), held_back)
+        zones, lines, before = self._zones, self._lines, self._before
+        held_back = _sum(before.held_back, lines.held_back, {} if zones is None else zones.held_back)
+        unsure = _sum(before.unsure, lines.unsure, {} if zones is None else zones.unsure)
+        return RuleCounts(lines.counts(), held_back, unsure)
+
+
+def _sum(*counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts of rules added up by name, those that are not nothing."""
+    names = dict.fromkeys(name for part in counts for name in part)
+    return {name: total for name in names if (total := sum(part.get(name, 0) for part in counts))}

@@ -62,6 +62,8 @@ class LineRules:
         self.lines = tuple(lines)
         self.held_back: dict[str, int] = {line.name: 0 for line in self.lines}
         """Crossings of each line that were counted, but raised no event because of its cool-down."""
+        self.unsure: dict[str, int] = {line.name: 0 for line in self.lines}
+        """Crossings of each line by those who were not believed: not counted as crossings."""
         self._new_id = new_id
         self._settings = settings or RuleSettings()
         self._cools = [CoolDown(line.cooldown_s, per_class=line.cooldown_per_class) for line in self.lines]
@@ -152,8 +154,12 @@ class LineRules:
             side = follower.sides[number]
             side.admitted = side.admitted or line.admits(track, float(now.width_px * now.height_px))
             crossed = _pass(side, line, before, foot, self._settings.line_band * size_px, moment)
-            if crossed and side.admitted and (self._sure is None or track.id in self._sure) and line.awake(now.wall_s):
+            if not (crossed and side.admitted and line.awake(now.wall_s)):
+                continue
+            if self._sure is None or track.id in self._sure:
                 self._crossed(number, side, track, moment, now, crossings)
+            else:
+                self.unsure[line.name] += 1
 
     def _crossed(
         self, number: int, side: _Side, track: Track, moment: Moment, now: Moment, crossings: list[Crossing]

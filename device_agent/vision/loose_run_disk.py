@@ -98,6 +98,9 @@ def run_film(
             raise ZoneError([f"the model knows no class {', '.join(strangers)}"])
         settings = request.settings or PipelineSettings(request.name)
         settings = dataclasses.replace(settings, camera=request.name, zones=rules.zones, lines=rules.lines)
+        if request.zone is not None:
+            believe = dataclasses.replace(settings.rules, sure_share=rules.sureness, sure_after_s=rules.sure_after_s)
+            settings = dataclasses.replace(settings, rules=believe)
         counter = itertools.count(1)
         pipeline = Pipeline(
             settings, detector, lambda: f"{request.name}-{next(counter)}", cutter=cutter,

@@ -1,6 +1,7 @@
 """Rules from untyped tables: a zone file, the settings, a configuration. All faults at once, unknown fields refused. Pure.
 
-File (JSON): `{"timezone", "zones": [...], "lines": [...]}`, all optional but one zone or line. A zone: `name`, `polygon`,
+File (JSON): `{"timezone", "sureness", "sure_after_s", "zones": [...], "lines": [...]}`, all optional but one zone or
+line. A zone: `name`, `polygon`,
 `classes`, `inside`, `dwell_s`, `inertia_s`; a line: `name`, `points`, `classes`, `right`, `left`; both: `min_score`, `min_share`,
 `min_px`, `schedule` (a list of `{"days", "from", "to"}`), `cooldown_s`, `cooldown_per_class`.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
+from device_agent.vision.rules import SURE_AFTER_S, SURE_SHARE
 from device_agent.vision.schedule import Schedule, make_schedule, timezone_faults
 from device_agent.vision.untyped import labels_of, numbered, strangers, yes_or_no
 from device_agent.vision.zones import WHOLE_PICTURE, Line, Zone, ZoneError
@@ -29,11 +31,14 @@ LINE_FIELDS = (*_SHARED, "points", "right", "left")
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """What a zone file holds; `timezone` is the one that its schedules are written in."""
+    """What a zone file holds; `timezone` is the one that its schedules are written in. `sureness`, `sure_after_s`: who is
+    believed (`RuleSettings.sure_share`, `sure_after_s`)."""
 
     zones: tuple[Zone, ...]
     lines: tuple[Line, ...]
     timezone: str = "UTC"
+    sureness: float = SURE_SHARE
+    sure_after_s: float = SURE_AFTER_S
 
 
 class _Common(TypedDict):
@@ -57,11 +62,13 @@ def load_rules(text: str) -> RuleFile:
         raise ZoneError([f"not JSON: {error}"]) from error
     if not isinstance(top, dict) or not ("zones" in top or "lines" in top):
         raise ZoneError(['the file must be {"zones": [...], "lines": [...]}, with one of them at least'])
-    faults = strangers(top, ("zones", "lines", "timezone"), "the file")
+    faults = strangers(top, ("zones", "lines", "timezone", "sureness", "sure_after_s"), "the file")
     timezone = top.get("timezone", "UTC")
     wrong = timezone_faults(timezone, "timezone")
     faults += wrong
     zone_text = "UTC" if wrong else timezone
+    sureness = numbered(top, "sureness", 1.0, "the file", faults, SURE_SHARE)
+    after_s = numbered(top, "sure_after_s", DAY_S, "the file", faults, SURE_AFTER_S)
     zones = _listed(top, "zones", MAX_ZONES, make_zone, zone_text, faults)
     lines = _listed(top, "lines", MAX_LINES, make_line, zone_text, faults)
     if not faults and not zones and not lines:
@@ -69,7 +76,7 @@ def load_rules(text: str) -> RuleFile:
     faults += name_faults([zone.name for zone in zones] + [line.name for line in lines])
     if faults:
         raise ZoneError(faults)
-    return RuleFile(zones, lines, zone_text)
+    return RuleFile(zones, lines, zone_text, sureness, after_s)
 
 
 def name_faults(names: list[str]) -> list[str]:

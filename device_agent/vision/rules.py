@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from device_agent.vision.types import Box, RuleKind, Track
 from device_agent.vision.zones import Line, Zone
 
+SURE_SHARE, SURE_AFTER_S = 0.3, 4.0
+"""Hands and shadows that a detector takes for people are gone after a second or two; who stays for twice that is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
@@ -21,7 +24,8 @@ class RuleSettings:
     `stationary_memory_s`: after that too, no second event is raised there, not even after the camera was away.
     `same_place`: how far (body sizes) that may be, `same_size`: least ratio of widths and heights. `line_band`: half of the width
     of a line, in body sizes: whoever does not leave it has not crossed. `sure_share`: how far above its threshold a track's
-    scores must lie, as a share of what is left to 1, before it raises an event (`sureness`).
+    scores must lie, as a share of what is left to 1, to be believed at once (0: all are), `sure_after_s`: for how long it must be
+    seen at its threshold and above to be believed without that (`sureness`).
     """
 
     bridge_s: float = 2.0
@@ -34,7 +38,8 @@ class RuleSettings:
     same_place: float = 0.12
     same_size: float = 0.8
     line_band: float = 0.15
-    sure_share: float = 0.3
+    sure_share: float = SURE_SHARE
+    sure_after_s: float = SURE_AFTER_S
 
 
 @dataclass(frozen=True, slots=True)

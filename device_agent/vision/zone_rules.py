@@ -36,6 +36,8 @@ class ZoneRules:
         self.zones = tuple(zones) or (Zone(),)
         self.held_back: dict[str, int] = {zone.name: 0 for zone in self.zones}
         """Visits of each zone whose event had to wait for a cool-down, or never came because of it."""
+        self.unsure: dict[str, int] = {zone.name: 0 for zone in self.zones}
+        """Visits of each zone that lacked nothing for an event but a track that is believed; counted when they end."""
         self._new_id = new_id
         self._settings = settings or RuleSettings()
         self._rooms = [_Room(zone, CoolDown(zone.cooldown_s, per_class=zone.cooldown_per_class)) for zone in self.zones]
@@ -74,6 +76,7 @@ class ZoneRules:
         left = [visit for room in self._rooms for visit in _each(room.visits) if visit.raised and not visit.muted]
         for room in self._rooms:
             for visit in _each(room.visits):
+                self._count_unsure(visit)
                 self._remember(room, visit)
             room.visits = {}
         left.sort(key=lambda visit: visit.entered.frame)
@@ -202,8 +205,14 @@ class ZoneRules:
     def _close(self, room: _Room, visit: Visit, result: RuleStep) -> None:
         for track in [track for track, known in room.visits.items() if known is visit]:
             del room.visits[track]
+        self._count_unsure(visit)
         self._remember(room, visit)
         (result.ended if visit.raised and not visit.muted else result.forgotten).append(visit)
+
+    def _count_unsure(self, visit: Visit) -> None:
+        stayed_s, zone = visit.last.at_s - visit.entered.at_s, visit.zone
+        if visit.settled and visit.admitted and not visit.sure and stayed_s >= max(zone.dwell_s, zone.inertia_s):
+            self.unsure[zone.name] += 1
 
     def _remember(self, room: _Room, visit: Visit) -> None:
         """Keep the place of what stood still and had its event, when it is lost or the source ends."""

@@ -161,8 +161,8 @@ class CameraConfiguration(Piece, frozen=True, kw_only=True):
     """One camera. ``zones`` and ``lines``, once named (even as none), replace those of agent.toml. ``fps``: at most.
 
     ``timezone``: IANA name, for schedules and for "today". ``min_score``: a class is told of from here on, where that is above
-    the model card's own threshold. ``sureness``: a share of what is left to 1; a track whose scores lie so far above the threshold
-    raises its event at once (0: any does), another once it was seen at its threshold and above for ``sure_after_s``.
+    the model card's own threshold. ``sureness``: a share of what is left to 1: a track whose scores lie so far above the
+    threshold raises its event at once (0: any does), another once it was seen at its threshold and above for ``sure_after_s``.
     ``recall_per_day``: recall samples, where the policy lets them.
     """
 

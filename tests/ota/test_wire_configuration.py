@@ -17,6 +17,7 @@ WHOLE = {
     "cameras": {
         "gate": {
             "enabled": True, "fps": 5, "recall_per_day": 3, "min_score": {"person": 0.6},
+            "sureness": 0.2, "sure_after_s": 3,
             "zones": [{
                 "name": "door", "polygon": SQUARE, "inside": True, "inertia_s": 0.5, "dwell_s": 3, "classes": ["person"],
                 "min_share": 0.01, "min_px": 20, "min_score": 0.5, "cooldown_s": 10, "cooldown_per_class": True,

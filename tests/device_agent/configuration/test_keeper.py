@@ -356,8 +356,8 @@ def test_a_plan_is_agent_toml_with_the_configuration_over_it() -> None:
     own = CameraPlan("gate", PipelineSettings("gate"), fps=8.0, masks=(MASK,), blur=("face",), recall_per_day=2)
     basis = Plan((own, CameraPlan("yard", PipelineSettings("yard"))))
     said = {
-        "every_camera": {"masks": [], "blur": [], "gate": {"sensitivity": 1}},
-        "cameras": {"gate": {"fps": 20, "masks": [{"polygon": SQUARE}], "blur": ["person"], "min_score": {"car": 0.7},
+        "every_camera": {"masks": [], "blur": [], "gate": {"sensitivity": 1}, "sure_after_s": 7},
+        "cameras": {"gate": {"fps": 20, "masks": [{"polygon": SQUARE}], "blur": ["person"], "min_score": {"car": 0.7}, "sureness": 0,
                              "zones": [], "lines": [{"name": "sill", "points": [[0, 0.5], [1, 0.5]]}], "enabled": False,
                              "triggers": {"near_miss": {"pairs": [["person", "car"]]}, "first_today": {}}}},
         "local_output": {"mqtt": False, "gpio": True}, "shadow_duty": 0.2, "log_level": "warning",
@@ -370,6 +370,7 @@ def test_a_plan_is_agent_toml_with_the_configuration_over_it() -> None:
     assert asked is not None
     assert asked.on
     assert asked.near_miss is not None
+    assert [(one.pipeline.rules.sure_share, one.pipeline.rules.sure_after_s) for one in (gate, yard)] == [(0, 7), (0.3, 7)]
     assert (gate.pipeline.min_score, gate.pipeline.lines[0].name) == ({"car": 0.7}, "sill")
     built_in = GateSettings()
     assert yard.pipeline.gate.difference == pytest.approx(built_in.difference / 2)

@@ -143,6 +143,10 @@ def test_gate_pictures_and_least_scores_stand_in_the_boards_own_file() -> None:
     more = 'gate = {sensitivity = 0.8, keepalive_s = 5}\ncrops = {max_bytes = 50000}\nmin_score = {person = 0.6}\nfps = 10'
     camera = parse(GOOD.replace("fps = 10", more), Path("agent.toml")).cameras[0]
     assert configuration_of(camera)["cameras"]["yard"]["min_score"] == {"person": 0.6}
+    told = parse(GOOD.replace("fps = 10", "sureness = 0\nsure_after_s = 2.5\nfps = 10"), Path("agent.toml")).cameras[0]
+    assert configuration_of(told)["cameras"]["yard"] == {"sureness": 0.0, "sure_after_s": 2.5}
+    with pytest.raises(SettingsError, match="sureness"):
+        parse(GOOD.replace("fps = 10", "sureness = 2\nfps = 10"), Path("agent.toml"))
     with pytest.raises(SettingsError) as caught:
         parse(GOOD.replace("fps = 10", more.replace("0.6", "6").replace("sensitivity", "sense")), Path("agent.toml"))
     said = "\n".join(caught.value.faults)

@@ -209,6 +209,8 @@ def test_a_zone_file_is_read():
     assert (zone.name, zone.dwell_s, zone.classes) == ("door", 2.0, frozenset({"person"}))
     assert unknown_classes([zone], ["cart"]) == ["person"]
     assert unknown_classes([zone], ["person"]) == []
+    told = load_rules('{"zones": [{}], "sureness": 0.1, "sure_after_s": 8}')
+    assert (told.sureness, told.sure_after_s) == (0.1, 8.0)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,7 @@ def test_a_zone_file_is_read():
         ('{"zones": [{"dwell_s": true}]}', "dwell_s"),
         ('{"zones": [{"classes": "person"}]}', "classes"),
         ('{"zones": [{"name": ""}]}', "name"),
+        ('{"zones": [{}], "sureness": 1.5, "sure_after_s": -1}', "sureness.*sure_after_s"),
         ('{"zones": [{"colour": "red"}]}', "unknown fields: colour"),
         ('{"zones": [{"name": "a"}, {"name": "a"}]}', "two zones or lines"),
         ('{"zones": [{"dwell_s": -1, "name": 3}]}', "name.*dwell_s"),
