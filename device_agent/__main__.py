@@ -1,7 +1,7 @@
 """``rookery-agent``: run, detect, simulate, doctor. Arguments and exit codes; every error is words, never a stack trace.
 
 Exit codes: 0 ended on purpose · 2 settings or usage · 3 claim or identity · 4 the server refuses · 5 board, camera or model ·
-70 a fault of ours (the log has the details) · 75 an outage.
+70 a fault of ours (the log has the details) · 75 an outage · 130, 143 Ctrl-C, SIGTERM ended a run without a server.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from device_agent.errors import AgentError, BoardError, SettingsError
 
+MOST_FPS = 240.0
+"""As for cameras (`camera_disk.MAX_FPS`, which would load OpenCV for a line of help)."""
 SUMMARY = "runs on the board: sees, decides what is worth sending, and keeps itself up to date"
 
 
@@ -55,12 +57,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, help="agent.toml: run as a device of a fleet")
     run.add_argument("--source", help="a film, a folder of pictures, rendered:SEED, opencv:DEVICE: without any server")
     _model_options(run, required=False)
-    run.add_argument("--zone", type=Path, help="zones as JSON")
-    run.add_argument("--events", type=Path, help="write one line of JSON for each event")
+    run.add_argument("--zone", type=Path, help="zones, lines and triggers as JSON")
+    run.add_argument("--events", type=Path, help="write one line of JSON for each event as it ends")
     run.add_argument("--tiles", type=_tiles, help="look in parts, for small objects: COLUMNSxROWS, say 3x2")
     run.add_argument("--show", type=Path, metavar="OUT.mp4", help="write a film of what was seen: boxes, tracks, zones, lines")
-    run.add_argument("--fps", type=float, help="at most so many frames a second; the rate itself where the source does not say")
-    run.add_argument("--frames", type=int, help="stop after so many")
+    run.add_argument("--print-card", action="store_true", help="print the whole card of the model, and run nothing")
+    run.add_argument("--fps", type=_rate, help="at most so many frames a second; the rate itself where the source does not say")
+    run.add_argument("--frames", type=_count, help="stop after so many")
     run.set_defaults(call=_run)
 
     detect = verbs.add_parser("detect", help="boxes of pictures, or of all in a folder")
@@ -95,10 +98,12 @@ def _model_options(verb: argparse.ArgumentParser, *, required: bool) -> None:
     verb.add_argument("--model", type=Path, required=required, help="the .tflite file")
     verb.add_argument("--labels", type=Path, help="labels, one a line")
     verb.add_argument("--card", type=Path, help="the model card; without it one is inferred")
-    verb.add_argument("--threads", type=int, default=2)
+    verb.add_argument("--threads", type=_count, default=2, help="of the processor, for the model; 2 without it")
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.print_card:
+        return _print_card(options)
     if (options.config is None) == (options.source is None):
         raise SettingsError("rookery-agent run", ["give either --config FILE (a device of a fleet) or --source FILM (no server)"])
     if options.source is not None:
@@ -122,6 +127,32 @@ def _run_loose(options: argparse.Namespace) -> int:
     if options.model is None:
         raise SettingsError("rookery-agent run", ["--source needs --model FILE.tflite"])
     return run_loose(options)
+
+
+def _print_card(options: argparse.Namespace) -> int:
+    from device_agent.loose_disk import print_card
+
+    if options.model is None:
+        raise SettingsError("rookery-agent run", ["--print-card needs --model FILE.tflite"])
+    return print_card(options)
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 10**9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    """Frames a second."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= MOST_FPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most {MOST_FPS:g}")
+    return rate
 
 
 def _tiles(text: str) -> tuple[int, int]:

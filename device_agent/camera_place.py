@@ -72,7 +72,6 @@ class CameraPlace:
 
         parts.pipeline.reconfigure(plan.pipeline, watchers=watchers, before=before)
         zones = [(zone.name, zone.polygon) for zone in plan.pipeline.zones]
-        lines = [(line.name, *line.points) for line in plan.pipeline.lines]
-        parts.view.overlay = Overlay(tuple(zones), tuple(lines))
+        parts.view.overlay = Overlay(tuple(zones), plan.pipeline.lines)
         parts.seeing.use(enabled=plan.enabled, fps=plan.fps)
-        self._local.places(plan.camera, [name for name, _ in zones], [name for name, _, _ in lines])
+        self._local.places(plan.camera, [name for name, _ in zones], [line.name for line in plan.pipeline.lines])

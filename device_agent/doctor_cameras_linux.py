@@ -35,7 +35,7 @@ ADVICE: Mapping[tuple[Kind, str], str] = {
     ("sensor", "missing"): "run rpicam-hello --list-cameras: if it does not name the sensor, switch the board off and seat its "
     "ribbon cable anew; if it does, end the program that holds it",
     ("sensor", "*"): "start the board anew and watch its power supply; if it comes back, run rpicam-hello and look into dmesg",
-    ("usb", "missing"): "plug its cable in again, and name one of those that v4l2-ctl --list-devices shows",
+    ("usb", "missing"): "plug its cable in again, and name one of those that ls /dev/video* shows",
     ("usb", "permission"): "add the agent's user to the group video (sudo usermod -aG video USER) and start the agent anew",
     ("usb", "*"): "plug it in again with another cable or port, and look whether another program holds it (fuser -v /dev/video*)",
     ("stream", "network"): "check host and port of its address, that the camera is switched on, and this board's network",

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
 
 from device_agent.errors import BoardError, SettingsError
+from device_agent.loose_words import last_lines, said, short_card
 from device_agent.vision.choice_disk import ModelChoice, card_of
+from device_agent.vision.ending_linux import Ending, ending_on_signals
 from device_agent.vision.progress import Progress
 from device_agent.vision.tiles import TileSettings
 from device_agent.vision.types import CameraError, EventUpdate
@@ -23,8 +26,18 @@ class SourceError(BoardError):
 
 
 def run_loose(options: argparse.Namespace) -> int:
-    """Run a model on a source, one line for each event as it happens; returns 130 after Ctrl-C."""
-    from device_agent.vision.loose_run_disk import RunRequest, run_film
+    """Run a model on a source, one line for each event as it happens; returns 130 after Ctrl-C, 143 after SIGTERM."""
+    with ending_on_signals() as ending:
+        try:
+            interrupted = _run(options, ending)
+        except KeyboardInterrupt:
+            interrupted = True
+    return 128 + (ending.asked or signal.SIGINT) if interrupted else 0
+
+
+def _run(options: argparse.Namespace, ending: Ending) -> bool:
+    """Whether somebody ended it before the source did."""
+    from device_agent.vision.loose_run_disk import BrokenOffError, RunRequest, run_film
 
     choice = _choice(options)
     request = RunRequest(
@@ -34,20 +47,29 @@ def run_loose(options: argparse.Namespace) -> int:
     bar = _Bar()
     try:
         if options.card is None:
-            sys.stderr.write(f"the card of this model, inferred; keep it with --card:\n\n{dump_card(card_of(choice))}\n")
+            sys.stderr.write(short_card(card_of(choice)))
         with bar:
-            summary = run_film(request, bar.around(_say), bar.advance)
+            summary = run_film(request, bar.around(_say), bar.advance, ending)
+    except BrokenOffError as error:
+        sys.stdout.write(last_lines(error.summary))
+        raise SourceError(error.message) from None
     except (CameraError, ModelError) as error:
         raise SourceError(error.message) from None
     except (CardError, ZoneError) as error:
         raise SettingsError("rookery-agent run", list(getattr(error, "faults", (str(error),)))) from None
-    visits = ", ".join(f"{count} {label}" for label, count in sorted(summary.visits.items())) or "none"
-    fps = summary.frames / summary.duration_s if summary.duration_s else 0.0
-    sys.stdout.write(
-        f"{summary.frames} frames in {summary.duration_s:.1f} s ({fps:.1f} a second), {summary.looked} looked at, "
-        f"{summary.gated_frames} with motion; visits: {visits}; {summary.runtime} on {summary.accelerator}\n"
-    )
-    return 130 if summary.interrupted else 0
+    sys.stdout.write(last_lines(summary))
+    return summary.interrupted
+
+
+def print_card(options: argparse.Namespace) -> int:
+    """The whole card of a model, inferred or with the labels that were given, on standard output."""
+    try:
+        sys.stdout.write(dump_card(card_of(_choice(options))))
+    except ModelError as error:
+        raise SourceError(error.message) from None
+    except CardError as error:
+        raise SettingsError("rookery-agent run --print-card", list(getattr(error, "faults", (str(error),)))) from None
+    return 0
 
 
 def detect_loose(options: argparse.Namespace) -> int:
@@ -61,7 +83,7 @@ def detect_loose(options: argparse.Namespace) -> int:
     except CardError as error:
         raise SettingsError("rookery-agent detect", list(getattr(error, "faults", (str(error),)))) from None
     if options.card is None:
-        sys.stderr.write(f"the card of this model, inferred; keep it with --card:\n\n{dump_card(found.card)}\n")
+        sys.stderr.write(short_card(found.card))
     if options.out is None:
         sys.stdout.write(json.dumps(found.boxes, indent=1) + "\n")
     else:
@@ -110,11 +132,11 @@ class _Bar:
     def around(self, say: Callable[[EventUpdate], None]) -> Callable[[EventUpdate], None]:
         """What is said to standard output meanwhile stands on lines of its own."""
 
-        def said(update: EventUpdate) -> None:
+        def clearly(update: EventUpdate) -> None:
             self._clear()
             say(update)
 
-        return said
+        return clearly
 
     def _clear(self) -> None:
         if self._shown and self._progress is not None:
@@ -123,9 +145,5 @@ class _Bar:
 
 
 def _say(update: EventUpdate) -> None:
-    event = update.event
-    if update.kind == "start":
-        sys.stdout.write(f"{event.start_s:8.1f} s  {event.label} in {event.zone or event.rule} (track {event.track})\n")
-    elif update.kind == "end":
-        stay_s = event.end_s - event.start_s
-        sys.stdout.write(f"{event.end_s:8.1f} s  {event.label} left after {stay_s:.1f} s, best score {event.score:.2f}\n")
+    sys.stdout.write(said(update))
+    sys.stdout.flush()  # somebody may follow a source that has no end through a pipe

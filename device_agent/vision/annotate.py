@@ -3,6 +3,7 @@
 Draws on pictures that have been through the Cutter alone (masked, blurred): what is drawn shows numbers, never pixels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy as np
 from device_agent.vision.cutter import PrivatePicture
 from device_agent.vision.scene import Scene
 from device_agent.vision.types import Box, Cut, Picture
+from device_agent.vision.zones import Line
 from ota.wire.polygons import Point
 
 Colour = tuple[int, int, int]
@@ -26,14 +28,16 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_SHARE = 1 / 900
 """Scale of the font for each pixel of the picture's longer side."""
 MAX_TEXT_CHARS = 60
+ARROW_SHARE = 0.06
+"""Length of the arrow across a line, as a share of the picture's longer side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What is drawn besides what was seen: zones as (name, polygon), lines as (name, start, end), points in fractions."""
+    """What is drawn besides what was seen: zones as (name, polygon), points in fractions; lines with an arrow to their right."""
 
     zones: tuple[tuple[str, tuple[Point, ...]], ...] = ()
-    lines: tuple[tuple[str, Point, Point], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,8 @@ def annotate(made: PrivatePicture, scene: Scene, overlay: Overlay | None = None)
         points = np.array([sheet.of(point) for point in polygon], np.int32)
         cv2.polylines(picture, [points], True, ZONE_COLOUR, 1, cv2.LINE_AA)
         _write(sheet, name, sheet.of(polygon[0]), ZONE_COLOUR)
-    for name, start, end in overlay.lines:
-        cv2.arrowedLine(picture, sheet.of(start), sheet.of(end), LINE_COLOUR, 2, cv2.LINE_AA, tipLength=0.03)
-        _write(sheet, name, sheet.of(start), LINE_COLOUR)
+    for line in overlay.lines:
+        _line(sheet, line)
     _detections(sheet, scene)
     for track in scene.tracks:
         colour = TRACK_COLOURS[track.id % len(TRACK_COLOURS)] if track.confirmed else WEAK_COLOUR
@@ -96,6 +99,26 @@ def _detections(sheet: _Sheet, scene: Scene) -> None:
         _box(sheet, (box[0], box[1], box[2], box[3]), WEAK_COLOUR, 1)
         name = labels[number] if 0 <= number < len(labels) else str(number)
         _write(sheet, f"{name} {score:.2f}", sheet.at(box[0], box[1]), WEAK_COLOUR)
+
+
+def _line(sheet: _Sheet, line: Line) -> None:
+    """The line, its name at its first point, and from its middle an arrow to the side that is called `right`, with that word."""
+    start, end = (sheet.of(point) for point in line.points)
+    cv2.line(sheet.picture, start, end, LINE_COLOUR, 2, cv2.LINE_AA)
+    _write(sheet, line.name, start, LINE_COLOUR)
+    along = (end[0] - start[0], end[1] - start[1])
+    length = math.hypot(*along)
+    if not length:
+        return
+    far = max(12.0, ARROW_SHARE * max(sheet.picture.shape[:2]))
+    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    # y grows downwards: right of somebody who looks down the picture is the picture's left.
+    tip = (round(middle[0] - along[1] / length * far), round(middle[1] + along[0] / length * far))
+    foot = (round(middle[0]), round(middle[1]))
+    cv2.arrowedLine(sheet.picture, foot, tip, LINE_COLOUR, 2, cv2.LINE_AA, tipLength=0.35)
+    (width, height), _ = cv2.getTextSize(line.right, FONT, sheet.scale, 1)
+    beside = (tip[0] - width if tip[0] < foot[0] else tip[0], tip[1] + height if tip[1] > foot[1] else tip[1])
+    _write(sheet, line.right, beside, LINE_COLOUR)
 
 
 def _box(sheet: _Sheet, box: Box, colour: Colour, thickness: int) -> None:

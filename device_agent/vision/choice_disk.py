@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_agent.vision.events_file_disk import check_writable
 from device_agent.vision.tiles import TileSettings
 from device_agent.vision.types import CameraError
 from models.card import CardError, ModelCard, load_card, parse_labels, with_labels
@@ -42,8 +43,7 @@ def card_of(choice: ModelChoice) -> ModelCard:
 
 def write_result(path: Path, content: bytes) -> None:
     """The whole file or none of it; raises CameraError `missing` where it cannot be written, with the reason."""
-    if not path.parent.is_dir():
-        raise CameraError("missing", f"{path} cannot be written: there is no folder {path.parent}")
+    check_writable(path)
     try:
         write_whole(path, content)
     except OSError as error:

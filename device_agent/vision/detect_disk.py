@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from device_agent.vision.choice_disk import ModelChoice, card_of, write_result
+from device_agent.vision.events_file_disk import check_writable
 from device_agent.vision.picture_file import PICTURE_KINDS, look_at_picture
 from device_agent.vision.tiles import find_in_tiles
 from device_agent.vision.types import CameraError, Picture, bbox_of
@@ -46,6 +47,8 @@ def detect_pictures(pictures: Path | Sequence[Path], choice: ModelChoice, out: P
     line forks before (`apart_linux`). A broken picture is left out and named; where not one can be looked at, and for any other
     fault, CameraError, ModelError or CardError is raised and nothing written.
     """
+    if out is not None:
+        check_writable(out, [choice.model])
     listed = _listed([pictures] if isinstance(pictures, Path) else list(pictures))
     card = card_of(choice)
     boxes: list[dict[str, object]] = []

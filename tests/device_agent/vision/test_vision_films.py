@@ -76,7 +76,7 @@ def test_six_people_by_the_command_that_users_type(assets, tmp_path):
 
 def check_bottles(summary):
     assert summary.visits.get("bottle", 0) >= 1
-    assert "person" not in summary.visits, [(event.start_frame, event.end_frame, event.score) for event in summary.events]
+    assert "person" not in summary.visits, summary.visits
 
 
 def test_bottles_are_bottles_and_a_hand_is_no_visitor(assets):

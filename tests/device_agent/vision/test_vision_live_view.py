@@ -14,6 +14,7 @@ from device_agent.vision.privacy import Privacy
 from device_agent.vision.rules import Moment
 from device_agent.vision.scene import Scene
 from device_agent.vision.types import Frame, Track
+from device_agent.vision.zones import Line
 from models.card import InputSpec, ModelCard, OutputSpec
 from models.inference.types import Detections
 from ota.wire.debug import DebugSession
@@ -149,7 +150,7 @@ def test_what_is_masked_stays_black_under_all_that_is_drawn() -> None:
         one = scene(0.0)
         one.frame.picture_bgr[:, :158] = colour
         cutter = Cutter(Privacy((LEFT_HALF,)))
-        overlay = Overlay((("gate", LEFT_HALF),), (("door", (0.1, 0.1), (0.9, 0.9)),))
+        overlay = Overlay((("gate", LEFT_HALF),), (Line("door", points=((0.1, 0.1), (0.9, 0.9))),))
         pictures.append(annotate(cutter.picture(one.frame, whole(one.frame), 320), one, overlay).copy())
     assert (pictures[0] == pictures[1]).all()
 
