@@ -15,7 +15,8 @@ from device_agent.vision.types import EventUpdate
 
 log = logging.getLogger(__name__)
 MAILBOX = 500
-FRESH_S = 3600.0
+PULSE_FRESH_S = 10.0
+"""An event that began longer ago makes no pulse any more: a door must not open for a visitor of a while ago."""
 LOOK_S = 2.0
 INSTALL = "install python3-libgpiod (version 2) or the gpiod package, or take [[local.gpio]] out of agent.toml"
 
@@ -85,21 +86,26 @@ class WireTelling:
         self.silence_s = 120.0
         self._states = WireStates(wires)
         self._steady_s, self._open_lines = steady_s, open_lines
-        self._mailbox: Mailbox[tuple[PlaceState, bool]] = Mailbox("gpio", MAILBOX, steady_s)
+        self._mailbox: Mailbox[PlaceState] = Mailbox("gpio", MAILBOX, steady_s)
 
     def take_event(self, update: EventUpdate, place: PlaceState, began: bool) -> None:
-        """A place changed."""
-        self._mailbox.put((place, began))
+        """A place changed. How it is holds until the next word, and no queue can lose it; only pulses wait in one."""
+        self._states.is_now(place)
+        if began and self._states.pulses(place):
+            self._mailbox.put(place)
+        else:
+            self._mailbox.ring()
 
     def take_places(self, present: Sequence[PlaceState], gone: Sequence[PlaceState]) -> None:
         """Of a place that is gone the wire goes off."""
         for place in present:
-            self._mailbox.put((place, False))
+            self._states.is_now(place)
         for place in gone:
-            self._mailbox.put((PlaceState(place.camera, place.name, place.zone), False))
+            self._states.is_now(PlaceState(place.camera, place.name, place.zone))
+        self._mailbox.ring()
 
     def dropped(self) -> dict[str, int]:
-        """Changes that no wire showed, by reason: gpio_full, gpio_stale."""
+        """Pulses that no wire showed, by reason: gpio_full, gpio_stale."""
         return self._mailbox.dropped()
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
@@ -115,8 +121,8 @@ class WireTelling:
                 now_s = self._steady_s()
                 ends_s = self._states.next_change_s(now_s)
                 self._mailbox.wait(LOOK_S if ends_s is None else min(LOOK_S, ends_s - now_s))
-                while (letter := self._mailbox.take(FRESH_S)) is not None:
-                    self._states.happened(*letter, self._steady_s())
+                while (place := self._mailbox.take(PULSE_FRESH_S)) is not None:
+                    self._states.began(place, self._steady_s())
 
     def _open(self, stack: contextlib.ExitStack) -> dict[str, Lines]:
         chips: dict[str, Lines] = {}

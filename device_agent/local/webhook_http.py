@@ -30,6 +30,11 @@ LOOK_S = 2.0
 FIRST_WAIT_S = 0.5
 """Between two tries, doubled for each further one."""
 Resolve = Callable[[str, int], list[str]]
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+"""All that is given out for use on the internet; what else Python calls global (site-local fec0::/10, ...) leads elsewhere."""
+_LAST_32_BITS = tuple(ipaddress.IPv6Network(net) for net in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+"""Compatible, mapped, translated, NAT64: the last 32 bits are an IPv4 address. 64:ff9b:1::/48 is local use and never public."""
 
 
 class WebhookError(Exception):
@@ -65,13 +70,28 @@ def address_problem(address: str, host: str, private_hosts: Sequence[str]) -> st
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return f"{address!r} is no address"
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    if parsed.is_multicast or parsed.is_unspecified:
+    outer, parsed = parsed, _innermost(parsed)
+    if any(one.is_multicast or one.is_unspecified for one in (outer, parsed)):
         return f"{address} is no address of one machine"
     listed = {one.strip("[]").lower() for one in private_hosts}
-    if parsed.is_global or host.lower() in listed or str(parsed) in listed:
+    if host.lower() in listed or not listed.isdisjoint((str(parsed), str(outer))):
+        return None
+    if parsed.is_global and (isinstance(parsed, ipaddress.IPv4Address) or parsed in _PUBLIC_IPV6):
         return None
     return f"{address} lies in a private or loopback network; list {host} in local.webhook.private_hosts if that is meant"
+
+
+def _innermost(address: _Address) -> _Address:
+    """The IPv4 address that an IPv6 one leads to (mapped, compatible, translated, NAT64, 6to4, Teredo), else itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if not address.is_loopback and not address.is_unspecified and any(address in net for net in _LAST_32_BITS):
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
 
 
 def signature(secret: bytes, body: bytes, now_s: float) -> str:

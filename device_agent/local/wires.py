@@ -21,22 +21,29 @@ class Wire:
 
 
 class WireStates:
-    """What each wire should be. ``now_s`` is monotonic."""
+    """What each wire should be. ``now_s`` is monotonic. ``is_now`` may be called from another thread than the rest."""
 
     def __init__(self, wires: Sequence[Wire]) -> None:
         self.wires = tuple(wires)
         self._held: dict[Wire, bool] = {}
         self._until_s: dict[Wire, float] = {}
 
-    def happened(self, place: PlaceState, began: bool, now_s: float) -> None:
-        """A place changed."""
-        for wire in self.wires:
-            if (wire.camera, wire.rule) != (place.camera, place.name):
-                continue
-            if wire.mode == "hold":
-                self._held[wire] = place.occupancy > 0
-            elif began:
-                self._until_s[wire] = now_s + wire.pulse_s
+    def is_now(self, place: PlaceState) -> None:
+        """How a place is: the latest word is the one that counts, however old it is when a wire can show it."""
+        for wire in self._of(place, "hold"):
+            self._held[wire] = place.occupancy > 0
+
+    def pulses(self, place: PlaceState) -> bool:
+        """Whether any wire pulses for events of this place."""
+        return bool(self._of(place, "pulse"))
+
+    def began(self, place: PlaceState, now_s: float) -> None:
+        """An event of a place begins, as far as wires that pulse are concerned."""
+        for wire in self._of(place, "pulse"):
+            self._until_s[wire] = now_s + wire.pulse_s
+
+    def _of(self, place: PlaceState, mode: str) -> list[Wire]:
+        return [one for one in self.wires if (one.camera, one.rule, one.mode) == (place.camera, place.name, mode)]
 
     def on(self, wire: Wire, now_s: float) -> bool:
         """Whether the wire should be on now."""

@@ -58,7 +58,9 @@ def states_of(place: PlaceState, device: str) -> dict[str, str]:
 
 def discovery_of(place: PlaceState, device: str, prefix: str) -> dict[str, str]:
     """Retained topics that tell Home Assistant of a place: an occupancy sensor for a zone, a counter for each."""
-    unique = f"{ROOT}_{level(device)}_{level(place.camera)}_{level(place.name)}".replace(".", "_")
+    # Names joined by "_" meet where they hold one themselves ("yard_gate" + "x", "yard" + "gate_x"): the hash of the whole tells.
+    mark = hashlib.sha256(json.dumps([device, place.camera, place.name]).encode()).hexdigest()[:12]
+    unique = f"{ROOT}_{level(device)}_{level(place.camera)}_{level(place.name)}_{mark}".replace(".", "_")
     shared = {
         "availability_topic": availability_topic(device),
         "device": {"identifiers": [f"{ROOT}_{level(device)}"], "name": device, "manufacturer": "Rookery"},

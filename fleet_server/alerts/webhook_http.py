@@ -13,8 +13,13 @@ import httpx
 TIMEOUT_S = 5.0
 WHOLE_S = 15.0
 """For all of one call: a receiver that drips a byte every second must not keep the alerts of everybody else waiting."""
-_TUNNELS = tuple(ipaddress.IPv6Network(net) for net in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
-"""IPv4-compatible, NAT64, Teredo, 6to4: an IPv4 address of our own network may hide in each; no receiver needs them."""
+_TUNNELS = tuple(
+    ipaddress.IPv6Network(net)
+    for net in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")
+)
+"""IPv4-compatible, translated, NAT64, Teredo, 6to4: our own network may hide in each; no receiver needs them."""
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+"""All that is given out for use on the internet: Python calls site-local fec0::/10 global, too."""
 Resolve = Callable[[str, int], list[str]]
 
 
@@ -58,7 +63,8 @@ def address_problem(address: str, *, allow_private: bool) -> str | None:
     tunnel = isinstance(parsed, ipaddress.IPv6Address) and any(parsed in net for net in _TUNNELS) and not parsed.is_loopback
     if tunnel:
         return f"{address} may lead to an IPv4 address inside our own network"
-    if not parsed.is_global and not allow_private:
+    outside = isinstance(parsed, ipaddress.IPv6Address) and parsed not in _PUBLIC_IPV6
+    if (outside or not parsed.is_global) and not allow_private:
         return f"{address} lies in a private, loopback or link-local network; allow it with the setting webhook_private"
     return None
 

@@ -108,6 +108,57 @@ def test_a_chip_that_breaks_ends_the_duty_with_words_and_the_wires_off(heard, up
     assert shown.items == [(4, True), (4, False), "closed"]
 
 
+def test_a_lamp_goes_out_although_its_relay_was_away_when_the_visitor_left(running, heard, update) -> None:
+    """A USB relay is pulled while its lamp burns, the visitor leaves, two hours later it is plugged in again: the lamp is off."""
+    now, shown, gone = [0.0], heard(), [False]
+
+    class Relay(FakeChip):
+        """A chip that can be pulled."""
+
+        def set(self, line: int, on: bool) -> None:
+            if gone[0]:
+                raise OSError(19, "No such device")
+            super().set(line, on)
+
+    hold, pulse = Wire(CHIP, 4, "yard", "gate"), Wire(CHIP, 5, "yard", "gate", mode="pulse", pulse_s=3.0)
+    teller = WireTelling([hold, pulse], lambda: now[0], Relay(shown).open)
+    local = LocalOutput([teller])
+    with running(teller):
+        local.tell(update(1))
+        shown.until(lambda items: {(4, True), (5, True)} <= set(items))
+    gone[0] = True
+    local.tell(update(2))
+    local.tell(update(1, "end", revision=1))
+    local.tell(update(2, "end", revision=1))
+    now[0] += 7200.0
+    gone[0], before = False, len(shown.items)
+    with running(teller):
+        local.tell(update(3))
+        shown.until(lambda items: {(4, True), (5, True)} <= set(items[before:]))
+        local.tell(update(3, "end", revision=1))
+        shown.until(lambda items: items[-1] == (4, False))
+    assert [item for item in shown.items[before:] if item[0] == 4][:2] == [(4, True), (4, False)]
+    assert teller.dropped() == {"gpio_stale": 1}
+
+
+def test_no_flood_of_pulses_loses_that_a_lamp_goes_out(update, heard) -> None:
+    """The relay is away while a door is busy: pulses are lost, counted; how things are is not."""
+    shown, stop = heard(), Stop()
+    wires = [Wire(CHIP, 4, "yard", "gate"), Wire(CHIP, 5, "yard", "door", mode="pulse")]
+    teller = WireTelling(wires, lambda: 0.0, FakeChip(shown).open)
+    local = LocalOutput([teller])
+    local.tell(update(1))
+    local.tell(update(1, "end", revision=1))
+    for number in range(2, 700):
+        local.tell(update(number, rule="door"))
+        local.tell(update(number, "end", revision=1, rule="door"))
+    rounds = iter(range(3))
+    teller.run(stop, lambda: stop.set() if next(rounds, None) == 2 else teller.take_places([], []))
+    assert (4, True) not in shown.items
+    assert (5, True) in shown.items
+    assert teller.dropped()["gpio_full"] > 100
+
+
 class _Settings:
     def __init__(self, **fields: object) -> None:
         self.__dict__.update(fields)

@@ -14,7 +14,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from device_agent.local.output import LocalOutput
+from device_agent.local.places import PlaceState
 from device_agent.local.telling_mqtt import MqttPlace, MqttTelling
+from device_agent.local.words import discovery_of
 
 MOSQUITTO = shutil.which("mosquitto") or (p if Path(p := "/usr/sbin/mosquitto").exists() else None)
 PASSWORDS = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
@@ -169,7 +171,8 @@ def test_zones_that_are_gone_are_cleared_and_home_assistant_forgets_them(broker,
     teller = telling(broker, steady, discovery_prefix="homeassistant")
     local = LocalOutput([teller])
     local.places("yard", ["gate"])
-    sensor = "homeassistant/binary_sensor/rookery_cam-1_yard_gate/occupied/config"
+    told = discovery_of(PlaceState("yard", "gate", True), "cam-1", "homeassistant")
+    (sensor,) = (topic for topic in told if "/binary_sensor/" in topic)
     with running(teller):
         listen(ear)
         items = ear.until(lambda items: {sensor, f"{GATE}/state"} <= set(last(items)))

@@ -1,6 +1,7 @@
 """Local output without the world: what is where, what is said of it, and a queue that makes nobody wait."""
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_home_assistant_is_told_of_a_zone_in_its_own_words() -> None:
     assert all(len(topic.split("/")) == 5 for topic in told)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("yard_gate", "x"), ("yard", "gate_x")), (("a.b", "z"), ("a_b", "z")), (("a", "b.c"), ("a", "b_c"))],
+)
+def test_two_zones_are_two_sensors_for_home_assistant(one: tuple[str, str], other: tuple[str, str]) -> None:
+    """The gate of one camera showed as on because somebody stood in front of another: two names met once they were joined."""
+    first, second = (words.discovery_of(PlaceState(camera, zone, True), "pi", "ha") for camera, zone in (one, other))
+    assert not set(first) & set(second)
+    ids = [json.loads(body)["unique_id"] for told in (first, second) for body in told.values()]
+    assert len(set(ids)) == 4
+    assert first == words.discovery_of(PlaceState(*one, True), "pi", "ha"), "the same after a restart"
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", topic.split("/")[2]) for topic in (*first, *second))
+
+
 def test_a_full_mailbox_loses_the_oldest_and_counts_it_and_stale_letters_are_not_delivered() -> None:
     """Nobody reads for an hour while a crowd walks by."""
     now = [0.0]
@@ -152,11 +167,15 @@ def test_wires_hold_and_pulse() -> None:
     def on(now_s: float) -> list[bool]:
         return [states.on(wire, now_s) for wire in states.wires]
 
-    states.happened(PlaceState("yard", "gate", True, occupancy=1, count=1), True, 10.0)
+    there = PlaceState("yard", "gate", True, occupancy=1, count=1)
+    assert states.pulses(there)
+    assert not states.pulses(PlaceState("shed", "gate", True))
+    states.is_now(there)
+    states.began(there, 10.0)
     assert on(10.0) == [True, True, False]
     assert states.next_change_s(10.0) == 12.0
     assert on(12.0) == [True, False, False]
-    states.happened(PlaceState("yard", "gate", True, occupancy=0, count=1), False, 13.0)
+    states.is_now(PlaceState("yard", "gate", True, occupancy=0, count=1))
     assert on(13.0) == [False, False, False]
     assert states.next_change_s(13.0) is None
 
@@ -222,10 +241,15 @@ def test_every_fault_of_the_settings_is_told_at_once(tmp_path: Path) -> None:
         ("127.0.0.1", [], False), ("127.0.0.1", ["hook"], True), ("10.0.0.9", ["10.0.0.9"], True), ("169.254.169.254", [], False),
         ("::1", [], False), ("::ffff:10.0.0.9", [], False), ("::ffff:10.0.0.9", ["10.0.0.9"], True), ("fe80::1%eth0", [], False),
         ("224.0.0.1", ["hook"], False), ("0.0.0.0", ["hook"], False), ("93.184.215.14", [], True), ("nonsense", ["hook"], False),
+        ("64:ff9b::c0a8:101", [], False), ("64:ff9b:1::1", [], False), ("64:ff9b:1:c0a8:1:100::", [], False),
+        ("2002:c0a8:101::1", [], False), ("fec0::1", [], False), ("::127.0.0.1", [], False), ("::ffff:0:c0a8:101", [], False),
+        ("2001:0:5ef5:79fd:0:59e:3f57:fefe", [], False), ("fd00::1", [], False), ("fd00::1", ["fd00::1"], True),
+        ("64:ff9b::c0a8:101", ["192.168.1.1"], True), ("64:ff9b::c0a8:101", ["hook"], True), ("64:ff9b::e000:1", ["hook"], False),
+        ("64:ff9b::5db8:d70e", [], True), ("2606:2800:21f::1", [], True),
     ],
 )  # fmt: skip
 def test_a_webhook_goes_into_a_private_network_only_where_that_is_listed(address: str, listed: list[str], allowed: bool) -> None:
-    """A name that suddenly points at the router's own page, or at a cloud's metadata address."""
+    """A name that suddenly points at the router's own page, or at a cloud's metadata address, also through NAT64 or 6to4."""
     assert (address_problem(address, "hook", listed) is None) == allowed
 
 

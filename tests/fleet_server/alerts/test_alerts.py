@@ -85,7 +85,8 @@ def test_a_webhook_that_is_down_is_tried_again_later_and_given_up_in_the_end(dat
     "ftp://example.org/", "example.org", "https://", "http://ann:secret@example.org/", "http://localhost/x", "http://127.0.0.1:22/",
     "http://[::1]/", "http://169.254.169.254/latest/meta-data", "http://10.0.0.1/", "http://192.168.1.1/", "http://[fe80::1]/",
     "http://[::ffff:127.0.0.1]/", "http://0.0.0.0/", "http://224.0.0.1/", "http://example.org:99999/", "http://[bad/",
-    "http://[::127.0.0.1]/", "http://[64:ff9b::7f00:1]/", "http://[2002:7f00:1::]/", "http://example.org/\r\nX: 1",
+    "http://[::127.0.0.1]/", "http://[64:ff9b::7f00:1]/", "http://[2002:7f00:1::]/", "http://[fec0::1]/", "http://[64:ff9b:1::1]/",
+    "http://[::ffff:0:7f00:1]/", "http://example.org/\r\nX: 1",
 ])  # fmt: skip
 def test_addresses_that_lead_into_our_own_network_are_refused(url: str) -> None:
     assert url_problem(url, allow_private=False)
