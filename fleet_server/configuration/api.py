@@ -140,9 +140,8 @@ def list_history(path: Scope, query: HistoryQuery) -> Response:
 def post_undo(path: Scope, body: UndoBody) -> Response:
     """Say again what a layer said before: a new version."""
     here = context()
-    with here.database.write() as session:
-        scope = service.scope_of(session, path.scope, here.clock())
-        made = service.undo(session, scope, to_version=body.to_version, if_version=body.version, author=_author(body.why))
+    author = _author(body.why)
+    made = service.undo(here.database, path.scope, to_version=body.to_version, if_version=body.version, author=author)
     return reply(made)
 
 
@@ -171,7 +170,4 @@ def _put(text: str, body: ConfigurationBody) -> Response:
         with here.database.read() as session:
             scope = service.scope_of(session, text, here.clock())
             return reply({"faults": [fault._asdict() for fault in service.check(session, scope, body.content, here.clock())]})
-    with here.database.write() as session:
-        scope = service.scope_of(session, text, here.clock())
-        made = service.put(session, scope, body.content, if_version=body.version, author=_author(body.why))
-    return reply(made)
+    return reply(service.put(here.database, text, body.content, if_version=body.version, author=_author(body.why)))

@@ -12,7 +12,7 @@ from fleet_server.configuration.tables import ConfigurationRow
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import Device
 from ota.wire.configuration import MAX_LAYER_BYTES, laid_over
-from ota.wire.configuration_faults import faults
+from ota.wire.configuration_faults import faults, faults_between
 from ota.wire.typed_faults import Fault, below
 
 DEVICES_LOOKED_AT = 1000
@@ -63,7 +63,7 @@ def _together(session: Session, scope: str, content: Mapping[str, Any]) -> list[
     """Faults that only show when layers lie over each other: a zone of one and a line of the other that are called alike."""
     for others, stack in _stacks(session, scope, content):
         merged: dict[str, Any] = functools.reduce(laid_over, stack, {})
-        found = faults(merged)
+        found = faults_between(merged)
         if found:
             return [Fault(fault.path, f"{fault.problem} (together with {others})") for fault in found]
     return []

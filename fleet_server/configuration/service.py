@@ -1,11 +1,13 @@
 """What devices are told to do differently: fleet, then group, then device, key by key. Delivered in the assignment.
 
 A device is in exactly one group, so three layers at most lie over each other. Every change is a version that stays, and nothing
-is stored that a board would refuse for its form, alone or together with the layers that are there.
+is stored that a board would refuse for its form, alone or together with the layers that are there. A change is looked through
+before the database is held (one of the fleet is laid over every other layer, and all boards' events would wait for as long), and
+written only if what it was looked through with is still so.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from fleet_server.audit import service as audit
 from fleet_server.configuration.checking import cameras_of, check
 from fleet_server.configuration.layers import Change, Setting, changes, merged
 from fleet_server.configuration.tables import ConfigurationRow, ConfigurationVersionRow
-from fleet_server.database import insert_new, note_change
+from fleet_server.database import Database, insert_new, note_change
 from fleet_server.errors import ConflictError, FaultyError, InvalidError, NotFoundError
 from fleet_server.inventory import service as inventory
 from ota.wire.configuration import digest_of, laid_over
@@ -24,6 +26,8 @@ from ota.wire.configuration import digest_of, laid_over
 FLEET = "fleet"
 MAX_NAME = 100
 MAX_WHY = 200
+TRIES = 5
+"""So often a change is looked through again because another layer changed in the meantime."""
 
 __all__ = ["Author", "Change", "Effective", "Layer", "Setting", "cameras_of", "check"]
 
@@ -133,32 +137,33 @@ def diff(session: Session, left: str, right: str, now_s: float) -> list[Change]:
     return changes(_named(session, left, now_s), _named(session, right, now_s))
 
 
-def put(session: Session, scope: str, content: Mapping[str, Any], *, if_version: int | None, author: Author) -> Layer:
-    """Replace what a scope says; the same again changes nothing.
+def put(database: Database, text: str, content: Mapping[str, Any], *, if_version: int | None, author: Author) -> Layer:
+    """Replace what a scope (``fleet``, ``group:NAME``, ``device:ID_OR_NAME``) says; the same again changes nothing.
 
-    FaultyError with all faults; ConflictError when somebody changed it since ``if_version``.
+    FaultyError with all faults; ConflictError when somebody changed it since ``if_version``; NotFoundError, InvalidError.
     """
-    found = check(session, scope, content, author.now_s)
-    if found:
-        raise FaultyError(f"the configuration of {scope} cannot be used", [fault._asdict() for fault in found])
-    return _store(session, scope, dict(content), if_version, author, "configuration.put")
+    return _change(database, text, lambda _, __: dict(content), if_version, author, "configuration.put")
 
 
-def undo(session: Session, scope: str, *, to_version: int | None, if_version: int | None, author: Author) -> Layer:
+def undo(database: Database, text: str, *, to_version: int | None, if_version: int | None, author: Author) -> Layer:
     """Say again what the scope said at a version (None: the one before the present): a new version, equal to the old one."""
-    present = get(session, scope)
-    if present.version == 0:
-        raise ConflictError(f"{scope} never said anything: there is nothing to undo")
-    wanted = present.version - 1 if to_version is None else to_version
-    old = get(session, scope, wanted)
-    again = Author(author.who, author.origin, author.now_s, author.why or f"undo: as version {wanted}")
-    found = check(session, scope, old.content, author.now_s)
-    if found:
-        raise FaultyError(f"version {wanted} of {scope} cannot be used any more", [fault._asdict() for fault in found])
-    return _store(session, scope, old.content, if_version, again, "configuration.undo")
+    wanted = [0]
+
+    def old(session: Session, scope: str) -> dict[str, Any]:
+        present = get(session, scope)
+        if present.version == 0:
+            raise ConflictError(f"{scope} never said anything: there is nothing to undo")
+        wanted[0] = present.version - 1 if to_version is None else to_version
+        return get(session, scope, wanted[0]).content
+
+    return _change(database, text, old, if_version, author, "configuration.undo", lambda: f"undo: as version {wanted[0]}")
 
 
-def _store(session: Session, scope: str, content: dict[str, Any], if_version: int | None, author: Author, deed: str) -> Layer:
+def store(session: Session, scope: str, content: dict[str, Any], if_version: int | None, author: Author, deed: str) -> Layer:
+    """Write down a content that was checked: a new version; the same again changes nothing.
+
+    ConflictError when somebody changed the scope since ``if_version``.
+    """
     if len(author.why) > MAX_WHY:
         raise InvalidError(f"the reason has more than {MAX_WHY} characters")
     # A row to lock is there even the first time: two who both find nothing must not both begin with version 1.
@@ -185,10 +190,42 @@ def _store(session: Session, scope: str, content: dict[str, Any], if_version: in
     return Layer(scope, version + 1, content, author.now_s, author.who, author.why)
 
 
+def _change(
+    database: Database, text: str, wanted: Callable[[Session, str], dict[str, Any]], if_version: int | None, author: Author,
+    deed: str, why: Callable[[], str] = str,
+) -> Layer:  # fmt: skip
+    for _ in range(TRIES):
+        with database.read() as session:
+            scope = scope_of(session, text, author.now_s)
+            looked_at = _versions(session, scope)
+            content = wanted(session, scope)
+            found = check(session, scope, content, author.now_s)
+        if found:
+            raise FaultyError(f"the configuration of {scope} cannot be used", [fault._asdict() for fault in found])
+        told = Author(author.who, author.origin, author.now_s, author.why or why())
+        with database.write() as session:
+            if _versions(session, scope) == looked_at or (if_version is not None and if_version != looked_at.get(scope, 0)):
+                return store(session, scope, content, if_version, told, deed)
+    raise ConflictError("other layers of the configuration change all the time", "try again")
+
+
+def _versions(session: Session, scope: str) -> dict[str, int]:
+    """The versions of the layers that one of this scope may lie over or under."""
+    query = select(ConfigurationRow.scope, ConfigurationRow.version)
+    if scope.startswith("device:"):
+        query = query.where(ConfigurationRow.scope.in_(scopes_over(session, scope.partition(":")[2])))
+    return {row.scope: row.version for row in session.execute(query)}
+
+
+def scopes_over(session: Session, device_id: str) -> list[str]:
+    """The scopes of a device from the lowest up."""
+    here = inventory.presences(session, [device_id], 0.0).get(device_id)
+    return [FLEET, *([f"group:{here.group}"] if here is not None and here.group else []), of_device(device_id)]
+
+
 def _stack(session: Session, device_id: str) -> list[Layer]:
     """The layers of a device from the lowest up; those that say nothing, too."""
-    here = inventory.presences(session, [device_id], 0.0).get(device_id)
-    scopes = [FLEET, *([f"group:{here.group}"] if here is not None and here.group else []), of_device(device_id)]
+    scopes = scopes_over(session, device_id)
     rows = session.scalars(select(ConfigurationRow).where(ConfigurationRow.scope.in_(scopes)))
     found = {row.scope: _layer(row) for row in rows}
     return [found.get(scope) or Layer(scope, 0, {}, 0.0, "") for scope in scopes]

@@ -56,11 +56,7 @@ def configuration_change(scope: str) -> Response | tuple[str, int]:
     here, text = context(), request.form.get("content", "").replace("\r\n", "\n")
     try:
         content = _parsed(text)
-        with here.database.write() as db:
-            stored = configuration.scope_of(db, scope, here.clock())
-            configuration.put(
-                db, stored, content, if_version=request.form.get("version", type=int), author=_author()
-            )  # fmt: skip
+        configuration.put(here.database, scope, content, if_version=request.form.get("version", type=int), author=_author())
     except FaultyError as error:
         return _page(scope, text=text, faults=error.faults), 422
     except (ConflictError, InvalidError) as error:
@@ -73,12 +69,10 @@ def configuration_undo(scope: str) -> Response | tuple[str, int]:
     """Say again what the layer said at a version."""
     here, form = context(), request.form
     try:
-        with here.database.write() as db:
-            stored = configuration.scope_of(db, scope, here.clock())
-            configuration.undo(
-                db, stored, to_version=form.get("to_version", type=int), if_version=form.get("version", type=int),
-                author=_author(),
-            )  # fmt: skip
+        configuration.undo(
+            here.database, scope, to_version=form.get("to_version", type=int), if_version=form.get("version", type=int),
+            author=_author(),
+        )  # fmt: skip
     except (FaultyError, ConflictError) as error:
         faults = error.faults if isinstance(error, FaultyError) else [{"path": "", "problem": error.detail}]
         return _page(scope, faults=faults), 409

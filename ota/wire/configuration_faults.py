@@ -7,7 +7,7 @@ import msgspec
 
 from ota.wire.configuration import Configuration
 from ota.wire.polygons import line_faults, polygon_faults
-from ota.wire.typed_faults import Fault, below, faults_of, monstrous, shortened
+from ota.wire.typed_faults import MAX_NODES, Fault, below, faults_of, monstrous, shortened
 
 
 class ConfigurationError(ValueError):
@@ -41,6 +41,23 @@ def faults(value: object, cameras: Collection[str] | None = None, labels: Collec
     known = {fault.path for fault in found}
     # At a place where the type was wrong already, one word is enough.
     found += [fault for fault in more if not any(fault.path == path or fault.path.startswith(path + "[") for path in known)]
+    return shortened(found)
+
+
+def faults_between(merged: dict[str, Any]) -> list[Fault]:
+    """What is wrong with valid layers once they lie over each other: names that meet, and more than a board takes.
+
+    Everything else (types, ranges, shapes) was judged in each layer by itself, and laying over only joins tables and replaces
+    values whole: judging each polygon again for every pile that it is in takes minutes in a large fleet.
+    """
+    # A value takes two bytes at least: most piles are too small to be looked through for their size.
+    odd = monstrous(merged) if len(msgspec.json.encode(merged)) >= 2 * MAX_NODES else None
+    if odd is not None:
+        return [odd]
+    shared: dict[str, Any] = merged.get("every_camera") or {}
+    found = _twice(shared, "every_camera")
+    for name, camera in (merged.get("cameras") or {}).items():
+        found += _twice({**shared, **camera}, below("cameras", name))
     return shortened(found)
 
 

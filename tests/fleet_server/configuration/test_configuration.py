@@ -16,6 +16,7 @@ from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.errors import ConflictError, FaultyError, InvalidError, NotFoundError
 from fleet_server.telemetry import service as telemetry
+from ota.wire import configuration_faults
 from ota.wire.configuration import MAX_LAYER_BYTES, digest_of
 from ota.wire.heartbeat import CameraHealth, ConfigurationHealth, Heartbeat
 
@@ -29,8 +30,7 @@ def author(why: str = "", who: str = "ann") -> Author:
 
 
 def put(database: Database, scope: str, content: Any, *, if_version: int | None = None, why: str = "") -> service.Layer:
-    with database.write() as session:
-        return service.put(session, scope, content, if_version=if_version, author=author(why))
+    return service.put(database, scope, content, if_version=if_version, author=author(why))
 
 
 def beat(
@@ -89,11 +89,9 @@ def test_every_version_stays_with_who_when_and_why_and_undo_is_a_new_one(databas
     put(database, "fleet", {"log_level": "debug"}, why="night shift")
     put(database, "fleet", {"log_level": "info"})
     assert put(database, "fleet", {"log_level": "info"}).version == 2, "the same again is no change"
-    with database.write() as session:
-        undone = service.undo(session, "fleet", to_version=None, if_version=2, author=author(who="bob"))
+    undone = service.undo(database, "fleet", to_version=None, if_version=2, author=author(who="bob"))
     assert (undone.version, undone.content, undone.changed_by) == (3, {"log_level": "debug"}, "bob")
-    with database.write() as session:
-        assert service.undo(session, "fleet", to_version=0, if_version=3, author=author()).content == {}
+    assert service.undo(database, "fleet", to_version=0, if_version=3, author=author()).content == {}
     with database.read() as session:
         found = service.history(session, "fleet")
         assert [(one.version, one.content.get("log_level"), one.changed_by, one.why) for one in found] == [
@@ -106,8 +104,8 @@ def test_every_version_stays_with_who_when_and_why_and_undo_is_a_new_one(databas
         assert service.get(session, "fleet", 2).content == {"log_level": "info"}
         with pytest.raises(NotFoundError):
             service.get(session, "fleet", 9)
-    with database.write() as session, pytest.raises(ConflictError):
-        service.undo(session, "group:never", to_version=None, if_version=None, author=author())
+    with pytest.raises(ConflictError):
+        service.undo(database, "group:never", to_version=None, if_version=None, author=author())
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -159,6 +157,59 @@ def test_what_boards_would_refuse_is_not_stored(server: Context, enrolled: Any) 
     assert (caught.value.faults[0]["path"], device in caught.value.faults[0]["problem"]) == ("cameras.gate.lines[0].name", True)
     with database.read() as session:
         assert service.get(session, "fleet").version == 0
+
+
+def test_a_change_of_the_fleet_is_looked_through_while_boards_go_on_writing(
+    server: Context, enrolled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator changes the fleet's layer over many boards' own ones: no heartbeat waits for it, no polygon is judged anew.
+
+    A board's layer that changes during the look is looked at, too: what clashes with it is not stored.
+    """
+    database, device = server.database, f"device:{enrolled.device_id}"
+    for number in range(30):
+        put(database, f"group:g{number}", {"every_camera": {"zones": [DOOR]}})
+    put(database, device, {"cameras": {"gate": {"zones": [DOOR]}}})
+    beat(server, enrolled.device_id, "gate")
+    judged: list[str] = []
+    monkeypatch.setattr(configuration_faults, "polygon_faults", lambda points, where: judged.append(where) or [])
+    real, looks = service.check, []
+
+    def look(*arguments: Any) -> Any:
+        found = real(*arguments)
+        looks.append(len(found))
+        if len(looks) == 1:
+            beat(server, enrolled.device_id, "gate", sequence=2)
+            table = {"name": "door", "points": [[0, 0], [1, 1]]}
+            with database.write() as session:
+                service.store(session, device, {"cameras": {"gate": {"lines": [table]}}}, 1, author(), "configuration.put")
+        return found
+
+    monkeypatch.setattr(service, "check", look)
+    with pytest.raises(FaultyError) as caught:
+        put(database, "fleet", {"every_camera": {"zones": [DOOR], "fps": 3}})
+    assert caught.value.faults[0]["path"] == "cameras.gate.lines[0].name"
+    assert looks == [0, 1]
+    assert judged == ["every_camera.zones[0].polygon"] * 2, "that of the new layer, once a look"
+    with database.read() as session:
+        assert service.get(session, "fleet").version == 0
+        assert service.get(session, device).version == 2
+
+
+def test_layers_that_change_all_the_time_end_a_change_with_words(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script writes group after group: the operator who changes the fleet is told to try again, and nothing hangs."""
+    real, looks = service.check, []
+
+    def look(*arguments: Any) -> Any:
+        looks.append(1)
+        with database.write() as session:
+            service.store(session, "group:busy", {"every_camera": {"fps": len(looks)}}, None, author(), "configuration.put")
+        return real(*arguments)
+
+    monkeypatch.setattr(service, "check", look)
+    with pytest.raises(ConflictError, match="change all the time"):
+        put(database, "fleet", {"every_camera": {"fps": 3}})
+    assert len(looks) == service.TRIES
 
 
 def test_differences_between_versions_layers_and_devices(server: Context, enrolled: Any) -> None:

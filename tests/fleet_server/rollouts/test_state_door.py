@@ -58,9 +58,8 @@ def test_a_release_a_setting_and_a_debug_session_each_raise_the_number(
         set_target(session, enrolled.device_id, "yard@1", source="rollout:r", now_s=clock())
     state, assignment, digest = poll(1, digest)
     assert (state.seq, assignment.bundle.sha256, assignment.bundle.path) == (2, sha, "stable/yard/1/manifest.json")
-    with server.database.write() as session:
-        author = configuration.Author("ann", "", clock())
-        configuration.put(session, "fleet", {"every_camera": {"fps": 5}}, if_version=None, author=author)
+    author = configuration.Author("ann", "", clock())
+    configuration.put(server.database, "fleet", {"every_camera": {"fps": 5}}, if_version=None, author=author)
     state, assignment, digest = poll(2, digest)
     assert (state.seq, assignment.configuration) == (3, {"every_camera": {"fps": 5}})
     with server.database.write() as session:
