@@ -1,7 +1,7 @@
 """Rules from untyped tables: a zone file, the settings, a configuration. All faults at once, unknown fields refused. Pure.
 
-File (JSON): `{"timezone", "sureness", "sure_after_s", "zones": [...], "lines": [...]}`, all optional but one zone or
-line. A zone: `name`, `polygon`,
+File (JSON): `{"timezone", "sureness", "sure_after_s", "zones": [...], "lines": [...],
+"triggers": {...}}`, all optional but one of the last three. A zone: `name`, `polygon`,
 `classes`, `inside`, `dwell_s`, `inertia_s`; a line: `name`, `points`, `classes`, `right`, `left`; both: `min_score`, `min_share`,
 `min_px`, `schedule` (a list of `{"days", "from", "to"}`), `cooldown_s`, `cooldown_per_class`.
 """
@@ -14,6 +14,7 @@ from typing import Any, TypedDict, TypeVar
 
 from device_agent.vision.rules import SURE_AFTER_S, SURE_SHARE
 from device_agent.vision.schedule import Schedule, make_schedule, timezone_faults
+from device_agent.vision.trigger_settings import TriggerSettings, make_triggers
 from device_agent.vision.untyped import labels_of, numbered, strangers, yes_or_no
 from device_agent.vision.zones import WHOLE_PICTURE, Line, Zone, ZoneError
 from ota.wire.polygons import line_faults, points_of, polygon_faults
@@ -28,6 +29,8 @@ _SHARED = ("name", "classes", "min_score", "min_share", "min_px", "schedule", "c
 ZONE_FIELDS = (*_SHARED, "polygon", "inside", "dwell_s", "inertia_s")
 LINE_FIELDS = (*_SHARED, "points", "right", "left")
 
+NO_TRIGGERS = TriggerSettings()
+
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
@@ -39,6 +42,7 @@ class RuleFile:
     timezone: str = "UTC"
     sureness: float = SURE_SHARE
     sure_after_s: float = SURE_AFTER_S
+    triggers: TriggerSettings = NO_TRIGGERS
 
 
 class _Common(TypedDict):
@@ -60,9 +64,9 @@ def load_rules(text: str) -> RuleFile:
         top = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ZoneError([f"not JSON: {error}"]) from error
-    if not isinstance(top, dict) or not ("zones" in top or "lines" in top):
-        raise ZoneError(['the file must be {"zones": [...], "lines": [...]}, with one of them at least'])
-    faults = strangers(top, ("zones", "lines", "timezone", "sureness", "sure_after_s"), "the file")
+    if not isinstance(top, dict) or not any(key in top for key in ("zones", "lines", "triggers")):
+        raise ZoneError(['the file must be {"zones": [...], "lines": [...], "triggers": {...}}, with one of them at least'])
+    faults = strangers(top, ("zones", "lines", "triggers", "timezone", "sureness", "sure_after_s"), "the file")
     timezone = top.get("timezone", "UTC")
     wrong = timezone_faults(timezone, "timezone")
     faults += wrong
@@ -71,12 +75,13 @@ def load_rules(text: str) -> RuleFile:
     after_s = numbered(top, "sure_after_s", DAY_S, "the file", faults, SURE_AFTER_S)
     zones = _listed(top, "zones", MAX_ZONES, make_zone, zone_text, faults)
     lines = _listed(top, "lines", MAX_LINES, make_line, zone_text, faults)
-    if not faults and not zones and not lines:
-        faults.append("the file holds no zone and no line")
+    triggers = make_triggers(top.get("triggers", {}), "triggers", faults, zone_text)
+    if not faults and not zones and not lines and not (triggers and triggers.on):
+        faults.append("the file holds no zone and no line, and no trigger")
     faults += name_faults([zone.name for zone in zones] + [line.name for line in lines])
-    if faults:
+    if faults or triggers is None:
         raise ZoneError(faults)
-    return RuleFile(zones, lines, zone_text, sureness, after_s)
+    return RuleFile(zones, lines, zone_text, sureness, after_s, triggers=triggers)
 
 
 def name_faults(names: list[str]) -> list[str]:

@@ -69,6 +69,12 @@ class TriggerSettings:
         }
         return {kind: limits for kind, limits in kinds.items() if limits is not None}
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """Every label that is asked for by its name."""
+        pairs = self.near_miss.pairs if self.near_miss else ()
+        return frozenset().union(*(limits.classes for limits in self.on.values()), *pairs)
+
     def without_bursts(self) -> "TriggerSettings":
         """The same with no picture of a whole frame: for a board whose policy lets none out."""
         calm: dict[str, TriggerLimits] = {kind: replace(limits, burst=False) for kind, limits in self.on.items()}
