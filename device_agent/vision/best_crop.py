@@ -63,9 +63,11 @@ class BestCrop:
         self._settings = settings or CropSettings()
         self._cutter = cutter
         self._told_at_s = -math.inf
+        self._told: Crop | None = None
         self._not_before_s = -math.inf
         self._measured_s, self._clear = -math.inf, 1.0
         self.best: Crop | None = None
+        cutter.kept_by(self)
 
     def offer(
         self, frame: Frame, box: Box, score: float, kind: CropKind, *, inside: float | Callable[[], float] = 1.0
@@ -102,7 +104,12 @@ class BestCrop:
 
     def told(self, crop: Crop) -> None:
         """This crop went out: the next one that is kept was taken at least `apart_s` from it."""
-        self._told_at_s = crop.at_s
+        self._told_at_s, self._told = crop.at_s, crop
+
+    def forget_pictures(self) -> None:
+        """The best one so far goes, unless it is out already: the next frame is measured against nothing."""
+        if self.best is not self._told:
+            self.best = None
 
     def _cut_out(self, frame: Frame, box: Box, score: float, quality: float, kind: CropKind) -> Crop | None:
         settings = self._settings

@@ -43,6 +43,7 @@ class BurstRing:
         self._cutter = cutter
         self._ring: deque[Crop] = deque(maxlen=self.settings.most_before)
         self._next_s = -math.inf
+        cutter.kept_by(self)
 
     def offer(self, frame: Frame) -> Crop | None:
         """Keep a frame if its turn has come; the new picture, None where there is none. A refused one has had its turn."""
@@ -65,6 +66,10 @@ class BurstRing:
     def before(self, at_s: float) -> tuple[Crop, ...]:
         """The pictures of the last `before_s`, oldest first, the present one included."""
         return tuple(crop for crop in self._ring if 0 <= at_s - crop.at_s <= self.settings.before_s)
+
+    def forget_pictures(self) -> None:
+        """What was before may not be shown any more."""
+        self._ring.clear()
 
     def clear(self) -> None:
         """The source ended: what was before is of another scene."""

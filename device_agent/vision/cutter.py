@@ -5,8 +5,10 @@ One Cutter belongs to one camera and is called by that camera's thread. The pipe
 
 import logging
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -40,6 +42,14 @@ class PrivatePicture:
 
     picture_bgr: Picture
     cut: Cut
+
+
+class Album(Protocol):
+    """Whoever keeps pictures of a Cutter beyond the frame that they were cut from."""
+
+    def forget_pictures(self) -> None:
+        """What is to be kept from sight changes: no picture that was made before may be told any more."""
+        ...
 
 
 class _Sightings:
@@ -95,6 +105,7 @@ class Cutter:
         self._pipeline, self._own = _Sightings(), _Sightings()
         self._looked: tuple[int, float] | None = None
         self._told: tuple[str, ...] = ()
+        self._albums: weakref.WeakSet[Album] = weakref.WeakSet()
         self.refused: Callable[[str], None] = lambda reason: None
 
     @property
@@ -102,8 +113,18 @@ class Cutter:
         """What is kept from sight now."""
         return self._privacy
 
+    def kept_by(self, album: Album) -> None:
+        """Pictures of this Cutter are kept there: it is told when they may not be told any more. Not kept alive by this."""
+        self._albums.add(album)
+
     def use(self, privacy: Privacy) -> None:
-        """Keep this from sight from now on; between two frames. What was known of the present frame is forgotten."""
+        """Keep this from sight from now on; between two frames. What was known of the present frame is forgotten.
+
+        So are pictures that were made before and not told yet: what a new mask hides was seen on them.
+        """
+        if privacy != self._privacy:
+            for album in list(self._albums):
+                album.forget_pictures()
         self._privacy = privacy
         self._looked = None
         self._pipeline.forget()

@@ -79,12 +79,17 @@ class RecallSampler:
         self._drawn: _Drawn | None = None
         self._elapsed_s = 0.0
         self._last_at_s: float | None = None
+        cutter.kept_by(self)
 
     def use(self, settings: RecallSettings) -> None:
         """Change the number of samples between two frames; the slice that is open begins anew."""
         if settings != self._settings:
             self._settings = settings
             self._begin()
+
+    def forget_pictures(self) -> None:
+        """The picture that was drawn goes; frames that come are drawn against all of the slice as before."""
+        self._drawn = None
 
     def saw(self, scene: Scene) -> Sequence[EventUpdate]:
         """One frame: it may be drawn, and it may end a slice."""

@@ -89,6 +89,12 @@ class Triggers:
         self._last_s = -math.inf
         self._fired: Counter[str] = Counter() if former is None else former._fired
         self._held_back: Counter[str] = Counter() if former is None else former._held_back
+        cutter.kept_by(self)
+
+    def forget_pictures(self) -> None:
+        """Bursts that are being taken go on with what comes."""
+        for _, after in self._open:
+            after.crops.clear()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Since the start: how often each trigger fired, and how often its limits held it back."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -36,7 +37,7 @@ GREEDY: dict[str, Any] = {
 
 
 class Passers:
-    """A detector: somebody passes every two seconds, each time elsewhere; nobody in between."""
+    """A detector: somebody passes every two seconds, each time elsewhere, and comes nearer; nobody in between."""
 
     restarts, runtime, accelerator, card = 0, "fake", "cpu", CARD
 
@@ -47,8 +48,19 @@ class Passers:
         self._looks += 1
         left, top = 40 + 80 * ((self._looks // 12) % 6), 60 + (self._looks % 12) * 3
         there = not self._nobody and self._looks % 12 < 9
-        boxes = np.array([[left, top, left + 60, top + 200]] if there else [], np.float32).reshape(-1, 4)
+        near = 1 + 0.05 * (self._looks % 12)
+        boxes = np.array([[left, top, left + 60 * near, top + 150 * near]] if there else [], np.float32).reshape(-1, 4)
         return Answer(Detections.of(boxes, np.full(len(boxes), 0.6), [0] * len(boxes)), CARD, 1.0)
+
+
+class Caller(Passers):
+    """A detector: somebody comes to the door, is nearest after eight seconds (five a second), and goes away backwards."""
+
+    def look(self, picture_bgr: Picture) -> Answer:
+        self._looks += 1
+        near = 1 + 0.04 * (40 - abs(40 - self._looks))
+        boxes = np.array([[300, 100, 300 + 50 * near, 100 + 120 * near]] if self._looks < 79 else [], np.float32).reshape(-1, 4)
+        return Answer(Detections.of(boxes, np.full(len(boxes), 0.9), [0] * len(boxes)), CARD, 1.0)
 
 
 class Silent:
@@ -75,13 +87,13 @@ class Board:
     """One camera of a board, with everything between a configuration and what reaches the outbox."""
 
     def __init__(
-        self, classes: Sequence[str] = ("crop",), *, nobody: bool = False, draw: Callable[[], float] = lambda: 0.3
+        self, classes: Sequence[str] = ("crop",), *, sees: Passers | None = None, draw: Callable[[], float] = lambda: 0.3
     ) -> None:
         ids = itertools.count()
         new_id = lambda: f"e{next(ids)}"  # noqa: E731
         self.cutter = Cutter()
         self.basis = Plan((CameraPlan("yard", PipelineSettings("yard")),))
-        self.pipeline = Pipeline(self.basis.cameras[0].pipeline, Passers(nobody=nobody), new_id, cutter=self.cutter)
+        self.pipeline = Pipeline(self.basis.cameras[0].pipeline, sees or Passers(), new_id, cutter=self.cutter)
         sampler = RecallSampler("yard", RecallSettings(), self.cutter, new_id, draw=draw)
         silent: Any = Silent()
         parts = Parts(
@@ -128,7 +140,8 @@ def test_a_configuration_alone_gets_no_whole_frame_of_a_board_whose_owner_said_n
     """A captured server asks for bursts on every doubt and a thousand samples a day; it got half a frame a second."""
     board = Board(policy.upload_classes)
     board.configure(GREEDY)
-    ten_minutes(board)
+    for number in range(300):
+        board.see(yard(number), number / 2)
     assert board.whole() == []
     assert len(board.crops()) > 5, "the triggers fire, each with the crop of what it is about"
 
@@ -145,3 +158,74 @@ def test_where_the_owner_allows_bursts_and_samples_a_server_still_gets_no_film()
     for number in range(60):
         board.see(yard(number), 4300 + number / 2)
     assert len(board.whole()) > before, "the next hour has its own"
+
+
+EVERYTHING = {"masks": [{"polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]}
+
+
+def told_late(board: Board, changed: dict[str, Any], at_s: float) -> list[Crop]:
+    """Pictures of before a change of configuration that are told after it."""
+    number = 0
+    while number / 5 < at_s:
+        board.see(yard(number), number / 5)
+        number += 1
+    before = len(board.outbox)
+    board.configure(changed)
+    for later in range(number, number + 20):
+        board.see(yard(later), later / 5)
+    # The slice of a recall sample, the patience with a visit and with a burst are over.
+    for later in range(20):
+        board.see(yard(later), at_s + 100 + later / 5)
+    return [crop for update in board.outbox[before:] for crop in update.event.crops if crop.at_s < at_s]
+
+
+def test_a_mask_that_comes_later_holds_for_pictures_that_were_made_already() -> None:
+    """The owner asks for a mask, his server sends it: the sample that was drawn and the half burst that wait on the board were
+    made before it, and left after it. Without the mask they go."""
+    asked = {"every_camera": {**GREEDY["every_camera"], "recall_per_day": 1000}}
+    masked = {"every_camera": {**asked["every_camera"], **EVERYTHING}}
+    slower = {"every_camera": {**asked["every_camera"], "fps": 200}}
+    kinds = set()
+    for at_s in (1.0, 3.0, 7.2):
+        for late in (masked, slower):
+            board = Board(("crop", "burst", "recall"), draw=lambda: 0.99)
+            board.configure(asked)
+            told = told_late(board, late, at_s)
+            if late is masked:
+                assert told == [], at_s
+            kinds |= {(crop.kind, crop.cut == (0, 0, 640, 480)) for crop in told}
+    assert kinds >= {("first", True), ("burst", True)}, "the change alone costs no picture"
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_visit_that_goes_on_under_a_new_mask_ends_without_the_picture_of_before(masked: bool) -> None:
+    """The best crop of a visit waits for the visit's end. A corner is masked in between: what is told then was made after it."""
+    board = Board(sees=Caller())
+    board.configure({"every_camera": {"gate": {"enabled": False}}})
+    corner = {"masks": [{"polygon": [[0.6, 0], [1, 0], [1, 0.3], [0.6, 0.3]]}]} if masked else {"fps": 200}
+    leaves = np.random.default_rng(5).integers(0, 255, (480, 640, 3), np.uint8)
+    for number in range(100):
+        if number == 45:
+            board.configure({"every_camera": {"gate": {"enabled": False}, **corner}})
+        board.see(leaves, number / 5)
+    assert [update.kind for update in board.outbox] == ["start", "update", "end"]
+    (crop,) = board.outbox[1].event.crops
+    assert (crop.frame >= 45) is masked
+
+
+def test_a_sample_goes_on_after_a_mask_with_what_comes() -> None:
+    """Only the picture is lost, not the place in the slice: another frame may be drawn, with the mask on it."""
+    board = Board(("recall",), sees=Passers(nobody=True), draw=lambda: 0.0)
+    shown = {"every_camera": {"recall_per_day": 100}}
+    board.configure(shown)
+    for number in range(50):
+        board.see(yard(number), number * 4)
+    masked = {"masks": [{"polygon": [[0, 0], [1, 0], [1, 0.25], [0, 0.25]]}]}
+    board.configure({"every_camera": {**shown["every_camera"], **masked}})
+    for number in range(50, 240):
+        board.see(yard(number), number * 4)
+    (sample,) = board.whole()
+    assert sample.at_s >= 200
+    picture = cv2.imdecode(np.frombuffer(sample.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert picture[:110].max() < 8, "masked"
+    assert picture[140:].min() > 60
