@@ -33,6 +33,7 @@ from device_agent.settings import CameraSection
 from device_agent.settings_rules import BoardRules, configuration_of
 from device_agent.telemetry.window import Window
 from device_agent.update.installed import Installed
+from device_agent.vision.best_crop import SMALL_BOARD, CropSettings
 from device_agent.vision.cutter import Cutter
 from device_agent.vision.detector import Detector
 from device_agent.vision.fair_turn import FairTurn, Seat
@@ -83,7 +84,8 @@ def open_eyes(base: Base, stack: ExitStack) -> Eyes:
         log.warning("agent.toml has rules for %s, which %s does not know: they are silent", ", ".join(silent), installed.release)
     name = settings.agent.name or socket.gethostname()
     local = open_local(settings.local, name=name, now_s=base.clock.now_s, steady_s=base.clock.steady_s)
-    basis = Plan(tuple(_plan(camera, settings.rules.get(camera.name, BoardRules())) for camera in settings.cameras))
+    crops = SMALL_BOARD if low_memory(base.facts) else CropSettings()
+    basis = Plan(tuple(_plan(camera, settings.rules.get(camera.name, BoardRules()), crops) for camera in settings.cameras))
     window = Window(base.boot_id, base.clock.steady_s())
     stills = KeepingStills(base.outbox, base.clock.now_s)
     blur = None
@@ -127,8 +129,8 @@ def keeper_of(
     )  # fmt: skip
 
 
-def _plan(camera: CameraSection, rules: BoardRules) -> CameraPlan:
-    settings = PipelineSettings(camera.name, zones=rules.zones, lines=rules.lines)
+def _plan(camera: CameraSection, rules: BoardRules, crops: CropSettings) -> CameraPlan:
+    settings = PipelineSettings(camera.name, zones=rules.zones, lines=rules.lines, crops=crops)
     plan = CameraPlan(
         camera.name, settings, fps=camera.fps, timezone=camera.timezone, triggers=camera.triggers,
         recall_per_day=camera.recall_per_day,

@@ -111,9 +111,9 @@ def _gate(wanted: Gate, basis: GateSettings) -> GateSettings:
 def _crops(wanted: Crops, basis: CropSettings) -> CropSettings:
     return replace(
         basis,
-        longest_side_px=basis.longest_side_px if wanted.longest_side_px is UNSET else wanted.longest_side_px,
+        longest_side_px=min(basis.most_px, basis.longest_side_px if wanted.longest_side_px is UNSET else wanted.longest_side_px),
         jpeg_quality=basis.jpeg_quality if wanted.jpeg_quality is UNSET else wanted.jpeg_quality,
-        max_bytes=basis.max_bytes if wanted.max_bytes is UNSET else wanted.max_bytes,
+        max_bytes=min(basis.most_bytes, basis.max_bytes if wanted.max_bytes is UNSET else wanted.max_bytes),
     )
 
 

@@ -116,6 +116,14 @@ def header_of(data: bytes) -> Header:
         raise TornEntryError(f"the header does not decode: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An entry that waits for the server, proved by its digest."""
+
+    header: Header
+    crops: list[Crop]
+
+
 def unpack(data: bytes) -> tuple[Header, list[Crop]]:
     """A whole entry, proved by its digest. Raises TornEntryError."""
     frame = frame_of(data)

@@ -18,7 +18,7 @@ import msgspec
 
 from device_agent.errors import DiskFullError
 from device_agent.spool import retention
-from device_agent.spool.entry import Crop, Header, TornEntryError, line_of, pack, unpack
+from device_agent.spool.entry import Crop, Header, TornEntryError, Waiting, line_of, pack, unpack
 from device_agent.spool.ledger_disk import Ledger
 from device_agent.spool.quarantine_disk import Quarantine
 from device_agent.spool.retention import Candidate
@@ -30,17 +30,11 @@ from ota.wire.events import Event
 from ota.wire.heartbeat import SpoolHealth
 
 STREAMS = ("events", "reports", "stills")
+READ_BYTES = 8 * 1024 * 1024
+"""Of entries that are in memory at once while they are sent."""
 GIVEN_UP = ("stills", "events")
 """Streams whose entries may be given up for others; a report never is."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An entry that waits for the server, proved by its digest."""
-
-    header: Header
-    crops: list[Crop]
 
 
 @dataclass(slots=True)
@@ -176,19 +170,20 @@ class Outbox:
 
     # -- sending --------------------------------------------------------------------------------------------------------
 
-    def waiting(self, stream: str, limit: int) -> list[Waiting]:
-        """The oldest entries of a stream in order; what turns out torn is quarantined and left out."""
+    def waiting(self, stream: str, limit: int, max_bytes: int = READ_BYTES) -> list[Waiting]:
+        """The oldest entries of a stream in order, one at least; what turns out torn is quarantined and left out.
+
+        At most ``limit``, and no more than ``max_bytes`` of them: they are all in memory at once.
+        """
         found: list[Waiting] = []
+        left_bytes = max_bytes
         with self._lock:
-            numbers = sorted(self._known[stream])[:limit]
-            for number in numbers:
-                path = self._known[stream][number].path
-                try:
-                    header, crops = unpack(path.read_bytes())
-                except (TornEntryError, OSError) as error:
-                    self._quarantine_file(stream, number, path, str(error))
-                else:
-                    found.append(Waiting(header, crops))
+            for number in sorted(self._known[stream])[:limit]:
+                left_bytes -= self._known[stream][number].size_bytes
+                if found and left_bytes < 0:
+                    break
+                if (entry := self._read(stream, number)) is not None:
+                    found.append(entry)
         return found
 
     def stored(self, stream: str, mark: int, refused: dict[str, str] | None = None) -> None:
@@ -254,17 +249,26 @@ class Outbox:
 
     def _jump(self, stream: str, mark: int) -> None:
         """The server knows higher numbers than this disk (it was wiped or restored): continue above them, losing nothing here."""
-        used = self._next(stream) - 1
-        log.warning("spool: the server has %s up to %d, this board had used %d; numbers go on above", stream, mark, used)
-        waiting = self.waiting(stream, len(self._known[stream]))
+        log.warning("spool: the server has %s up to %d, past what this board used; numbers go on above", stream, mark)
+        waiting = sorted(self._known[stream])
         self._ledger.raise_used(stream, mark)
-        for offset, entry in enumerate(waiting, start=1):
+        for offset, old in enumerate(waiting, start=1):
+            if (entry := self._read(stream, old)) is None:
+                continue
             number = mark + offset
             header = msgspec.structs.replace(entry.header, sequence=number, message=entry.header.message | {"sequence": number})
             data = pack(header, [c.jpeg for c in entry.crops if c.jpeg is not None])
-            candidate = Candidate(stream, number, len(data), header.priority, header.score, 0.0)
-            self._write(candidate, data, header.created_s)
+            self._write(Candidate(stream, number, len(data), header.priority, header.score, 0.0), data, header.created_s)
         self._remove(stream, [number for number in self._known[stream] if number <= mark])
+
+    def _read(self, stream: str, number: int) -> Waiting | None:
+        """One entry, proved; None (and put aside) where it is torn."""
+        path = self._known[stream][number].path
+        try:
+            return Waiting(*unpack(path.read_bytes()))
+        except (TornEntryError, OSError) as error:
+            self._quarantine_file(stream, number, path, str(error))
+            return None
 
     def _remove(self, stream: str, numbers: list[int]) -> None:
         if not numbers:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from device_agent.errors import BrokenOffError, ServerNonsenseError, ServerRefusedError
-from device_agent.spool.entry import Crop
+from device_agent.spool.entry import Crop, Waiting
 from device_agent.spool.slow_line import SlowLine
-from device_agent.spool.spool_disk import Outbox, Waiting
+from device_agent.spool.spool_disk import Outbox
 from device_agent.spool.stills import StillInfo
 from device_agent.spool.upload_rule import UploadRule
 from ota.wire.events import UploadRequest, UploadSlot

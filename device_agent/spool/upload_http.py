@@ -11,9 +11,9 @@ from typing import Protocol
 import msgspec
 
 from device_agent.errors import AgentError, BrokenOffError, ServerRefusedError
-from device_agent.spool.entry import Crop
+from device_agent.spool.entry import Crop, Waiting
 from device_agent.spool.slow_line import SlowLine
-from device_agent.spool.spool_disk import Outbox, Waiting
+from device_agent.spool.spool_disk import Outbox
 from device_agent.spool.stills_http import send_stills
 from device_agent.spool.upload_rule import UploadRule, class_of
 from ota.wire.deployments import DeploymentReport, ReportBatch

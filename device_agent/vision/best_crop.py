@@ -5,6 +5,7 @@ encoding a small crop costs a twentieth of encoding a frame. A candidate is judg
 picture, where the camera has one, is read for winners alone.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class CropSettings:
     """`margin` is a share of the box's side, added on each; `better_by` the share that a new crop must be better.
 
     `apart_s`: a crop that follows one that was told is of another moment, at least so much later. `max_bytes`: no crop is larger.
+    `most_px`, `most_bytes`: beyond these no configuration goes on this board; `open_bytes`: of the crops of one camera's visits
+    that wait to be told, all together.
     """
 
     margin: float = 0.2
@@ -54,14 +57,23 @@ class CropSettings:
     cut_factor: float = 0.4
     apart_s: float = 0.5
     max_bytes: int = 96 * 1024
+    most_px: int = 1920
+    most_bytes: int = 512 * 1024
+    open_bytes: int = 4 * 1024 * 1024
+
+
+SMALL_BOARD = CropSettings(most_px=1280, most_bytes=192 * 1024, open_bytes=1536 * 1024)
+"""For boards with little memory."""
+Make = Callable[[Frame, Cut], CutOut | None]
 
 
 class BestCrop:
     """The best crop of one visit so far; `best` is None until a box could be cut out."""
 
-    def __init__(self, settings: CropSettings | None = None, *, cutter: Cutter) -> None:
+    def __init__(self, settings: CropSettings | None = None, *, cutter: Cutter, make: Make | None = None) -> None:
+        """`make` cuts out and encodes in place of the cutter: where several visits share a frame's pictures."""
         self._settings = settings or CropSettings()
-        self._cutter = cutter
+        self._make = make or functools.partial(made_crop, cutter, self._settings, self._settings.max_bytes)
         self._told_at_s = -math.inf
         self._told: Crop | None = None
         self._not_before_s = -math.inf
@@ -114,13 +126,18 @@ class BestCrop:
     def _cut_out(self, frame: Frame, box: Box, score: float, quality: float, kind: CropKind) -> Crop | None:
         settings = self._settings
         cut = cut_around(box, settings.margin, frame.width_px, frame.height_px)
-        made = None if cut is None else self._cutter.cut(frame, cut, settings.longest_side_px, settings.jpeg_quality)
-        kept = None if made is None else within_bytes(made, settings.max_bytes)
+        kept = None if cut is None else self._make(frame, cut)
         if kept is None:
             return None
         return Crop(
             kind, kept.jpeg, kept.width_px, kept.height_px, score, quality, frame.index, frame.at_s, frame.wall_s, box, kept.cut
         )
+
+
+def made_crop(cutter: Cutter, settings: CropSettings, max_bytes: int, frame: Frame, cut: Cut) -> CutOut | None:
+    """A crop as the settings want it, of at most `max_bytes`; None where privacy or size cannot be kept."""
+    made = cutter.cut(frame, cut, settings.longest_side_px, settings.jpeg_quality)
+    return None if made is None else within_bytes(made, max_bytes)
 
 
 def inside_share(polygon: tuple[Point, ...], box: Box, width_px: int, height_px: int) -> float:

@@ -2,24 +2,26 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from device_agent.vision.best_crop import BestCrop, CropSettings, inside_share
-from device_agent.vision.cutter import Cutter
+from device_agent.vision.best_crop import BestCrop, CropSettings, inside_share, made_crop
+from device_agent.vision.cutter import CutOut, Cutter
 from device_agent.vision.rules import Crossing, RuleStep, Visit
-from device_agent.vision.types import Crop, Event, EventUpdate, Frame, Track, UpdateKind
+from device_agent.vision.types import Crop, Cut, Event, EventUpdate, Frame, Track, UpdateKind
 from device_agent.vision.zones import WHOLE_PICTURE, Zone
 
 ThresholdOf = Callable[[str], float]
+LEAST_BYTES = 4096
+"""Less than this shows nothing: the event goes without a crop."""
 
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """One visit's crop and what was told of it."""
+    """One visit's crop and the last that was told of it, without its bytes: those are on their way."""
 
     crop: BestCrop
     revision: int = 0
-    told: list[Crop] = field(default_factory=list)
+    told: Crop | None = None
     next_s: float = 0.0
 
 
@@ -27,7 +29,8 @@ class VisitEvents:
     """One camera's events; a long visit's better crop is told after `publish_after_s`, at doubling intervals, at its end.
 
     A crossing is a moment: its start and its end are told at once, with one crop. Where `cutter` gives no picture the event goes
-    without.
+    without. However many zones see an object, a frame's picture of it is made and kept once; the crops that wait to be told are
+    bounded all together (`CropSettings.open_bytes`), by smaller ones first, then by none.
     """
 
     def __init__(
@@ -43,9 +46,11 @@ class VisitEvents:
         self._cutter = cutter or Cutter()
         self._publish_after_s = publish_after_s
         self._open: dict[str, _Open] = {}
+        self._made: dict[Cut, CutOut | None] = {}
 
     def step(self, frame: Frame, rules: RuleStep, threshold_of: ThresholdOf) -> list[EventUpdate]:
         """Event updates of one frame, ends first: a new event's crop is encoded in this frame."""
+        self._made.clear()
         updates = [self._end(visit, threshold_of, still_open=False) for visit in rules.ended]
         for visit in rules.forgotten:
             self._open.pop(visit.id, None)
@@ -63,6 +68,7 @@ class VisitEvents:
                 updates.append(self._tell(visit, state, "update", threshold_of))
         for crossing in rules.crossings:
             updates += self._crossed(frame, crossing, threshold_of)
+        self._made.clear()
         return updates
 
     def finish(self, left: list[tuple[Visit, bool]], threshold_of: ThresholdOf) -> list[EventUpdate]:
@@ -72,7 +78,21 @@ class VisitEvents:
         return updates
 
     def _new(self) -> _Open:
-        return _Open(BestCrop(self._settings, cutter=self._cutter))
+        return _Open(self._crop())
+
+    def _crop(self) -> BestCrop:
+        return BestCrop(self._settings, cutter=self._cutter, make=self._cut_out)
+
+    def _cut_out(self, frame: Frame, cut: Cut) -> CutOut | None:
+        """This frame's picture of one place, made once whoever asks, within what is left for all that wait."""
+        if cut not in self._made:
+            waiting = [state.crop.best.jpeg for state in self._open.values() if state.crop.best is not None]
+            waiting += [made.jpeg for made in self._made.values() if made is not None]
+            held_bytes = sum({id(jpeg): len(jpeg) for jpeg in waiting}.values())
+            max_bytes = min(self._settings.max_bytes, self._settings.open_bytes - held_bytes)
+            roomy = max_bytes >= LEAST_BYTES
+            self._made[cut] = made_crop(self._cutter, self._settings, max_bytes, frame, cut) if roomy else None
+        return self._made[cut]
 
     @staticmethod
     def _offer(state: _Open, frame: Frame, visit: Visit, track: Track) -> None:
@@ -84,7 +104,7 @@ class VisitEvents:
 
     @staticmethod
     def _better(state: _Open) -> bool:
-        return state.crop.best is not None and (not state.told or state.told[-1] is not state.crop.best)
+        return state.crop.best is not None and state.told is not state.crop.best
 
     def _end(self, visit: Visit, threshold_of: ThresholdOf, *, still_open: bool) -> EventUpdate:
         state = self._open.pop(visit.id, None) or self._new()
@@ -97,8 +117,8 @@ class VisitEvents:
         news: tuple[Crop, ...] = ()
         if best is not None and self._better(state):
             news = (replace(best, kind="best" if state.told else "first"),)
-            state.told.append(best)
-            state.crop.told(best)
+            state.told = state.crop.best = replace(best, jpeg=b"")
+            state.crop.told(state.told)
         event = Event(
             id=visit.id,
             revision=state.revision,
@@ -127,7 +147,7 @@ class VisitEvents:
         return EventUpdate(kind, event)
 
     def _crossed(self, frame: Frame, crossing: Crossing, threshold_of: ThresholdOf) -> list[EventUpdate]:
-        crop = BestCrop(self._settings, cutter=self._cutter)
+        crop = self._crop()
         track, line = crossing.track, crossing.line
         crop.offer(frame, track.xyxy, track.score, "first")
         event = Event(

@@ -150,11 +150,11 @@ class Gate(Piece, frozen=True, kw_only=True):
 
 
 class Crops(Piece, frozen=True, kw_only=True):
-    """Bounds of the pictures of events: longer side, JPEG quality, bytes."""
+    """Bounds of the pictures of events: longer side, JPEG quality, bytes. A board with little memory lowers them further."""
 
-    longest_side_px: Annotated[int, Meta(ge=64, le=4096)] | UnsetType = UNSET
+    longest_side_px: Annotated[int, Meta(ge=64, le=1920)] | UnsetType = UNSET
     jpeg_quality: Annotated[int, Meta(ge=30, le=95)] | UnsetType = UNSET
-    max_bytes: Annotated[int, Meta(ge=4096, le=4 * 1024 * 1024)] | UnsetType = UNSET
+    max_bytes: Annotated[int, Meta(ge=4096, le=512 * 1024)] | UnsetType = UNSET
 
 
 class CameraConfiguration(Piece, frozen=True, kw_only=True):
