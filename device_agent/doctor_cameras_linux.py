@@ -74,6 +74,7 @@ class _Look:
         self.error: CameraError | None = None
         self._camera, self._kind = camera, kind
         self._source: CameraSource | None = None
+        self._late = False
         self._thread = threading.Thread(target=self._look, name=f"doctor-{camera.name}", daemon=True)
         self._thread.start()
 
@@ -81,6 +82,7 @@ class _Look:
         """Whether it came to its end in time; if not, the camera is let go as far as that is possible."""
         self._thread.join(within_s)
         in_time = not self._thread.is_alive()
+        self._late = not in_time
         if not in_time and self._source is not None:
             closing = threading.Thread(target=self._source.close, daemon=True)
             closing.start()
@@ -96,13 +98,16 @@ class _Look:
         try:
             self._source = open_camera(settings)
             try:
-                for frame in islice(self._source.frames(), FRAMES):
+                # What opens after the deadline is closed at once.
+                for frame in islice(self._source.frames(), 0 if self._late else FRAMES):
                     self.brightness = float(luma_plane(frame).mean())
                     self.last = frame
             finally:
                 self._source.close()
         except CameraError as error:
             self.error = error
+        except Exception as error:  # a driver's own: a finding like any other, and the other checks go on
+            self.error = CameraError("failed", f"its driver failed: {type(error).__name__}: {error}")
 
 
 def _kind(source: str) -> Kind:

@@ -59,6 +59,16 @@ def test_an_unknown_word_is_refused(checkout: Path, arguments: list[str]) -> Non
     assert arguments[-1] in done.stderr
 
 
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_on_the_benchmarks_installs_nothing(checkout: Path, word: str) -> None:
+    """A look at the options took minutes and two environments."""
+    shutil.copytree(ROOT / "tests" / "bench", checkout / "tests" / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    done = run(checkout, "bench", "P1", word, ROOKERY_PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert "--json" in done.stdout
+    assert not [path.name for path in checkout.iterdir() if path.name.startswith(".venv")]
+
+
 def test_without_a_python_of_today_it_says_which_is_needed(checkout: Path, tmp_path: Path) -> None:
     """A machine with Python 3.9 only."""
     program(tmp_path / "bin", "python3", "#!/bin/sh\nexit 1\n")
