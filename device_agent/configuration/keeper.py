@@ -13,6 +13,7 @@ import msgspec
 
 from device_agent.configuration.kept import Kept, Rejected
 from device_agent.configuration.plan import Plan
+from device_agent.configuration.tightened import hides, tightened
 from device_agent.configuration.translate import judge, translated, unknown_classes
 from device_agent.configuration.trial import DEADLINE_S, Sight, Trial, judged
 from ota.wire.configuration import digest_of
@@ -25,6 +26,7 @@ MAX_ATTEMPTS = 2
 RETRY_AFTER_S = 15.0
 """After a start that follows such an end, and after a disk that could not be written."""
 REASON_CHARS = 3000
+STILL_HIDDEN = "; its masks and blur hold all the same"
 NO_DIGEST = "0" * 64
 """Of something so deep or large that no digest is taken of it."""
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Keeper:
         self._running = ""
         self._trial: Trial | None = None
         self._doubt: Trial | None = None
+        self._in_force: Plan | None = None
         self._judged_by: frozenset[str] = frozenset()
         self._note = self._monster = ""
         self._not_before_s = 0.0
@@ -166,18 +169,18 @@ class Keeper:
             plan = judge(wanted, self._basis, self._judged_by)
         except ConfigurationError as error:
             self._reject(digest, "refused", "; ".join(str(fault) for fault in error.faults))
-            return
+            return self._put_good(again=False)
         self._kept = msgspec.structs.replace(self._kept, trying=digest, attempts=self._kept.attempts + 1)
         if not self._save():
             # What cannot be written down is not tried: a crash in it would be forgotten.
             self._kept = msgspec.structs.replace(self._kept, trying="", attempts=self._kept.attempts - 1)
             self._not_before_s = self._steady_s() + RETRY_AFTER_S
-            return
+            return self._put_good(again=False)
         before = {sight.camera: sight for sight in self._sights()}
         self._trial = Trial(digest, plan, self._steady_s(), before, self._patience_s(plan))
         self._running = digest
         try:
-            self._apply(plan)
+            self._put(plan)
         except Exception as error:
             # Whatever a room says to its new settings, the cameras go on with the old ones.
             log.exception("configuration %s could not be put in", digest[:12])
@@ -222,28 +225,41 @@ class Keeper:
         self._kept = msgspec.structs.replace(self._kept, rejected=None)
         self._save()
 
-    def _put_good(self) -> None:
-        """The last good one into the cameras; where even that fits no more (other cameras by now), agent.toml alone."""
-        good = self._kept.good
+    def _put(self, plan: Plan) -> None:
+        self._in_force = None
+        self._apply(plan)
+        self._in_force = plan
+
+    def _put_good(self, *, again: bool = True) -> None:
+        """The last good one into the cameras; where even that fits no more (other cameras by now), agent.toml alone.
+
+        What the wanted one hides is hidden all the same. Not ``again``: not where that is in force already.
+        """
+        good, wanted = self._kept.good, self._kept.wanted
         try:
             plan = translated(parse(good, [camera.camera for camera in self._basis.cameras]), self._basis)
         except ConfigurationError as error:
             log.error("the last good configuration does not fit this board any more, agent.toml alone holds: %s", error)
             self._kept = msgspec.structs.replace(self._kept, good={})
             good, plan = {}, self._basis
+        plan = tightened(plan, wanted)
+        if plan == self._in_force and not again:
+            return
         self._running = digest_of(good)
         try:
-            self._apply(plan)
+            self._put(plan)
         except Exception:
             log.exception("the last good configuration could not be put back, agent.toml alone holds")
             self._running = digest_of({})
-            self._apply(self._basis)
+            self._put(tightened(self._basis, wanted))
         self._silent()
 
     # -- what is remembered and told --------------------------------------------------------------------------------------
 
     def _reject(self, digest: str, state: str, reason: str) -> None:
         reason = reason[:REASON_CHARS]
+        if hides(self._basis, self._kept.wanted):
+            reason += STILL_HIDDEN
         log.warning("configuration %s %s: %s", digest[:12], state, reason)
         rejected = Rejected(digest=digest, state=state, reason=reason)
         self._kept = msgspec.structs.replace(self._kept, trying="", attempts=0, rejected=rejected)
