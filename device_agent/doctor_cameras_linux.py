@@ -20,6 +20,8 @@ from device_agent.vision.types import CameraError, Frame
 
 CAMERA_DEADLINE_S = 10.0
 CLOSE_S = 2.0
+LOOK_S = CAMERA_DEADLINE_S - CLOSE_S
+"""To open it and take its first frames: closing what hangs may take the rest."""
 PROBE_S = 3.0
 """For a connection to a stream's address; most that do not come at once do not come at all."""
 FRAMES = 5
@@ -50,8 +52,8 @@ def look_at_camera(camera: CameraSection) -> Finding:
     """One camera's first frames, or what is wrong with it and what to do, after `CAMERA_DEADLINE_S` at most."""
     what, kind = f"camera {camera.name}", _kind(camera.source)
     look = _Look(camera, kind)
-    if not look.over(CAMERA_DEADLINE_S):
-        return bad(what, "no_frames", f"it gave no frame within {CAMERA_DEADLINE_S:g} s", _advice(kind, "no_frames"))
+    if not look.over(LOOK_S):
+        return bad(what, "no_frames", f"it gave no frame within {LOOK_S:g} s", _advice(kind, "no_frames"))
     code, detail = look.fault
     if code:
         return bad(what, "unreachable" if code == "network" else code, detail, _advice(kind, code))
@@ -106,7 +108,7 @@ class _Look:
                 self._source.close()
         except CameraError as error:
             self.error = error
-        except Exception as error:  # a driver's own: a finding like any other, and the other checks go on
+        except (OSError, RuntimeError, ValueError, TypeError) as error:  # a driver's own: a finding like any other, and the other checks go on
             self.error = CameraError("failed", f"its driver failed: {type(error).__name__}: {error}")
 
 

@@ -42,7 +42,7 @@ def test_a_stream_that_nobody_serves_is_a_matter_of_the_network():
 
 def test_a_stream_that_answers_and_gives_nothing_keeps_the_deadline(listening, monkeypatch):
     """A wrong password or path, or a camera that hangs: told at the deadline, with what to check in the address."""
-    monkeypatch.setattr(doctor_cameras_linux, "CAMERA_DEADLINE_S", 0.5)
+    monkeypatch.setattr(doctor_cameras_linux, "LOOK_S", 0.5)
     finding = looked(f"opencv:rtsp://user:geheim@127.0.0.1:{listening}/live")
     assert finding.code == "no_frames"
     assert "0.5 s" in finding.detail
@@ -51,7 +51,7 @@ def test_a_stream_that_answers_and_gives_nothing_keeps_the_deadline(listening, m
 
 def test_a_driver_that_never_returns_holds_up_nobody(monkeypatch):
     """Opening hangs for good in the driver: the finding comes all the same."""
-    monkeypatch.setattr(doctor_cameras_linux, "CAMERA_DEADLINE_S", 0.2)
+    monkeypatch.setattr(doctor_cameras_linux, "LOOK_S", 0.2)
     over, late = threading.Event(), threading.Event()
 
     class Slow:
