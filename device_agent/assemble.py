@@ -145,6 +145,7 @@ def _watchers(
         seat, lambda: [place.parts.pipeline.counts() for place in places],
         dropped=lambda: sum(place.parts.seeing.totals().dropped.get("late", 0) for place in places),
         crashes=lambda: eyes.detector.restarts, link=reached, link_worse=lambda: way.worse, steady_s=base.clock.steady_s,
+        asked=lambda: tuple(place.parts.seeing.asked_fps for place in places),
     )  # fmt: skip
 
     def timings(timings_ms: dict[str, float]) -> None:

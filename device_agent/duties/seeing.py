@@ -96,6 +96,13 @@ class Seeing:
             if source is not None:
                 source.close()
 
+    @property
+    def asked_fps(self) -> float:
+        """What it is asked for: frames a second at most, 0 while it is switched off, -1 for as many as the source has."""
+        if not self._enabled:
+            return 0.0
+        return -1.0 if self._fps is None else self._fps
+
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """See until the source ends or the agent stops; then open events are closed. While switched off, wait.
 

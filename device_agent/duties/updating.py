@@ -55,11 +55,12 @@ class Watching:
         link: Callable[[], bool],
         link_worse: Callable[[], bool],
         steady_s: Callable[[], float],
+        asked: Callable[[], tuple[float, ...]] = tuple,
     ) -> None:
         self.name = "health"
         self.silence_s = 120.0
         self._machine, self._counts, self._dropped, self._crashes = machine, counts, dropped, crashes
-        self._link, self._link_worse, self._steady_s = link, link_worse, steady_s
+        self._link, self._link_worse, self._steady_s, self._asked = link, link_worse, steady_s, asked
         self._lock = threading.Lock()
         self._invoke = StageHistogram()
 
@@ -73,8 +74,10 @@ class Watching:
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Watch until told to stop."""
         before, lost, died, at_s = self._counts(), self._dropped(), self._crashes(), self._steady_s()
+        asked = self._asked()
         while not stop.wait(WINDOW_S):
             now, now_lost, now_died, now_s = self._counts(), self._dropped(), self._crashes(), self._steady_s()
+            now_asked = self._asked()
             with self._lock:
                 invoke, self._invoke = self._invoke, StageHistogram()
             deltas = [after.since(old) for after, old in zip(now, before, strict=True)]
@@ -89,9 +92,10 @@ class Watching:
                     crashes=now_died - died,
                     link=self._link(),
                     link_worse=self._link_worse(),
+                    asked=now_asked if now_asked == asked else None,
                 )
             )
-            before, lost, died, at_s = now, now_lost, now_died, now_s
+            before, lost, died, at_s, asked = now, now_lost, now_died, now_s, now_asked
             progress()
 
 

@@ -56,7 +56,8 @@ class HealthWindow:
 
     ``light`` by brightness class; ``fps`` frames answered per second, ``camera_fps`` frames that came from the cameras;
     ``latency_ms`` median of the bare invoke; ``crashes`` deaths of the detector. ``link`` whether the server was reached since
-    the window before; ``link_worse`` whether gateway or name lookups fail that worked before the switch.
+    the window before; ``link_worse`` whether gateway or name lookups fail that worked before the switch. ``asked``: rates that
+    the cameras were asked for, one a camera (`Seeing.asked_fps`); None where that changed within the window.
     """
 
     duration_s: float
@@ -67,21 +68,23 @@ class HealthWindow:
     crashes: int = 0
     link: bool = True
     link_worse: bool = False
+    asked: tuple[float, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The device's own history: rates by brightness, and its usual speed (0 or None: not known)."""
+    """The device's own history: rates by brightness, and its usual speed (0 or None: not known) at the rates asked for."""
 
     light: dict[str, Seen] = field(default_factory=dict)
     fps: float = 0.0
     camera_fps: float = 0.0
     latency_ms: float | None = None
+    asked: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """All windows since the switch together."""
+    """All windows since the switch together; frame rates over ``rate_s``, since the cameras are asked for the present rates."""
 
     seconds: float = 0.0
     light: dict[str, Seen] = field(default_factory=dict)
@@ -91,6 +94,8 @@ class Trial:
     crashes: int = 0
     link: bool = True
     link_worse: bool = False
+    asked: tuple[float, ...] = ()
+    rate_s: float = 0.0
 
     @property
     def total(self) -> Seen:
@@ -124,18 +129,24 @@ def add_window(trial: Trial, window: HealthWindow) -> Trial:
     """The trial with one more window; speeds are means weighted by time."""
     seconds = trial.seconds + window.duration_s
     share = window.duration_s / seconds if seconds > 0 else 0.0
+    asked = trial.asked if window.asked is None else window.asked
+    # A window of two rates says nothing about either; with other rates the mean begins anew.
+    rate_s = (trial.rate_s if asked == trial.asked else 0.0) + (window.duration_s if window.asked is not None else 0.0)
+    rate_share = window.duration_s / rate_s if rate_s > 0 and window.asked is not None else 0.0
     light = {word: trial.light.get(word, Seen()).plus(window.light.get(word, Seen())) for word in BRIGHTNESS}
     latency = _blend(trial.latency_ms, window.latency_ms, share)
     return replace(
         trial,
         seconds=seconds,
         light={word: seen for word, seen in light.items() if seen.gated},
-        fps=trial.fps + (window.fps - trial.fps) * share,
-        camera_fps=trial.camera_fps + (window.camera_fps - trial.camera_fps) * share,
+        fps=trial.fps + (window.fps - trial.fps) * rate_share,
+        camera_fps=trial.camera_fps + (window.camera_fps - trial.camera_fps) * rate_share,
         latency_ms=latency,
         crashes=trial.crashes + window.crashes,
         link=window.link,
         link_worse=window.link_worse,
+        asked=asked,
+        rate_s=rate_s,
     )
 
 
@@ -212,7 +223,8 @@ def _speed_fault(trial: Trial, before: Before, limits: TrialLimits) -> Verdict |
         if trial.latency_ms > allowed_ms:
             reason = f"median invoke {trial.latency_ms:.1f} ms, before it was {before.latency_ms:.1f} ms"
             return Verdict("fail", "latency", reason)
-    if trial.seconds < JUDGE_RATE_AFTER_S:
+    # A configuration that asks the cameras for other rates than before makes the two beyond compare.
+    if trial.rate_s < JUDGE_RATE_AFTER_S or trial.asked != before.asked:
         return None
     # A camera that delivers less is not the model's fault: its own rate must be what it was.
     camera_well = before.camera_fps > 0 and trial.camera_fps >= 0.9 * before.camera_fps

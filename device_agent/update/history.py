@@ -14,7 +14,10 @@ SPEED_MEMORY_S = 600.0
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """Faded counts by brightness class as (gated, found), and the usual speed. Also the form on the disk."""
+    """Faded counts by brightness class as (gated, found), and the usual speed. Also the form on the disk.
+
+    ``asked``: the rates that the cameras are asked for; the usual frame rate is of the ``rate_s`` seconds since then.
+    """
 
     v: int = VERSION
     light: dict[str, tuple[float, float]] = {}
@@ -22,11 +25,13 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     camera_fps: float = 0.0
     latency_ms: float | None = None
     seconds: float = 0.0
+    asked: tuple[float, ...] = ()
+    rate_s: float = 0.0
 
     def before(self) -> Before:
         """As the trial's judge reads it."""
         light = {word: Seen(*self.light[word]) for word in BRIGHTNESS if word in self.light}
-        return Before(light, self.fps, self.camera_fps, self.latency_ms)
+        return Before(light, self.fps, self.camera_fps, self.latency_ms, self.asked)
 
     @property
     def detection_share(self) -> float | None:
@@ -49,6 +54,11 @@ def remember(history: History, window: HealthWindow) -> History:
     # Young histories are plain means; old ones forget with SPEED_MEMORY_S.
     share = window.duration_s / min(seconds, SPEED_MEMORY_S) if seconds > 0 else 0.0
     share = min(1.0, share)
+    asked = history.asked if window.asked is None else window.asked
+    rate_s, rate_share = history.rate_s, 0.0
+    if window.asked is not None:
+        rate_s = (rate_s if asked == history.asked else 0.0) + window.duration_s
+        rate_share = min(1.0, window.duration_s / min(rate_s, SPEED_MEMORY_S)) if rate_s > 0 else 0.0
     latency = window.latency_ms
     if latency is None or history.latency_ms is None:
         latency = history.latency_ms if latency is None else latency
@@ -56,8 +66,10 @@ def remember(history: History, window: HealthWindow) -> History:
         latency = history.latency_ms + (latency - history.latency_ms) * share
     return History(
         light=light,
-        fps=history.fps + (window.fps - history.fps) * share,
-        camera_fps=history.camera_fps + (window.camera_fps - history.camera_fps) * share,
+        fps=history.fps + (window.fps - history.fps) * rate_share,
+        camera_fps=history.camera_fps + (window.camera_fps - history.camera_fps) * rate_share,
         latency_ms=latency,
         seconds=seconds,
+        asked=asked,
+        rate_s=rate_s,
     )

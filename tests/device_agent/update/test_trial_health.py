@@ -29,7 +29,7 @@ BEFORE = Before({"bright": Seen(600, 480), "dark": Seen(400, 300)}, fps=10.0, ca
 def trial(*, seconds: float = 100.0, fps: float = 10.0, camera_fps: float = 15.0, latency_ms: float = 20.0, crashes: int = 0,
           link: bool = True, link_worse: bool = False, **light: tuple[float, float]) -> Trial:  # fmt: skip
     seen = {word: Seen(*counts) for word, counts in light.items()}
-    return Trial(seconds, seen, fps, camera_fps, latency_ms, crashes, link, link_worse)
+    return Trial(seconds, seen, fps, camera_fps, latency_ms, crashes, link, link_worse, rate_s=seconds)
 
 
 def test_good_by_day_and_by_night_passes() -> None:
@@ -98,6 +98,33 @@ def test_crashes_latency_and_frame_rate_fail(seen: dict, code: str) -> None:
 
 def test_a_slow_camera_is_not_the_models_fault() -> None:
     assert judge(trial(bright=(60, 50), dark=(60, 50), fps=5.0, camera_fps=5.0), BEFORE, LIMITS, 100).outcome == "pass"
+
+
+def test_a_configuration_that_changes_the_cameras_rates_is_not_the_models_fault() -> None:
+    """While a model is on trial an operator gives one camera a rate of its own and switches the other off: no roll back for that.
+
+    With the old rates asked for again, a model that is too slow is found as ever; so is one once the history knows the new rates.
+    """
+    def window(fps: float, asked: tuple[float, ...] | None) -> HealthWindow:
+        light = {"bright": Seen(2, 2), "dark": Seen(2, 2)}
+        return HealthWindow(2.0, light, fps=fps, camera_fps=12.0, latency_ms=20.0, asked=asked)
+
+    history, usual, other = History(), (2.0, 10.0), (-1.0, 0.0)
+    for _ in range(100):
+        history = remember(history, window(12.0, usual))
+    state = add_window(Trial(), window(9.0, None))
+    for _ in range(60):
+        state = add_window(state, window(5.0, other))
+    assert judge(state, history.before(), LIMITS, 120).outcome == "pass"
+    back = add_window(state, window(5.0, None))
+    for number in range(60):
+        assert judge(back, history.before(), LIMITS, 120).outcome == "pass" or number >= 30, "a minute at the old rates first"
+        back = add_window(back, window(5.0, usual))
+    assert judge(back, history.before(), LIMITS, 240).code == "frame_rate"
+    for _ in range(60):
+        history = remember(history, window(11.0, other))
+    assert history.fps == pytest.approx(11.0), "nothing of the rates before"
+    assert judge(state, history.before(), LIMITS, 120).code == "frame_rate"
 
 
 def test_a_larger_model_within_its_signed_budget_passes() -> None:
