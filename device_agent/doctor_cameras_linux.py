@@ -108,7 +108,7 @@ class _Look:
                 self._source.close()
         except CameraError as error:
             self.error = error
-        except (OSError, RuntimeError, ValueError, TypeError) as error:  # a driver's own: a finding like any other, and the other checks go on
+        except (OSError, RuntimeError, ValueError, TypeError) as error:  # a driver's own: the other checks go on
             self.error = CameraError("failed", f"its driver failed: {type(error).__name__}: {error}")
 
 

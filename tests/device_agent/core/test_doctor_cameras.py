@@ -55,6 +55,7 @@ def test_a_driver_that_never_returns_holds_up_nobody(monkeypatch):
     over, late = threading.Event(), threading.Event()
 
     class Slow:
+        frames = staticmethod(lambda: iter(()))
         close = staticmethod(late.set)
 
     def hangs(settings):
