@@ -1,6 +1,6 @@
 """All rules of one camera: its zones and its lines, in one step. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from device_agent.vision.lines import LineCounts, LineRules
@@ -44,10 +44,10 @@ class CameraRules:
         self._sureness = sureness
         self._before = counted or RuleCounts()
 
-    def step(self, tracks: Sequence[Track], now: Moment) -> RuleStep:
-        """Judge one frame's tracks; frames must come in order of time."""
+    def step(self, tracks: Sequence[Track], now: Moment, left: Collection[int] = ()) -> RuleStep:
+        """Judge one frame's tracks; frames must come in order of time. `left`: tracks that the tracker found to be gone."""
         sure = self._sureness.step(tracks, now.at_s) if self._sureness is not None else None
-        found = RuleStep() if self._zones is None else self._zones.step(tracks, now, sure)
+        found = RuleStep() if self._zones is None else self._zones.step(tracks, now, sure, left)
         crossings = self._lines.step(tracks, now, sure)
         return replace(found, crossings=crossings) if crossings else found
 

@@ -17,7 +17,7 @@ from device_agent.vision.label_numbers import LabelNumbers
 from device_agent.vision.motion import GateResult, GateSettings, MotionGate, brightness_of
 from device_agent.vision.rules import Moment, RuleSettings
 from device_agent.vision.scene import Scene, Watcher
-from device_agent.vision.tracker import Tracker, TrackerSettings
+from device_agent.vision.tracker import Tracker, TrackerSettings, TrackerStep
 from device_agent.vision.types import EventUpdate, Frame, Track
 from device_agent.vision.visit_events import VisitEvents
 from device_agent.vision.zones import Line, Zone
@@ -148,22 +148,23 @@ class Pipeline:
         marks.append(("track", self._clock_s()))
         reported: Detections | None = None
         if answer is None:
-            tracks = self._tracker.resting(frame.index, self._labels.names)
+            followed = TrackerStep(self._tracker.resting(frame.index, self._labels.names), [])
         else:
             sighting, reported = self._labels.sighting(answer)
-            tracks = self._tracker.step(sighting, frame.index, frame.at_s, self._labels.names, gate.view).tracks
+            followed = self._tracker.step(sighting, frame.index, frame.at_s, self._labels.names, gate.view)
             self._count(frame, gate, reported)
         marks.append(("rules", self._clock_s()))
         moment = Moment(frame.index, frame.at_s, frame.wall_s, frame.width_px, frame.height_px)
-        events = ended + self._events.step(frame, self._rules.step(tracks, moment), self._labels.threshold)
+        found = self._rules.step(followed.tracks, moment, followed.left)
+        events = ended + self._events.step(frame, found, self._labels.threshold)
         if self._watchers:
             marks.append(("watch", self._clock_s()))
-            events += self._watch(Scene(frame, gate, answer, reported, tracks, moment, tuple(events)))
+            events += self._watch(Scene(frame, gate, answer, reported, followed.tracks, moment, tuple(events)))
         self.counter.events(sum(update.kind == "start" for update in events))
         timings = self._timings(marks)
         if answer is not None:
             timings["invoke"] = answer.invoke_ms
-        return StepResult(events, reported, answer.card if answer else None, tracks, gate, dropped, timings)
+        return StepResult(events, reported, answer.card if answer else None, followed.tracks, gate, dropped, timings)
 
     def finish(self) -> list[EventUpdate]:
         """The source ended: the ends of all events that were open. The next source may count its frames and time from 0 again."""

@@ -20,8 +20,9 @@ class RuleSettings:
     `settle_s`: how much longer than the bridge a visit waits, so that a new track has time to be confirmed before it may be the
     continuation. `near` and `near_per_s`: how far a new track may be born from where the old one was last seen.
     `still_after_s`: who does not leave his place for so long, under whatever id, stands still for the rules too.
-    `stationary_bridge_s`: a visit of what stood still when it was lost goes on when something like it is found in its place.
-    `stationary_memory_s`: after that too, no second event is raised there, not even after the camera was away.
+    `stationary_bridge_s`: a visit of what stood still when it was lost goes on when something like it is found in its place,
+    unless the picture showed that the place was empty. `stationary_memory_s`: after that too, no second event is raised there,
+    not even after the camera was away.
     `same_place`: how far (body sizes) that may be, `same_size`: least ratio of widths and heights. `line_band`: half of the width
     of a line, in body sizes: whoever does not leave it has not crossed. `sure_share`: how far above its threshold a track's
     scores must lie, as a share of what is left to 1, to be believed at once (0: all are), `sure_after_s`: for how long it must be
@@ -59,7 +60,8 @@ class Visit:
 
     `inside_from_s` is where the present stay without a way out began (None: out now). `admitted`: its score and size sufficed
     once, `sure`: its track was believed once. `rest_box` and `rest_s`: where it has been since when without leaving that place.
-    `muted` visits raise nothing: their event was raised before the object was lost.
+    `muted` visits raise nothing: their event was raised before the object was lost. `proven` is the latest frame that leaves no
+    doubt that it was there: what stands still is believed to be there without being seen.
     """
 
     id: str
@@ -82,6 +84,7 @@ class Visit:
     muted: bool = False
     held_back: bool = False
     stationary: bool = False
+    proven: Moment | None = None
     former: int | None = None
     resumed: Moment | None = None
 

@@ -106,11 +106,11 @@ class StandingStill:
             body.judged_s = at_s
             alike = self._alike(body, view)
             if alike is not None and alike >= settings.same:
-                body.missed_s = 0.0
+                body.missed_s, body.left = 0.0, False
                 continue
-            patience_s = settings.gone_s
+            patience_s, body.left = settings.gone_s, alike is not None
             if view is not None and self._hidden(body, [bodies[other].box for other in measured]):
-                patience_s = settings.hidden_s
+                patience_s, body.left = settings.hidden_s, False
             elif view is not None and alike is None:
                 patience_s = settings.unsure_s
             # One budget serves all reasons: what may take longer counts less.

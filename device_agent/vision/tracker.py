@@ -59,10 +59,14 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class TrackerStep:
-    """Tracks alive after a frame (tentative ones too), and those confirmed ones that were given up with it."""
+    """Tracks alive after a frame (tentative ones too), and those confirmed ones that were given up with it.
+
+    `left`: the ids of those among them that stood still and whose place was seen to be empty: they are not hidden, they are gone.
+    """
 
     tracks: list[Track]
     ended: list[Track]
+    left: frozenset[int] = frozenset()
 
 
 class Tracker:
@@ -101,6 +105,7 @@ class Tracker:
         self._still.unseen(bodies, measured, at_s, view)
         lost = {body.id for body in bodies if self._is_lost(body, at_s)}
         ended = as_tracks([body for body in bodies if body.id in lost and body.confirmed], labels, frame)
+        left = frozenset(body.id for body in bodies if body.id in lost and body.stationary and body.left)
         known = [body for body in bodies if body.id not in lost] if lost else bodies
         for column in self._newcomers(found, free, [column for _, column in pairs]):
             fresh = born(self._next_id, found.boxes[column], found.scores[column], found.classes[column], frame, at_s)
@@ -109,7 +114,7 @@ class Tracker:
             known.append(fresh)
         self._bodies = known
         self._still.forget(known)
-        return TrackerStep(as_tracks(known, labels, frame), before + ended)
+        return TrackerStep(as_tracks(known, labels, frame), before + ended, left)
 
     def resting(self, frame: int, labels: Sequence[str]) -> list[Track]:
         """What stands still, for a frame that nobody looked at: those tracks, not seen in it."""

@@ -31,7 +31,7 @@ class Body:
     `x`, `y`, `width`, `height` are the filter's (px), `across` and `down` its velocity (px/s); `place`, `rate` and `both` the
     covariance (position, velocity, mixed) in body sizes and seconds. `anchor` is where it stands, `since_s` since when,
     `strayed_s` when it was first seen away from there (infinite while it is not), `missed_s` how long it was looked for in vain,
-    `judged_s` when that was last counted.
+    `judged_s` when that was last counted, `left` whether its place was seen to look different then, with nobody before it.
     """
 
     id: int
@@ -60,6 +60,7 @@ class Body:
     stationary: bool = False
     strayed_s: float = math.inf
     missed_s: float = 0.0
+    left: bool = False
 
 
 def born(number: int, box: Box, score: float, class_id: int, frame: int, at_s: float) -> Body:
@@ -122,7 +123,7 @@ def measure(body: Body, expected: Expected, box: Box, score: float, frame: int, 
     body.box, body.score = box, score
     body.hits += 1
     body.belief += score
-    body.last_frame, body.last_at_s, body.missed_s = frame, at_s, 0.0
+    body.last_frame, body.last_at_s, body.missed_s, body.left = frame, at_s, 0.0, False
 
 
 def as_tracks(bodies: Iterable[Body], labels: Sequence[str], frame: int) -> list[Track]:
@@ -131,6 +132,7 @@ def as_tracks(bodies: Iterable[Body], labels: Sequence[str], frame: int) -> list
         Track(
             body.id, body.box, body.score, body.class_id, labels[body.class_id], body.confirmed, body.last_frame == frame,
             body.hits, body.first_frame, body.first_at_s, body.last_frame, body.last_at_s, body.stationary,
+            body.missed_s > 0.0,
         )
         for body in bodies
     ]  # fmt: skip

@@ -94,7 +94,8 @@ class Track:
     """One object followed through frames. `xyxy` is its last measured box, `seen` whether that was in the present frame.
 
     `id` only grows and is never used twice. `confirmed` tracks were measured often enough to be believed; rules act on no others.
-    `stationary` ones have not moved for a while: they stay, `seen` or not, until they move or are known to be gone.
+    `stationary` ones have not moved for a while: they stay, `seen` or not, until they move or are known to be gone. `missing`:
+    looked for in vain, in a place that does not look as it did.
     """
 
     id: int
@@ -110,6 +111,7 @@ class Track:
     last_frame: int
     last_at_s: float
     stationary: bool = False
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

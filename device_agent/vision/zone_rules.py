@@ -45,10 +45,13 @@ class ZoneRules:
         self._now_s = -math.inf
         self._previous_s = -math.inf
 
-    def step(self, tracks: Sequence[Track], now: Moment, sure: Collection[int] | None = None) -> RuleStep:
+    def step(
+        self, tracks: Sequence[Track], now: Moment, sure: Collection[int] | None = None, left: Collection[int] = ()
+    ) -> RuleStep:
         """Judge one frame's tracks. Frames must come in order of time; where it jumps back, all that was begun is over.
 
-        `sure` holds the ids of tracks that are believed enough for an event; None: all are.
+        `sure` holds the ids of tracks that are believed enough for an event; None: all are. `left` are tracks that stood still
+        and were given up because their place was seen to be empty.
         """
         result = RuleStep()
         self._sure = sure
@@ -59,6 +62,8 @@ class ZoneRules:
         placed = [(track, *anchor_of(track.xyxy, now)) for track in here.values()]
         for room in self._rooms:
             zone, visits = room.zone, room.visits
+            for number in left:
+                self._gone(room, number)
             if placed and zone.awake(now.wall_s):
                 for track, x, y in placed:
                     if not zone.takes(track.label):
@@ -81,6 +86,17 @@ class ZoneRules:
             room.visits = {}
         left.sort(key=lambda visit: visit.entered.frame)
         return [(visit, self._now_s - visit.last.at_s <= self._settings.bridge_s) for visit in left]
+
+    def _gone(self, room: _Room, number: int) -> None:
+        """A track's place is empty: its visit was over when it was last there for sure, and the place is nobody's any more."""
+        visit = room.visits.get(number)
+        if visit is not None and visit.track == number:
+            visit.last, visit.stationary = visit.proven or visit.last, False
+            self._vacate(room, visit.box)
+
+    def _vacate(self, room: _Room, place: Box) -> None:
+        if room.places:
+            room.places = [known for known in room.places if not self._same_place(known[1], place)]
 
     def _outside(self, visits: dict[int, Visit], track: Track) -> None:
         visit = visits.get(track.id)
@@ -106,7 +122,10 @@ class ZoneRules:
         if visit.inside_from_s is None:
             visit.inside_from_s = now.at_s
         visit.last, visit.box, visit.score = now, track.xyxy, track.score
+        visit.proven = visit.proven if track.missing else now
         if not self._same_place(visit.rest_box, track.xyxy):
+            if visit.stationary:
+                self._vacate(room, visit.rest_box)
             visit.rest_box, visit.rest_s, visit.stationary = track.xyxy, now.at_s, False
         visit.stationary = visit.stationary or track.stationary or now.at_s - visit.rest_s >= self._settings.still_after_s
         visit.sure = visit.sure or self._sure is None or track.id in self._sure
