@@ -1,5 +1,6 @@
 """One numbering of labels for whichever model answers, and the scores that labels are reported from. Pure."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +19,7 @@ class LabelNumbers:
         self.names: list[str] = []
         self._min_score = min_score or {}
         self._card: ModelCard | None = None
+        self._used: list[bool] = []
         self._ids: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self._thresholds: npt.NDArray[np.float32] = np.zeros(0, np.float32)
 
@@ -38,13 +40,26 @@ class LabelNumbers:
         if answer.card is not self._card:
             self._learn(answer.card)
         found = answer.detections
+        if not self._usable(found):
+            found = found[self._named(found)]
         ids = found.class_id
-        named = (ids >= 0) & (ids < len(self._ids))
+        strong = found.confidence >= self._thresholds[ids]
+        return Sighting(found.xyxy, found.confidence, self._ids[ids], strong), found[strong]
+
+    def _usable(self, found: Detections) -> bool:
+        """Whether all detections have label and area, as nearly always: then nothing is picked out of them. False for NaN."""
+        ids, boxes = found.class_id.tolist(), found.xyxy.tolist()
+        names, used = self._used, len(self._used)
+        return all(0 <= number < used and names[number] for number in ids) and all(
+            -math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf for left, top, right, bottom in boxes
+        )
+
+    def _named(self, found: Detections) -> npt.NDArray[np.bool_]:
+        ids = found.class_id
+        named: npt.NDArray[np.bool_] = (ids >= 0) & (ids < len(self._ids))
         named[named] = self._ids[ids[named]] >= 0
         named &= (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(axis=1) & np.isfinite(found.xyxy).all(axis=1)
-        found = found[named]
-        strong = found.confidence >= self._thresholds[found.class_id]
-        return Sighting(found.xyxy, found.confidence, self._ids[found.class_id], strong), found[strong]
+        return named
 
     def _learn(self, card: ModelCard) -> None:
         self._card = card
@@ -58,5 +73,6 @@ class LabelNumbers:
                 numbers[label] = len(self.names)
                 self.names.append(label)
             ids.append(numbers[label])
+        self._used = [number >= 0 for number in ids]
         self._ids = np.array(ids, np.int32)
         self._thresholds = np.array([self.threshold(label) for label in card.labels], np.float32)
