@@ -169,13 +169,15 @@ class Keeper:
             plan = judge(wanted, self._basis, self._judged_by)
         except ConfigurationError as error:
             self._reject(digest, "refused", "; ".join(str(fault) for fault in error.faults))
-            return self._put_good(again=False)
+            self._put_good(again=False)
+            return
         self._kept = msgspec.structs.replace(self._kept, trying=digest, attempts=self._kept.attempts + 1)
         if not self._save():
             # What cannot be written down is not tried: a crash in it would be forgotten.
             self._kept = msgspec.structs.replace(self._kept, trying="", attempts=self._kept.attempts - 1)
             self._not_before_s = self._steady_s() + RETRY_AFTER_S
-            return self._put_good(again=False)
+            self._put_good(again=False)
+            return
         before = {sight.camera: sight for sight in self._sights()}
         self._trial = Trial(digest, plan, self._steady_s(), before, self._patience_s(plan))
         self._running = digest
@@ -231,10 +233,7 @@ class Keeper:
         self._in_force = plan
 
     def _put_good(self, *, again: bool = True) -> None:
-        """The last good one into the cameras; where even that fits no more (other cameras by now), agent.toml alone.
-
-        What the wanted one hides is hidden all the same. Not ``again``: not where that is in force already.
-        """
+        """The last good one, agent.toml alone where even that fits no more; what the wanted one hides is hidden all the same."""
         good, wanted = self._kept.good, self._kept.wanted
         try:
             plan = translated(parse(good, [camera.camera for camera in self._basis.cameras]), self._basis)

@@ -15,6 +15,8 @@ from ota.wire.events import CropRef, Event, EventBatch, Stored
 
 MAX_CROPS_PER_EVENT = 16
 """First, best, and a burst of three seconds at three frames a second, with room."""
+CROP = "crop"
+"""The purpose under which every picture of an event is uploaded, those of bursts and samples too."""
 SAMPLE = "sample"
 """The rule kind of recall samples: frames on which nothing was found. No event that anybody waits for, and none to be counted."""
 RECHECK_S = 20.0
@@ -65,8 +67,9 @@ def event_problem(device_id: str, event: Event) -> str | None:
             check_key(crop.key)
         except ValueError as error:
             return str(error)
-        if not crop.key.startswith(f"{device_id}/"):
-            return f"the crop {crop.key[:80]!r} does not lie under this device's own keys"
+        # Pictures of debug sessions are for operators alone: an event must not show them to everybody who sees events.
+        if not crop.key.startswith(f"{device_id}/{CROP}/"):
+            return f"the crop {crop.key[:80]!r} does not lie among this device's own crops"
         if not crop.key.endswith(crop.sha256):
             return f"the key of crop {crop.key[:80]!r} does not end in its hash"
     return None

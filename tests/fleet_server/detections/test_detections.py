@@ -90,6 +90,19 @@ def test_a_link_to_an_event_is_not_taken_over(database: Database) -> None:
         assert listing.detection(session, "v", "cam-2")["device"] == "cam-2"
 
 
+def test_an_event_shows_no_picture_of_a_debug_session(database: Database) -> None:
+    """Those are for operators, each look is audited, and they are deleted after a week. A board that names one as the crop of an
+    event would show it to every viewer, unaudited, for as long as crops are kept. So are samples that are no event's."""
+    for number, purpose in enumerate(("debug", "recall", "crops"), start=1):
+        one = crop("cam-1", "s1")
+        stolen = crop("cam-1", "s1", key=f"cam-1/{purpose}/s1/{one.sha256}")
+        answer = store(database, event(number, crops=[stolen]))
+        assert "does not lie among this device's own crops" in answer.refused[str(number)]
+    assert listed(database) == []
+    with database.read() as session:
+        assert service.crops_to_check(session, now_s=NOW_S + 1000) == []
+
+
 @pytest.mark.parametrize("key", ["cam-2/crop/e1/" + "0" * 64, "../cam-1/x", "cam-1/crop/e1/" + "0" * 64])
 def test_a_crop_under_a_strange_key_is_refused_by_name_and_the_rest_stored(database: Database, key: str) -> None:
     """A device points at another device's picture, out of the folder, or at other bytes than it says."""
