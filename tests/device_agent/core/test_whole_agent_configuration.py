@@ -45,10 +45,10 @@ class BrokenRules(CameraRules):
         super().__init__(zones, *others)
         self._breaks = any(zone.name == "breaks" for zone in zones)
 
-    def step(self, tracks: Any, now: Any) -> Any:
+    def step(self, *seen: Any) -> Any:
         if self._breaks:
             raise ZeroDivisionError("this zone divides by nothing")
-        return super().step(tracks, now)
+        return super().step(*seen)
 
 
 def zone(name: str, **more: Any) -> dict[str, Any]:
