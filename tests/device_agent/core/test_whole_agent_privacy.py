@@ -143,7 +143,8 @@ def test_what_leaves_the_board_is_masked_and_live_view_comes_where_the_policy_ha
     door.state.broker = BrokerAddress(host="203.0.113.9", port=8883)
     config = write_board(
         tmp_path / "board", door, fleet,
-        f'live_view = true\nupload_classes = ["crop", "debug"]\nserver_hosts = ["127.0.0.1"]\nlocal_output_hosts = ["127.0.0.1"]\n[masks]\nyard = [{LEFT_HALF}]\n',
+        'live_view = true\nupload_classes = ["crop", "debug"]\n'
+        f'server_hosts = ["127.0.0.1"]\nlocal_output_hosts = ["127.0.0.1"]\n[masks]\nyard = [{LEFT_HALF}]\n',
         f'[local.webhook]\nurl = "{url}"\nprivate_hosts = ["127.0.0.1"]\n',
     )  # fmt: skip
     with running(config):
