@@ -358,7 +358,8 @@ def test_a_plan_is_agent_toml_with_the_configuration_over_it() -> None:
     said = {
         "every_camera": {"masks": [], "blur": [], "gate": {"sensitivity": 1}, "sure_after_s": 7},
         "cameras": {"gate": {"fps": 20, "masks": [{"polygon": SQUARE}], "blur": ["person"], "min_score": {"car": 0.7},
-                             "sureness": 0, "zones": [], "lines": [{"name": "sill", "points": [[0, 0.5], [1, 0.5]]}], "enabled": False,
+                             "sureness": 0, "zones": [],
+                             "lines": [{"name": "sill", "points": [[0, 0.5], [1, 0.5]]}], "enabled": False,
                              "triggers": {"near_miss": {"pairs": [["person", "car"]]}, "first_today": {}}}},
         "local_output": {"mqtt": False, "gpio": True}, "shadow_duty": 0.2, "log_level": "warning",
     }  # fmt: skip
