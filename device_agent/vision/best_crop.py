@@ -35,8 +35,8 @@ GRID = 6
 """The lower half of a box is judged on GRID x GRID points."""
 AGAIN_AFTER_S = 0.5
 """After a crop that privacy refused, the next try on this visit: a blur that cannot answer is not asked on every frame."""
-MEASURED_AGAIN_S, CLEARER_AT_MOST = 0.25, 1.25
-"""For so long a candidate is taken to be as clear as the last one that was measured, give or take a quarter: where that would not
+MEASURED_AGAIN_S, CLEARER_AT_MOST = 0.25, 1.06
+"""For so long a candidate is taken to be as clear as the last one that was measured, but for a twentieth: where that would not
 do to be the best, it is not measured."""
 SMALLEST_SIDE_PX = 64
 
