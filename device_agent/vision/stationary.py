@@ -116,6 +116,11 @@ class StandingStill:
             # One budget serves all reasons: what may take longer counts less.
             body.missed_s += waited_s * settings.gone_s / patience_s
 
+    def vacant(self, body: Body, view: LumaView) -> bool:
+        """Whether the place of what stood still looks different now."""
+        alike = self._alike(body, view)
+        return alike is not None and alike < self._settings.same
+
     def is_over(self, body: Body, at_s: float) -> bool:
         """Whether a stationary object is to be given up."""
         return body.missed_s > self._settings.gone_s or at_s - body.last_at_s > self._settings.held_s

@@ -16,8 +16,19 @@ import numpy.typing as npt
 from device_agent.vision.boxes import FloatArray
 from device_agent.vision.motion import LumaView
 from device_agent.vision.stationary import StandingStill, StillSettings
-from device_agent.vision.tracker_matching import Found, MatchSettings, Pair, alone, area, intersection, pairs_of, prices, within
-from device_agent.vision.tracker_state import Body, Expected, as_tracks, born, expect, measure
+from device_agent.vision.tracker_matching import (
+    Found,
+    MatchSettings,
+    Pair,
+    Reach,
+    alone,
+    area,
+    intersection,
+    pairs_of,
+    prices,
+    within,
+)
+from device_agent.vision.tracker_state import Body, Expected, as_tracks, born, expect, measure, stepped
 from device_agent.vision.types import Box, Track
 
 
@@ -29,7 +40,9 @@ class TrackerSettings:
     second came `confirm_s` after the first (few frames a second). A tentative track that is not measured for `tentative_s` is
     forgotten; a confirmed one is lost after `lost_after_s`. A weak detection continues a track that was seen within
     `weak_within_s`; a strong one that is further away than is likely, or of another size (people come in at the rim bit by bit),
-    continues one that was seen within `loose_within_s`.
+    continues one that was seen within `loose_within_s`. What stood still may walk off while nobody looks, or between two looks: a
+    strong detection that nobody else claims within `step_bodies` (least ratio of areas: `step_ratio`) continues it if its place
+    looks different now, and did not for longer than `step_within_s`.
     """
 
     confirm_hits: int = 3
@@ -39,6 +52,9 @@ class TrackerSettings:
     tentative_s: float = 1.0
     weak_within_s: float = 1.0
     loose_within_s: float = 0.6
+    step_within_s: float = 1.0
+    step_bodies: float = 2.0
+    step_ratio: float = 0.5
     duplicate_share: float = 0.8
     match: MatchSettings = field(default_factory=MatchSettings)
     still: StillSettings = field(default_factory=StillSettings)
@@ -94,7 +110,7 @@ class Tracker:
         self._last_s = at_s
         bodies, found = self._bodies, _found(seen)
         expected = [expect(body, at_s) for body in bodies]
-        pairs, free = self._match(expected, found, at_s)
+        pairs, free = self._match(expected, found, at_s, view)
         for row, column in pairs:
             body, before_s = bodies[row], bodies[row].last_at_s
             measure(body, expected[row], found.boxes[column], found.scores[column], frame, at_s)
@@ -127,7 +143,9 @@ class Tracker:
         self._still.forget(self._bodies)
         return ended
 
-    def _match(self, expected: list[Expected], found: Found, at_s: float) -> tuple[list[Pair], list[int]]:
+    def _match(
+        self, expected: list[Expected], found: Found, at_s: float, view: LumaView | None
+    ) -> tuple[list[Pair], list[int]]:
         """Pairs (object, detection), and the strong detections that no object took, best first."""
         bodies, settings = self._bodies, self._settings.match
         strong = [column for column, is_strong in enumerate(found.strong) if is_strong]
@@ -147,6 +165,10 @@ class Tracker:
         most = max(settings.likely.bodies, settings.loose.bodies, alone_bodies)
         table = prices(bodies, expected, range(len(bodies)), found, strong, most, settings) if strong else {}
         take(within(table, settings.likely, lambda row, column: True))
+        if view is not None and open_rows and open_found:
+            # Before the weak ones: a second, faint box of the same body may lag behind at the place that it leaves.
+            stepping = self._steps_off(expected, found, open_rows, open_found, view)
+            take(dict.fromkeys(stepping, 0.0))
         weak_s, loose_s = self._settings.weak_within_s, self._settings.loose_within_s
         fit = [row for row in sorted(open_rows) if self._fresh(bodies[row], at_s, weak_s)] if open_rows else []
         if fit and len(strong) < len(found.scores):
@@ -160,6 +182,22 @@ class Tracker:
             take(within(table, settings.loose, lambda row, column: row in lately and column in open_found
                         and ((row, column) in sure or bodies[row].hits <= 1)))  # fmt: skip
         return pairs, [column for column in strong if column in open_found]
+
+    def _steps_off(
+        self, expected: list[Expected], found: Found, open_rows: set[int], open_found: set[int], view: LumaView
+    ) -> list[Pair]:
+        """Pairs of what stood still, has just left its place, and a detection a step from it; its velocity is new then."""
+        settings, bodies = self._settings, self._bodies
+        rows = [row for row in sorted(open_rows) if bodies[row].stationary and bodies[row].missed_s <= settings.step_within_s]
+        if not rows:
+            return []
+        table = prices(bodies, expected, rows, found, sorted(open_found), settings.step_bodies, settings.match)
+        reach = Reach(math.inf, settings.step_bodies, settings.step_ratio)
+        near = alone({pair: price for pair, price in table.items() if price.within(reach)}, settings.step_bodies)
+        pairs = [(row, column) for row, column in sorted(near) if self._still.vacant(bodies[row], view)]
+        for row, column in pairs:
+            expected[row] = stepped(expected[row], found.boxes[column])
+        return pairs
 
     @staticmethod
     def _fresh(body: Body, at_s: float, within_s: float) -> bool:

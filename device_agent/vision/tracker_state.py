@@ -8,7 +8,7 @@ seconds. Both axes share one covariance: the filter is blind to direction. Width
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from device_agent.vision.types import Box, Track
 
@@ -97,6 +97,15 @@ def expect(body: Body, at_s: float) -> Expected:
         body.x + body.across * reach, body.y + body.down * reach, body.width, body.height, body.across * fade, body.down * fade,
         max(place, 0.3 * MEASURED_WITHIN**2), min(fade * fade * body.rate + shock, ANY_SPEED**2),
         fade * (body.both + reach * body.rate) + shock * age / 2, max((body.width + body.height) * 0.5, 1.0),
+    )  # fmt: skip
+
+
+def stepped(expected: Expected, box: Box) -> Expected:
+    """What stood still was found a step away: it is there now, and may have any speed."""
+    left, top, right, bottom = box
+    return replace(
+        expected, x=(left + right) * 0.5, y=(top + bottom) * 0.5, across=0.0, down=0.0, place=MEASURED_WITHIN**2,
+        rate=ANY_SPEED**2, both=0.0,
     )  # fmt: skip
 
 

@@ -132,6 +132,47 @@ def test_the_end_of_a_visit_is_told_within_seconds_of_it(fps):
     assert told_s <= 47 + 3.6
 
 
+@pytest.mark.parametrize("fps", [10.0, 5.0, 2.0, 1.0])
+@pytest.mark.parametrize("speed_px_s", [60, 200, 300])
+def test_who_stood_still_and_walks_off_is_still_himself(fps, speed_px_s):
+    """Nobody looked while he stood; at the next look he is a step or two away. One visit, in the whole picture."""
+    events = play(till(15, speed_px_s), 36, fps)
+    assert [round(began_s) for _, began_s, _, _ in events] == [2]
+    assert events[0][3] >= 20 + 220 / speed_px_s - 1.1, "it lasted until he was out of the picture"
+
+
+def test_a_faint_box_that_lags_behind_takes_nobodys_track():
+    """He walks off; where he stood the detector still sees a faint second box of him: the strong one is he."""
+    detector, fps = Told(), 5.0
+    pipeline, scene = Pipeline(PipelineSettings("yard"), detector, itertools.count(1).__next__), till(15, 600)
+    tracks = set()
+    for index in range(round(24 * fps)):
+        at_s = index / fps
+        boxes = scene(at_s)
+        detector.truth = [(box, 0.85, PERSON) for box in map(clipped, boxes) if box is not None]
+        if 20.1 < at_s < 20.5:
+            detector.truth.append(((299.0, 150.0, 379.0, 400.0), 0.35, PERSON))
+        step = pipeline.step(Frame("yard", index, at_s, at_s, drawn(boxes, COAT)))
+        tracks |= {track.id for track in step.tracks if track.confirmed}
+    assert tracks == {1}
+
+
+def test_who_comes_to_the_side_of_somebody_who_still_stands_there_is_somebody_else():
+    """The detector misses the one who stands there just when another appears a step beside him: two visits."""
+    stands, comes = (300.0, 150.0, 380.0, 400.0), (460.0, 150.0, 540.0, 400.0)
+    detector = Told()
+    pipeline = Pipeline(PipelineSettings("yard"), detector, itertools.count(1).__next__)
+    found = []
+    for index in range(100):
+        at_s = index / 5
+        boxes = [stands] if at_s < 15 else [stands, comes]
+        seen = [comes] if 15 <= at_s < 17 else boxes
+        detector.truth = [(box, 0.85, PERSON) for box in seen]
+        updates = pipeline.step(Frame("yard", index, at_s, at_s, drawn(boxes, COAT))).events
+        found += [round(update.event.start_s) for update in updates if update.kind == "start"]
+    assert found == [0, 15]
+
+
 def test_what_is_hidden_has_not_left():
     """A van stands before a parked car for 20 s: its visit goes on."""
 
