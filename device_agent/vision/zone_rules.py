@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from device_agent.vision.conditions import CoolDown
-from device_agent.vision.rules import Moment, RuleSettings, RuleStep, Visit, anchor_of, body_distance
+from device_agent.vision.rules import Moment, RuleSettings, RuleStep, Visit, anchor_of, body_distance, drifted, way_leads
 from device_agent.vision.types import Box, Track
 from device_agent.vision.zones import Zone
 
@@ -121,6 +121,7 @@ class ZoneRules:
             visit = self._settle(room, visit, track, here)
         if visit.inside_from_s is None:
             visit.inside_from_s = now.at_s
+        visit.drift = drifted(visit.drift, visit.box, track.xyxy, now.at_s - visit.last.at_s)
         visit.last, visit.box, visit.score = now, track.xyxy, track.score
         visit.proven = visit.proven if track.missing else now
         if not self._same_place(visit.rest_box, track.xyxy):
@@ -190,7 +191,8 @@ class ZoneRules:
         gap_s = newer.born_s - older.last.at_s
         if held is not None or not 0 < gap_s <= self._settings.bridge_s:
             return False
-        return body_distance(older.box, newer.box) <= self._settings.near + self._settings.near_per_s * gap_s
+        near = body_distance(older.box, newer.box) <= self._settings.near + self._settings.near_per_s * gap_s
+        return near and way_leads(older, newer.first_box, gap_s, self._settings)
 
     def _same_place(self, first: Box, second: Box) -> bool:
         """Whether two boxes are of one thing that stands still: near each other, and of about one size."""
