@@ -174,7 +174,7 @@ def test_a_captured_server_that_asks_for_live_view_gets_the_policys_word_and_no_
 ) -> None:
     """Validly signed, within a session; but the board's policy has no live view, and crops are not in its upload classes. Beside,
     a webhook leads into a private network that nobody listed: its losses stand in the heartbeat."""
-    more = '[telemetry]\nhttps_heartbeat_s = 1\n[local.webhook]\nurl = "http://127.0.0.1:9/"\n'
+    more = '[telemetry]\nheartbeat_s = 1\nhttps_heartbeat_s = 1\n[local.webhook]\nurl = "http://127.0.0.1:9/"\n'
     config = write_board(tmp_path / "board", door, fleet, 'upload_classes = ["debug"]\n', more)
     with running(config):
         assert door.wait(lambda: bool(door.state.devices), WAIT_S)
