@@ -201,4 +201,6 @@ def test_only_one_look_a_second_is_taken_and_the_luma_plane_is_enough(day):
 def test_any_size_of_picture_is_judged(size):
     """A strip, a postage stamp, full HD: an answer, not an error."""
     rng = np.random.default_rng(1)
-    states_of([rng.integers(0, 255, (*size, 3), np.uint8) for _ in range(5)])
+    changes = states_of([rng.integers(0, 255, (*size, 3), np.uint8) for _ in range(5)])
+    assert changes[0] == ("ok", 0)
+    assert {state for state, _ in changes} <= {"ok", "black", "frozen", "covered", "blurred"}
