@@ -47,6 +47,8 @@ class Assignment(Message, frozen=True, kw_only=True):
     arm: Name | None = None
     bundle: AssignedBundle | None = None
     """None: keep what runs."""
+    agent: AssignedBundle | None = None
+    """The agent release that should run; None: keep the one that runs. Agents of before know nothing of it."""
     configuration: dict[str, Any] = {}
     debug: Annotated[list[DebugSession], Meta(max_length=MAX_SESSIONS)] = []
 

@@ -42,6 +42,14 @@ REASONS = {
     "attempts": "the attempt budget of this release is used up",
     "loop": "too many transitions in one deployment",
     "superseded": "a newer assignment took its place",
+    "other_update": "the device's other update (model or agent) goes first",
+    "launcher": "this agent was not started by the launcher, which alone can start another one",
+    "abi": "the wheels are not for this board's Python or C library",
+    "wheel": "a wheel of the agent release is broken or not what its lock says",
+    "start": "trial: the new agent did not start",
+    "alive": "trial: the new agent started and did not say in time that it works",
+    "frames": "trial: a camera that gave frames before gives none to the new agent",
+    "link": "trial: the new agent never reached the server",
 }
 
 
@@ -61,6 +69,8 @@ class DeploymentReport(Part, frozen=True, kw_only=True):
     running: Text = ""
     variant: Code = ""
     variant_reason: Text = ""
+    kind: Code = "model"
+    """model, or agent: the device's own software. ``running`` is of the same kind."""
     origin: Code = "server"
     """server, local (USB stick) or factory."""
     attempt: Count = 1

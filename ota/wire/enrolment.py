@@ -37,6 +37,14 @@ class BoardFacts(Part, frozen=True, kw_only=True):
     python: Name
     agent_version: Name
     os: Name = "unknown"
+    abi: Code = ""
+    """Of the interpreter, as wheels name it (cp311); empty where an agent of before does not say."""
+    libc: Annotated[str, Meta(max_length=60)] = ""
+    """C library and its version: ``glibc 2.36``."""
+    agent_release: Annotated[str, Meta(max_length=100)] = ""
+    """``name@version`` of the installed agent release that runs; empty: the agent that the launcher came with."""
+    agent_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    """Digest of that release's manifest; empty with it."""
 
 
 class EnrolRequest(Message, frozen=True, kw_only=True):
