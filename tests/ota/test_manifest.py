@@ -31,7 +31,7 @@ def put(*path_and_value):
 ENTRY = {"sha256": "ab" * 32, "length_bytes": 1}
 
 WRONG = [
-    (put("v", 2), "$.v"),
+    (put("v", 3), "$.v"),
     (put("kind", "firmware"), "$.kind"),
     (put("name", "../etc"), "$.name"),
     (put("name", "acceptance"), "$.name"),
