@@ -36,7 +36,7 @@ from ota.trust.key_types import Key
 from ota.trust.publishing import hashed_path
 from ota.trust.refusal import Refusal
 from ota.trust.request_http import RequestError, body, get
-from ota.trust.roles import ASSIGNMENT_KEYS, assignment_keys
+from ota.trust.roles import assignment_keys
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 """Largest manifest or acceptance set that is read into memory."""
@@ -54,6 +54,8 @@ class TargetInfo:
     sha256: str
     length_bytes: int
     custom: Mapping[str, Any] = field(default_factory=dict)
+    served_path: str = ""
+    """Below the address of targets: with the hash in its name where the root says consistent snapshots, else ``path``."""
 
 
 class TrustClient:
@@ -87,20 +89,21 @@ class TrustClient:
         self._synced: dict[str, tuple[int, int]] = {}
         self._one_at_a_time = threading.RLock()
 
+    def anchor(self) -> Refusal | None:
+        """Judge the pinned root by itself and put it into ``metadata_dir``; asks no network."""
+        outcome = self._guarded(self._begin)
+        return outcome if isinstance(outcome, Refusal) else None
+
     def refresh(self) -> Refusal | None:
         """Fetch and verify root, timestamp, snapshot and targets; None when all are fresh. Call it before each new decision."""
 
         def work() -> None:
             self._updater = None
-            updater = Updater(
-                str(self._dir), self._metadata_url, fetcher=self._fetcher, bootstrap=self._bootstrap
-            )
-            # ngclient offers no argument for the time; this is the one place that sets it.
-            updater._trusted_set.reference_time = datetime.fromtimestamp(self._reference_time(), UTC)
+            updater = self._begin()
             updater.refresh()
             self._updater = updater
-            entry = updater.get_targetinfo(ASSIGNMENT_KEYS)
-            self._keys = {} if entry is None else assignment_keys(_only(entry))
+            # Of top-level targets alone: no delegated role may say who assigns, whatever its paths are.
+            self._keys = assignment_keys(updater._trusted_set.targets)
 
         outcome = self._guarded(work)
         return outcome if isinstance(outcome, Refusal) else None
@@ -122,7 +125,8 @@ class TrustClient:
         if digest is None:
             return Refusal("mismatch", f"{path} has no sha256 in the signed metadata")
         custom = entry.custom if isinstance(entry.custom, dict) else {}
-        return TargetInfo(path, digest, entry.length, custom)
+        consistent = updater._trusted_set.root.consistent_snapshot
+        return TargetInfo(path, digest, entry.length, custom, hashed_path(path, digest) if consistent else path)
 
     def manifest(self, path: str, expected_sha256: str, expected_length: int | None = None) -> bytes | Refusal:
         """The bytes of a manifest (or acceptance set): path, hash and length must agree with the signed metadata."""
@@ -138,7 +142,7 @@ class TrustClient:
             )
         if target.length_bytes > MAX_DOCUMENT_BYTES:
             return Refusal("format", f"{path} is {target.length_bytes} bytes, the limit is {MAX_DOCUMENT_BYTES}")
-        url = f"{self._targets_url}/{hashed_path(path, target.sha256)}"
+        url = f"{self._targets_url}/{target.served_path}"
         with self._one_at_a_time:
             self._fetcher.deadline_s = time.monotonic() + self._deadline_s
             try:
@@ -174,6 +178,12 @@ class TrustClient:
             if isinstance(version, int):
                 found[path.name.removesuffix(".json")] = version
         return found
+
+    def _begin(self) -> Updater:
+        updater = Updater(str(self._dir), self._metadata_url, fetcher=self._fetcher, bootstrap=self._bootstrap)
+        # ngclient offers no argument for the time; this is the one place that sets it.
+        updater._trusted_set.reference_time = datetime.fromtimestamp(self._reference_time(), UTC)
+        return updater
 
     def _keys_on_disk(self) -> dict[str, Key]:
         history = (self._dir / "root_history").glob("*.root.json")
@@ -262,8 +272,3 @@ class PoolFetcher(FetcherInterface):
                     raise DownloadError(f"{url}: broke off after {received} of {expected} bytes")
         except RequestError as error:
             raise DownloadError(f"{url}: {error}") from None
-
-
-def _only(entry: Any) -> Targets:
-    # The verified entry in the form that the pure reader of assignment keys takes.
-    return Targets(version=1, targets={ASSIGNMENT_KEYS: entry})
