@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent import launcher, supervise
+from device_agent import launcher, launcher_disk, supervise
 from device_agent.duties.turn import Bell, Stop
 from device_agent.errors import ClaimRefusedError
 from device_agent.supervise import Notifier, Supervisor
@@ -139,7 +139,7 @@ def test_after_three_failed_starts_the_previous_slot_is_taken(tmp_path: Path, qu
     """A new agent does not start: three tries, then the one before."""
     new, old = fake_python(tmp_path / "new", 1), fake_python(tmp_path / "old", 0)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / launcher.POINTER).write_text(json.dumps({"python": new, "previous": old}))
+    (tmp_path / "data" / launcher_disk.POINTER).write_text(json.dumps({"python": new, "previous": old}))
     (tmp_path / "agent.toml").write_text('[agent]\ndata_dir = "data"\n')
     assert launcher.main(["--config", str(tmp_path / "agent.toml")]) == 0
     assert (starts(new), starts(old)) == (3, 1)
@@ -148,7 +148,7 @@ def test_after_three_failed_starts_the_previous_slot_is_taken(tmp_path: Path, qu
 def test_a_code_that_asks_for_a_person_is_passed_on(tmp_path: Path, quick: None) -> None:
     """Wrong settings or a used claim: starting again would change nothing."""
     only = fake_python(tmp_path / "only", 3)
-    (tmp_path / launcher.POINTER).write_text(json.dumps({"python": only}))
+    (tmp_path / launcher_disk.POINTER).write_text(json.dumps({"python": only}))
     (tmp_path / "agent.toml").write_text('[agent]\ndata_dir = "."\n')
     assert launcher.main(["--config", str(tmp_path / "agent.toml")]) == 3
     assert starts(only) == 1
@@ -156,7 +156,7 @@ def test_a_code_that_asks_for_a_person_is_passed_on(tmp_path: Path, quick: None)
 
 def test_a_damaged_pointer_means_the_launchers_own_environment(tmp_path: Path) -> None:
     """The pointer was torn: the agent still starts (and says itself that its settings are wrong)."""
-    (tmp_path / launcher.POINTER).write_text("{half")
+    (tmp_path / launcher_disk.POINTER).write_text("{half")
     (tmp_path / "agent.toml").write_text('[agent]\ndata_dir = "."\n')
     environment = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
@@ -176,7 +176,7 @@ def test_a_pointer_below_the_home_folder_is_found_where_the_agent_has_it(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     only = fake_python(tmp_path / "only", 0)
     (tmp_path / "home" / "rookery").mkdir(parents=True)
-    (tmp_path / "home" / "rookery" / launcher.POINTER).write_text(json.dumps({"python": only}))
+    (tmp_path / "home" / "rookery" / launcher_disk.POINTER).write_text(json.dumps({"python": only}))
     (tmp_path / "agent.toml").write_text('[agent]\ndata_dir = "~/rookery"\n')
     assert launcher.main(["--config", str(tmp_path / "agent.toml")]) == 0
     assert starts(only) == 1
@@ -193,7 +193,7 @@ def test_a_launcher_killed_by_9_takes_its_agent_with_it(tmp_path: Path) -> None:
     agent = tmp_path / "agent"
     agent.write_text(f"#!{sys.executable}\nimport os, time\nos.write(1, b'%d\\n' % os.getpid())\ntime.sleep(120)\n")
     agent.chmod(0o755)
-    (tmp_path / launcher.POINTER).write_text(json.dumps({"python": str(agent)}))
+    (tmp_path / launcher_disk.POINTER).write_text(json.dumps({"python": str(agent)}))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-m", "device_agent.launcher", "--config", str(tmp_path / "agent.toml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as running:
