@@ -225,7 +225,7 @@ class VirtualDevice:
             brightness_sum=130.0 * frames, baseline_bytes=gated * 20_000,
         )  # fmt: skip
         reading = Reading(
-            state=status.state if status else "idle", running=_running(status.running if status else None),
+            state=status.state if status else "idle", running=_running(self.updater.running if self.updater else None),
             accelerator_reason="", detector_restarts=0, cameras=[camera], spool=self._outbox.health(),
             host=host(self.behaviour, self._chance), bytes_sent=self._count.sent_bytes, log_level="info",
             log_level_until_s=None, broker_connected=False,

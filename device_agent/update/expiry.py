@@ -2,7 +2,7 @@
 
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.states import BEFORE_TRIAL
-from ota.wire.assignments import Assignment
+from ota.wire.assignments import AssignedBundle, Assignment
 
 PATIENCE_S = 120.0
 """A board that was dark for a night asks the server first: so long nothing begins, and nothing is refused."""
@@ -10,7 +10,9 @@ BEGINS = ("resolved", "verified", "proved")
 """Events with which something begins that only a valid assignment allows: the download, the install, the trial."""
 
 
-def past_end(deployment: Deployment, assignment: Assignment | None, now_s: float) -> Event | None:
+def past_end(
+    deployment: Deployment, assignment: Assignment | None, wanted: AssignedBundle | None, now_s: float
+) -> Event | None:
     """The failure of a deployment that has not run yet and whose assignment, as newest renewed, is past its end; else None."""
     if assignment is None or assignment.bundle is None or deployment.state not in BEFORE_TRIAL:
         return None
@@ -21,9 +23,11 @@ def past_end(deployment: Deployment, assignment: Assignment | None, now_s: float
     return Event(kind="failed", reason="expired", detail=detail)
 
 
-def begins_late(deployment: Deployment | None, assignment: Assignment | None, event: Event, now_s: float) -> Event | None:
+def begins_late(
+    deployment: Deployment | None, assignment: Assignment | None, wanted: AssignedBundle | None, event: Event, now_s: float
+) -> Event | None:
     """The failure in place of an event with which something would begin past the assignment's end; else None."""
-    return None if deployment is None or event.kind not in BEGINS else past_end(deployment, assignment, now_s)
+    return None if deployment is None or event.kind not in BEGINS else past_end(deployment, assignment, wanted, now_s)
 
 
 class Renewal:

@@ -22,13 +22,19 @@ class StandIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
-    """One release in its install place, with all that is needed to run it."""
+class Running:
+    """A release that runs, of whatever part of the board."""
 
     sha256: str
     """Digest of the manifest."""
     release: str
     """``name@version``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed(Running):
+    """One model release in its install place, with all that is needed to run it."""
+
     name: str
     version: str
     variant: str

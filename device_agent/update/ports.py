@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from device_agent.update.deployment import Deployment, Event, UpdateState
-from device_agent.update.installed import Installed
+from device_agent.update.health import HealthWindow
+from device_agent.update.installed import Installed, Running
 from ota.trust.key_types import Key
 from ota.trust.refusal import Refusal
 from ota.wire.deployments import DeploymentReport
@@ -118,6 +119,29 @@ class Memory(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Who judges a trial; ``device_agent.update.trial.TrialWatch`` fits. The updater holds its lock over every call."""
+
+    note: str
+    """What is missing for a verdict, for people."""
+
+    def switched(self, steady_s: float) -> None:
+        """A release on trial begins to answer (again): counting starts anew."""
+        ...
+
+    def add(self, window: HealthWindow, steady_s: float, *, trial: bool) -> None:
+        """What was counted in a window that ended now."""
+        ...
+
+    def verdict(self, in_state_s: float, budget_ms: float | None) -> Event | None:
+        """``good``, ``bad`` or ``unseen``; None while the trial goes on."""
+        ...
+
+    def keep(self, steady_s: float) -> None:
+        """The agent ends: write down what is worth keeping; may raise OSError."""
+        ...
+
+
 class Actions(Protocol):
     """The executor; ``device_agent.update.actions_disk.Performer`` fits."""
 
@@ -129,8 +153,8 @@ class Actions(Protocol):
         """What forbids an update now."""
         ...
 
-    def running(self) -> Installed | None:
-        """What runs."""
+    def running(self) -> Running | None:
+        """What runs of this part of the board."""
         ...
 
     def latency_budget_ms(self, deployment: Deployment) -> float | None:

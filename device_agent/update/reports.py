@@ -4,7 +4,7 @@ import logging
 import math
 
 from device_agent.update.deployment import Deployment
-from device_agent.update.installed import Installed
+from device_agent.update.installed import Installed, Running
 from device_agent.update.ports import Reports
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import Assignment
@@ -15,10 +15,14 @@ MAX_DETAIL_CHARS = 4000
 log = logging.getLogger("rookery.update")
 
 
-def report_of(deployment: Deployment, running: Installed | None, now_s: float) -> DeploymentReport:
-    """What the deployment is now, what runs meanwhile, and everything that was measured. The spool gives it its number."""
+def report_of(deployment: Deployment, running: Running | None, now_s: float, part: str = "model") -> DeploymentReport:
+    """What the deployment is now, what runs meanwhile, and everything that was measured. The spool gives it its number.
+
+    ``part``: of the board; ``running`` is what runs of this part.
+    """
     return DeploymentReport(
         sequence=0,
+        kind=part,
         at_s=now_s,
         assignment_seq=deployment.assignment_seq,
         target_sha256=deployment.bundle.sha256,
@@ -38,7 +42,7 @@ def report_of(deployment: Deployment, running: Installed | None, now_s: float) -
 
 
 def report_of_refused_answer(
-    refusal: Refusal, assignment: Assignment | None, digest: str, running: Installed | None, now_s: float
+    refusal: Refusal, assignment: Assignment | None, digest: str, running: Running | None, now_s: float
 ) -> DeploymentReport:
     """An answer of the server that was not believed. What it names is shown as named: nothing was acted upon.
 

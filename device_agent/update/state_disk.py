@@ -10,6 +10,7 @@ from device_agent.update.deployment import UpdateState
 from ota.durable_disk import remove_leftovers, write_whole
 
 STATE_FILE = "update.json"
+AGENT_STATE_FILE = "agent-state.json"
 MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -26,10 +27,13 @@ READERS: dict[int, Callable[[bytes], UpdateState]] = {1: _read_v1}
 
 
 class StateFile:
-    """The file in ``folder``. ``note`` says what was found wrong at the last load, empty when nothing was."""
+    """The file ``name`` in ``folder``; each updater has its own.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / STATE_FILE
+    ``note`` says what was found wrong at the last load, empty when nothing was.
+    """
+
+    def __init__(self, folder: Path, name: str = STATE_FILE) -> None:
+        self._path = folder / name
         self.note = ""
 
     def load(self) -> UpdateState:
@@ -57,7 +61,7 @@ class StateFile:
         write_whole(self._path, msgspec.json.encode(state), 0o600)
 
     def _set_aside(self, problem: str) -> UpdateState:
-        aside = self._path.with_name(f"{STATE_FILE}.unreadable")
+        aside = self._path.with_name(f"{self._path.name}.unreadable")
         with contextlib.suppress(OSError):
             self._path.replace(aside)
         self.note = f"{self._path} could not be read ({problem}): kept as {aside.name}, started from nothing seen"

@@ -1,5 +1,8 @@
 """What the newest assignment wants, against what runs and what was tried: the decisions before and beside a deployment. Pure."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.states import STATES
 from ota.wire.assignments import AssignedBundle, Assignment
@@ -21,6 +24,33 @@ def to_run(assignment: Assignment) -> AssignedBundle | None:
     return None if assignment.role == "shadow" else assignment.bundle
 
 
+def agent_to_run(assignment: Assignment) -> AssignedBundle | None:
+    """The agent release that an assignment wants here; None keeps the agent that runs."""
+    return assignment.agent
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of the board an updater keeps: its name for people, and which bundle of an assignment is its own."""
+
+    name: str
+    wanted: Callable[[Assignment], AssignedBundle | None]
+
+
+MODEL = Part("model", to_run)
+AGENT = Part("agent", agent_to_run)
+
+
+def busy_with(deployment: Deployment | None) -> str:
+    """The words of a deployment for which another updater waits; empty where there is none, or where it waits itself.
+
+    One that waits touches nothing, and asks again before it begins: two that wait for each other would wait for ever.
+    """
+    if deployment is None or deployment.state in ("idle", "waiting"):
+        return ""
+    return f"{deployment.bundle.release} goes first: {deployment.state}"
+
+
 def interrupting(deployment: Deployment, wanted: AssignedBundle | None, running_sha256: str | None) -> Event | None:
     """The event by which the newest assignment ends this deployment, or None while it still wants the same."""
     if STATES[deployment.state].ended or deployment.state == "idle":
@@ -36,10 +66,17 @@ def interrupting(deployment: Deployment, wanted: AssignedBundle | None, running_
 
 
 def should_begin(
-    assignment: Assignment, digest: str, last: Deployment | None, running_sha256: str | None, now_s: float
+    assignment: Assignment,
+    bundle: AssignedBundle | None,
+    digest: str,
+    last: Deployment | None,
+    running_sha256: str | None,
+    now_s: float,
 ) -> AssignedBundle | None:
-    """The bundle to begin a deployment for, or None: nothing wanted, running already, expired, or tried already."""
-    bundle = to_run(assignment)
+    """``bundle`` (what the assignment wants here) where a deployment of it is to begin, or None.
+
+    None: nothing wanted, running already, expired, or tried already.
+    """
     if bundle is None or bundle.sha256 == running_sha256 or assignment.expires_s <= now_s:
         return None
     if last is None or last.bundle.sha256 != bundle.sha256:

@@ -27,7 +27,7 @@ def live(world, story: str) -> None:
     """What the world does to the board until its deployment ends; the same after a restart as before."""
     for _ in range(120):
         world.ticks(seconds=10.0)
-        deployment = world.updater._state.deployment
+        deployment = world.updater._ledger.state.deployment
         if deployment is not None and deployment.settled:
             return
         if world.updater.status.state == "trial":
@@ -78,10 +78,10 @@ def test_a_cut_at_every_step_ends_where_it_would_have_ended(world, tmp_path_fact
         if not board.updater.seen.digest:
             board.assign(board.publish("2", min_counter=2))
         live(board, story)
-        deployment = board.updater._state.deployment
+        deployment = board.updater._ledger.state.deployment
         assert (deployment.state, deployment.settled) == (EXPECTED[story], True), cut.where
         assert board.runs() == ("yard@2" if story == "good" else "yard@1"), cut.where
-        assert board.updater._state.floor == (2 if story == "good" else 0), cut.where
+        assert board.updater._ledger.state.floor == (2 if story == "good" else 0), cut.where
         assert board.hands.reports[-1].state == EXPECTED[story], cut.where
         assert STATES[deployment.state].ended
     assert cuts >= counting.steps // 4

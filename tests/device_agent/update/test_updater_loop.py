@@ -380,12 +380,12 @@ def test_a_deployment_that_was_written_down_before_it_began_begins_once(world) -
     """The poll's write came between the decision and the first step, then the power went: no restart is held against it."""
     second = world.publish("2")
     world.assign(second)
-    world.updater._begin()
+    world.updater._loop._begin()
     world.assign(second)
     world.restart()
     world.ticks(3)
     assert world.hands.used == ["yard@2"]
-    assert world.updater._state.deployment.boots == 0
+    assert world.updater._ledger.state.deployment.boots == 0
 
 
 def test_a_torn_state_file_is_set_aside_and_the_model_keeps_running(world, tmp_path: Path) -> None:
