@@ -74,7 +74,7 @@ def parse_wheel_name(file: str) -> WheelName:
 
 
 def build_lock(wheels: Mapping[str, str], abi: str) -> bytes:
-    """The lock of these wheels (file name -> sha256), as canonical bytes; raises BundleError for a set that cannot be installed."""
+    """The lock of these wheels (file name -> sha256), as canonical bytes; raises BundleError where it cannot be installed."""
     locked = []
     for file, sha256 in sorted(wheels.items()):
         said = parse_wheel_name(file)
