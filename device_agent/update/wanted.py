@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.states import STATES
 from ota.wire.assignments import AssignedBundle, Assignment
+from ota.wire.deployments import FAULTS, RELEASE
 
-MODEL_FAULTS = frozenset(
-    {
-        "format", "parity", "acceptance", "budget", "model", "detection_rate", "frame_rate", "latency", "crashes", "boots",
-    }
-)  # fmt: skip
+MODEL_FAULTS = frozenset(code for code, fault in FAULTS.items() if fault == RELEASE)
 """Faults of the release itself: it is not tried again until something else was wanted in between.
 
 An assignment is signed anew every few hours and for every debug session: a new digest alone must not bring a blind model back.

@@ -50,7 +50,37 @@ REASONS = {
     "alive": "trial: the new agent started and did not say in time that it works",
     "frames": "trial: a camera that gave frames before gives none to the new agent",
     "link": "trial: the new agent never reached the server",
+    "hook": "a hook of this board's owner said no, or not now",
+    "memory": "there is not enough memory free for the self-test",
+    "metered": "the line is metered, and its budget for updates is used up",
+    "policy": "the policy that this board follows is not one that can be used",
 }
+
+RELEASE, BOARD, SERVER, NOBODY = "release", "board", "server", "nobody"
+_FAULTS = {
+    RELEASE: (
+        "format", "parity", "acceptance", "budget", "model", "detection_rate", "frame_rate", "latency", "crashes", "boots",
+        "wheel", "start", "alive", "frames", "link",
+    ),
+    BOARD: (
+        "channel", "hardware", "variant", "abi", "disk", "deadline", "attempts", "loop", "launcher", "hook", "memory",
+        "metered", "policy",
+    ),
+    SERVER: ("signature", "wrong_device", "nonce", "sequence", "expired", "mismatch", "counter", "hash", "download"),
+    NOBODY: ("superseded", "other_update"),
+}  # fmt: skip
+FAULTS: dict[str, str] = {code: fault for fault, codes in _FAULTS.items() for code in codes}
+"""Reason code -> whose fault it is, for whoever counts failed devices, and for the board, which tries again accordingly.
+
+``release``: it was run here, or could not be, by its own doing; the same release is not tried again by itself. ``board``: this
+board's own state, or it is not one that the release is for; says little of the release. ``server``: the line, the store, the
+metadata or the assignment; no device failed, and all would alike until somebody mends it. ``nobody``: another wish came first.
+"""
+
+
+def fault_of(reason: str) -> str:
+    """Whose fault a reason code is (see ``FAULTS``); a code of a later version is nobody's until it is known here."""
+    return FAULTS.get(reason, NOBODY)
 
 
 class DeploymentReport(Part, frozen=True, kw_only=True):

@@ -10,8 +10,9 @@ from device_agent.update import diagram
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.machine import RETRY_BUDGET, TRANSITION_LIMIT, age, begin, overdue, retry_wait_s, step
 from device_agent.update.states import ACTIONS, BEFORE_TRIAL, EVENTS, STATES, TABLE, UnknownEventError, events_of, row_for
+from device_agent.update.wanted import MODEL_FAULTS
 from ota.wire.assignments import AssignedBundle
-from ota.wire.deployments import DEPLOYMENT_STATES, END_STATES, REASONS
+from ota.wire.deployments import BOARD, DEPLOYMENT_STATES, END_STATES, FAULTS, NOBODY, REASONS, RELEASE, SERVER, fault_of
 
 BUNDLE = AssignedBundle(path="stable/yard/2/manifest.json", sha256="a" * 64, length_bytes=100, channel="stable", release="yard@2")
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "update-states.md"
@@ -181,3 +182,13 @@ def test_waits_between_attempts_grow_and_stay_below_half_an_hour() -> None:
 
 def test_the_diagram_in_the_docs_is_drawn_from_this_table() -> None:
     assert PAGE.read_text() == diagram.page(), "run python -m device_agent.update.diagram > docs/update-states.md"
+
+
+def test_every_reason_is_somebodys_fault_or_nobodys() -> None:
+    """A fleet whose metadata expired over night stands at "0 failed": each reason says whether a release, a board or the
+    server's side is to blame, and a code of a later agent blames nobody."""
+    assert set(FAULTS) == set(REASONS)
+    assert (fault_of("expired"), fault_of("download"), fault_of("hash")) == (SERVER, SERVER, SERVER)
+    assert (fault_of("parity"), fault_of("disk"), fault_of("hook")) == (RELEASE, BOARD, BOARD)
+    assert fault_of("of-a-later-version") == fault_of("superseded") == NOBODY
+    assert {code for code in REASONS if fault_of(code) == RELEASE} == MODEL_FAULTS
