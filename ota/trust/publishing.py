@@ -47,8 +47,13 @@ def target_digest(target: TargetFile) -> str:
     return digest
 
 
-def check_root(data: bytes, previous: Metadata[Root] | None, online: Mapping[str, Key], now_s: float) -> Metadata[Root]:
-    """A root that this server can live with, or ChainError: right chain, consistent snapshots, our online keys, not expired."""
+def check_root(
+    data: bytes, previous: Metadata[Root] | None, online: Mapping[str, Mapping[str, Key]], now_s: float
+) -> Metadata[Root]:
+    """A root that this server can live with, or ChainError: right chain, consistent snapshots, our online keys, not expired.
+
+    ``online``: by role, the keys (by id) that this server can sign with.
+    """
     root: Metadata[Root] = load_role(Root, data, "root")
     if previous is not None:
         if root.signed.version != previous.signed.version + 1:
@@ -60,9 +65,10 @@ def check_root(data: bytes, previous: Metadata[Root] | None, online: Mapping[str
         raise ChainError(Refusal("format", "root: consistent_snapshot must be on"))
     for role in ("snapshot", "timestamp"):
         named = root.signed.roles[role]
-        if online[role].keyid not in named.keyids or named.threshold != 1:
-            keyid = online[role].keyid[:12]
-            raise ChainError(Refusal("signature", f"root: does not name this server's {role} key {keyid} with threshold 1"))
+        ours = online.get(role, {})
+        if not ours.keys() & set(named.keyids) or named.threshold != 1:
+            keyids = " or ".join(keyid[:12] for keyid in ours) or "(it has none)"
+            raise ChainError(Refusal("signature", f"root: does not name this server's {role} key {keyids} with threshold 1"))
     return root
 
 

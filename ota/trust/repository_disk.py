@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ota.bundle.offline import ChainError, check_signed
-from ota.bundle.tuf_types import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from ota.bundle.tuf_types import Metadata, Root, Targets
 from ota.durable_disk import make_folder, write_whole
 from ota.trust.content_disk import Content, ContentStore, Readable
 from ota.trust.key_types import Key, Signer
 from ota.trust.online_keys_disk import OnlineKeys
+from ota.trust.online_signing_disk import SNAPSHOT_LIFE_S, TIMESTAMP_LIFE_S, AssignmentSigner, OnlineSigning
 from ota.trust.publishing import (
     NewTarget,
     Published,
@@ -30,9 +30,6 @@ from ota.trust.publishing import (
 )
 from ota.trust.refusal import Refusal
 from ota.trust.store_disk import MetadataStore, StoredState
-
-SNAPSHOT_LIFE_S = 7 * 86_400.0
-TIMESTAMP_LIFE_S = 86_400.0
 
 _NO_BRIDGE = (
     "targets: sign the new targets with the old targets keys too, or keep enough old keys in the new root, so that devices "
@@ -61,17 +58,28 @@ class Repository:
         self._store = MetadataStore(directory / "metadata")
         self._content = ContentStore(self._targets / "files")
         self._keys = OnlineKeys(keys_directory)
+        self._online = OnlineSigning(self._keys, self._store)
         self._clock = clock
 
     def online_keys(self) -> dict[str, Key]:
-        """Public keys of snapshot, timestamp and assignment; made on first use."""
+        """Public keys of snapshot, timestamp and assignment; made on first use. One that was lost since is not in it."""
         with self._locked():
-            return self._keys.public()
+            return self._keys.public(make=not self._store.initialised())
+
+    def next_online_keys(self, make: Sequence[str] = ()) -> dict[str, Key]:
+        """The keys that wait for a root (for assignments: targets) that names them; those of the roles in ``make`` are made.
+
+        Raises KeyFileError for a role that is no online role.
+        """
+        with self._locked():
+            for role in make:
+                self._keys.prepare(role)
+            return self._keys.prepared()
 
     def assignment_signer(self) -> Signer:
-        """Signs what devices should run; its key counts on devices only because the offline-signed targets name it."""
+        """Signs what devices should run, by the key that the offline-signed targets name, also after they name another."""
         with self._locked():
-            return self._keys.signer("assignment")
+            return AssignmentSigner(self._keys, self._store, self._directory / "metadata" / "timestamp.json")
 
     def initialise(
         self, root: bytes | None, targets: bytes | None, channels: Mapping[str, bytes] | None = None
@@ -113,7 +121,7 @@ class Repository:
                     path = self._targets / hashed_path(target.published.path, target.published.sha256)
                     write_whole(path, target.data)
                 self._store.write(name, channel.signed.version, metadata)
-                self._bump(state, {name: channel.signed.version}, now_s)
+                self._online.bump(state, {name: channel.signed.version}, now_s)
             except ChainError as error:
                 return error.refusal
             return [target.published for target in added]
@@ -127,13 +135,13 @@ class Repository:
         with self._locked():
             try:
                 state = self._store.load()
-                snapshot_due = _left_s(state.snapshot, at_s) < SNAPSHOT_LIFE_S / 2
+                snapshot_due = state.resign or _left_s(state.snapshot, at_s) < SNAPSHOT_LIFE_S / 2
                 if not (force or snapshot_due or _left_s(state.timestamp, at_s) < TIMESTAMP_LIFE_S / 2):
                     return False
                 if snapshot_due:
-                    self._bump(state, {}, at_s)
+                    self._online.bump(state, {}, at_s)
                 else:
-                    self._write_timestamp(state.timestamp.signed.version + 1, state.snapshot.signed.version, at_s)
+                    self._online.renew_timestamp(state, at_s)
             except ChainError as error:
                 return error.refusal
             return True
@@ -171,7 +179,7 @@ class Repository:
         pieces: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets, "snapshot": state.snapshot}
         pieces["timestamp"] = state.timestamp
         pieces.update(state.channels)
-        problems = list(state.problems)
+        problems = [*state.problems, *self._online.problems(state)]
         problems += [f"{role} expired" for role, metadata in pieces.items() if _left_s(metadata, now_s) <= 0]
         return RepositoryStatus(
             initialised=True,
@@ -192,36 +200,52 @@ class Repository:
         if root is None or targets is None:
             raise ChainError(Refusal("format", "the first upload needs both root and targets"))
         now_s = self._clock()
-        checked = check_root(root, None, self._keys.public(), now_s)
+        checked = check_root(root, None, self._online.held(), now_s)
         top = check_targets(targets, checked.signed, None, now_s)
+        self._online.check_assignment_key(top.signed)
         self._store.forget_unpublished_roots()
         self._store.write("root", checked.signed.version, root)
         self._store.write("targets", top.signed.version, targets)
-        meta = {"targets.json": MetaFile(top.signed.version)}
-        snapshot = Metadata(Snapshot(version=1, expires=_instant(now_s + SNAPSHOT_LIFE_S), meta=meta))
-        snapshot.sign(self._keys.signer("snapshot"))
-        self._store.write("snapshot", 1, snapshot.to_bytes())
-        self._write_timestamp(1, 1, now_s)
+        self._online.begin(checked.signed, top.signed.version, now_s)
 
     def _update(self, root: bytes | None, targets: bytes | None) -> None:
         state, now_s = self._store.load(), self._clock()
         new_root: Metadata[Root] | None = None
         if root is not None and root != self._store.read("root", state.root.signed.version):
-            new_root = check_root(root, state.root, self._keys.public(), now_s)
+            new_root = check_root(root, state.root, self._online.held(), now_s)
         new_top: Metadata[Targets] | None = None
         if targets is not None and targets != self._store.read("targets", state.targets.signed.version):
             new_top = check_targets(targets, (new_root or state.root).signed, state.targets, now_s)
+            self._online.check_assignment_key(new_top.signed)
         root_first = new_root is None or _holds(new_root.signed, state.targets)
         if new_root is not None and not root_first and (new_top is None or not _holds(state.root.signed, new_top)):
             # Between the two files a device would find targets that its root does not know.
             raise ChainError(Refusal("signature", _NO_BRIDGE))
-        if new_root is not None and root is not None and root_first:
-            self._store.write("root", new_root.signed.version, root)
         if new_top is not None and targets is not None:
-            self._store.write("targets", new_top.signed.version, targets)
-            self._bump(state, {"targets": new_top.signed.version}, now_s)
-        if new_root is not None and root is not None and not root_first:
-            self._store.write("root", new_root.signed.version, root)
+            self._store.write("targets", new_top.signed.version, targets)  # nothing refers to it yet
+        versions = {} if new_top is None else {"targets": new_top.signed.version}
+        if new_root is not None and root is not None:
+            self._take_root(state, (root, new_root), versions, now_s, root_first=root_first)
+        elif versions or state.resign:
+            self._online.bump(state, versions, now_s)
+        self._online.settle((new_root or state.root).signed, (new_top or state.targets).signed)
+
+    def _take_root(
+        self, state: StoredState, root: tuple[bytes, Metadata[Root]], versions: Mapping[str, int], now_s: float, *,
+        root_first: bool,
+    ) -> None:
+        # A board reads root, then timestamp. While the keys of both change it finds one timestamp signed by old and new, so that
+        # it can follow whenever it asks. Only where the old key is lost is there a moment in which it must ask again.
+        both = (state.root.signed, root[1].signed)
+        bridged = self._online.holds_keys_of(both[0])
+        changes = any(both[0].roles[role].keyids != both[1].roles[role].keyids for role in ("snapshot", "timestamp"))
+        if bridged and not root_first:
+            self._online.bump(state, versions, now_s, both)
+        elif bridged and changes:
+            self._online.bump(state, {}, now_s, both)
+        self._store.write("root", root[1].signed.version, root[0])
+        if not bridged or (root_first and versions):
+            self._online.bump(state, versions, now_s, both[1:])
 
     def _stored_target(self, path: str, sha256: str) -> bytes | None:
         try:
@@ -235,22 +259,6 @@ class Repository:
                 problem = self._content.problem(sha256, length_bytes)
                 if problem is not None:
                     raise ChainError(Refusal("hash", f"{target.published.path}: content {sha256[:12]}… {problem}"))
-
-    def _bump(self, state: StoredState, versions: Mapping[str, int], now_s: float) -> None:
-        snapshot = state.snapshot
-        snapshot.signed.version += 1
-        snapshot.signed.expires = _instant(now_s + SNAPSHOT_LIFE_S)
-        # Versions only, no hashes: a damaged file then fails as a signature, not as a length (0002 §3).
-        snapshot.signed.meta.update({f"{role}.json": MetaFile(version) for role, version in versions.items()})
-        snapshot.sign(self._keys.signer("snapshot"))
-        self._store.write("snapshot", snapshot.signed.version, snapshot.to_bytes())
-        self._write_timestamp(state.timestamp.signed.version + 1, snapshot.signed.version, now_s)
-
-    def _write_timestamp(self, version: int, snapshot_version: int, now_s: float) -> None:
-        expires = _instant(now_s + TIMESTAMP_LIFE_S)
-        metadata = Metadata(Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(snapshot_version)))
-        metadata.sign(self._keys.signer("timestamp"))
-        self._store.write("timestamp", None, metadata.to_bytes())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -271,7 +279,3 @@ def _holds(root: Root, targets: Metadata[Targets]) -> bool:
 
 def _left_s(metadata: Metadata[Any], now_s: float) -> float:
     return float(metadata.signed.expires.timestamp() - now_s)
-
-
-def _instant(at_s: float) -> datetime:
-    return datetime.fromtimestamp(int(at_s), UTC)

@@ -1,5 +1,6 @@
 """TUF roles of a fleet, made and signed: root, targets (delegations and assignment keys), one role per channel. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ ASSIGNMENT_KEYS = "assignment-keys.json"
 ROOT_LIFE_S = 365 * 86_400.0
 TARGETS_LIFE_S = 270 * 86_400.0
 CHANNEL_LIFE_S = 60 * 86_400.0
+POLICY = "policy"
+"""The delegated role that signs boards' policies: offline, apart from every channel."""
 TOP_ROLES = ("root", "targets", "snapshot", "timestamp")
 
 
@@ -40,26 +43,33 @@ class SignatureStatus:
     threshold: int
     complete: bool
 
-    def __str__(self) -> str:
+    def tell(self, names: Mapping[str, str]) -> str:
+        """``1 of 3 signed, 2 needed; missing: …``; whoever has a name (key id -> name) is called by it."""
         total = len(self.signed) + len(self.missing)
         text = f"{len(self.signed)} of {total} signed, {self.threshold} needed"
-        return text if self.complete else f"{text}; not yet: {', '.join(one[:12] for one in self.missing)}"
+        missing = ", ".join(sorted(names.get(one) or one[:12] for one in self.missing))
+        return text if self.complete else f"{text}; missing: {missing}"
+
+    def __str__(self) -> str:
+        return self.tell({})
 
 
 def delegated_paths(channel: str) -> list[str]:
-    """What a channel may sign: releases of its own, and its acceptance set."""
+    """What a delegated role may sign: a channel its own releases and acceptance set, ``policy`` the boards' policies."""
+    if channel == POLICY:
+        return [f"{POLICY}/*.toml"]
     return [f"{channel}/*/*/manifest.json", f"{channel}/acceptance/*/acceptance.json"]
 
 
 def new_root(keys: Mapping[str, Sequence[Key]], thresholds: Mapping[str, int], expires_s: float) -> Metadata[Root]:
     """Root version 1, unsigned. ``keys`` names the keys of root, targets, snapshot and timestamp; a threshold not given is 1."""
-    root = Root(version=1, expires=_instant(expires_s), consistent_snapshot=True)
+    root = Root(version=1, expires=instant(expires_s), consistent_snapshot=True)
     for role in TOP_ROLES:
         if not keys.get(role):
             raise TrustError(f"role {role} has no key")
         for key in keys[role]:
             root.add_key(key, role)
-        root.roles[role].threshold = _threshold(role, thresholds.get(role, 1), keys[role])
+        root.roles[role].threshold = check_threshold(role, thresholds.get(role, 1), keys[role])
     return Metadata(root)
 
 
@@ -67,12 +77,12 @@ def new_targets(
     channels: Mapping[str, ChannelKeys], assignment_keys: Iterable[Key], expires_s: float, version: int = 1
 ) -> Metadata[Targets]:
     """Top-level targets, unsigned: the channels' delegations and the server's assignment keys, nothing else."""
-    targets = Targets(version=version, expires=_instant(expires_s))
+    targets = Targets(version=version, expires=instant(expires_s))
     roles: dict[str, DelegatedRole] = {}
     for name, who in sorted(channels.items()):
         if name in RESERVED_CHANNELS:
             raise TrustError(f"{name!r} cannot be the name of a channel")
-        threshold = _threshold(name, who.threshold, who.keys)
+        threshold = check_threshold(name, who.threshold, who.keys)
         roles[name] = DelegatedRole(name, [], threshold, terminating=True, paths=delegated_paths(name))
     targets.delegations = Delegations({}, roles)
     for name, who in channels.items():
@@ -101,7 +111,7 @@ def assignment_keys(targets: Targets) -> dict[str, Key]:
 
 def new_channel(expires_s: float) -> Metadata[Targets]:
     """A channel without releases: an unsigned draft of version 1."""
-    return Metadata(Targets(version=1, expires=_instant(expires_s)))
+    return Metadata(Targets(version=1, expires=instant(expires_s)))
 
 
 def present_channel(data: bytes | None, targets: Metadata[Targets], channel: str, expires_s: float) -> Metadata[Targets]:
@@ -146,6 +156,34 @@ def add_acceptance(
     return _with_target(channel_metadata, path, data, expires_s)
 
 
+def add_policy(metadata: Metadata[Targets], path: str, data: bytes, counter: int, expires_s: float) -> Metadata[Targets]:
+    """The policy role's next version with this policy (``policy/<name>.toml``), unsigned.
+
+    Unlike a release, a policy may be replaced: by one with a higher ``counter`` (in the target's ``custom``), which is what
+    boards go by. Raises TrustError for another path, or a counter that does not rise.
+    """
+    if not re.fullmatch(r"policy/[a-z0-9][a-z0-9._-]{0,59}\.toml", path):
+        raise TrustError(f"{path} is not policy/<name>.toml (lower-case letters, digits, '.', '_', '-')")
+    following = next_version(metadata, expires_s)
+    present = following.signed.targets.get(path)
+    entry = TargetFile.from_data(path, data, ["sha256"])
+    same = present is not None and present.hashes == entry.hashes
+    if counter < 1 or (present is not None and not same and counter <= policy_counter(present)):
+        above = policy_counter(present) if present is not None else 0
+        raise TrustError(f"{path}: counter {counter} is not above the published {above}; boards would not take it")
+    entry.unrecognized_fields["custom"] = {"counter": counter}
+    following.signed.targets[path] = entry
+    return following
+
+
+def policy_counter(target: TargetFile) -> int:
+    """The counter of a policy target; raises TrustError when its metadata has none."""
+    counter = target.custom.get("counter") if isinstance(target.custom, dict) else None
+    if not isinstance(counter, int) or isinstance(counter, bool) or not 1 <= counter < 2**53:
+        raise TrustError(f"{target.path}: the signed metadata gives no counter")
+    return counter
+
+
 def remove_target(channel_metadata: Metadata[Targets], path: str, expires_s: float | None = None) -> Metadata[Targets]:
     """The channel's next version without this target (a yank), unsigned."""
     following = next_version(channel_metadata, expires_s)
@@ -161,7 +199,7 @@ def next_version(metadata: Metadata[Any], expires_s: float | None = None) -> Met
         copy.signed.version += 1
         copy.signatures.clear()
     if expires_s is not None:
-        copy.signed.expires = _instant(expires_s)
+        copy.signed.expires = instant(expires_s)
     return copy
 
 
@@ -212,11 +250,13 @@ def _with_target(metadata: Metadata[Targets], path: str, data: bytes, expires_s:
     return following
 
 
-def _threshold(role: str, threshold: int, keys: Sequence[Key]) -> int:
+def check_threshold(role: str, threshold: int, keys: Sequence[Key]) -> int:
+    """The threshold; raises TrustError when so many different keys are not there."""
     if not 1 <= threshold <= len({key.keyid for key in keys}):
         raise TrustError(f"role {role}: threshold {threshold} with {len(keys)} keys cannot be met")
     return threshold
 
 
-def _instant(at_s: float) -> datetime:
+def instant(at_s: float) -> datetime:
+    """Seconds since 1970 as TUF metadata has it: whole seconds, UTC."""
     return datetime.fromtimestamp(int(at_s), UTC)

@@ -25,6 +25,9 @@ class StoredState:
     """Those whose signatures hold; see ``channel_versions`` for all."""
     channel_versions: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    resign: bool = False
+    """Snapshot or timestamp bear only the signature of a key that the root in force no longer names: a change of keys was cut off
+    between its two files. They must be signed anew before anything else."""
 
 
 class MetadataStore:
@@ -62,11 +65,14 @@ class MetadataStore:
             raise ChainError(Refusal("signature", "no root was uploaded yet: create and upload the fleet's trust first"))
         stored = {version: self.read("root", version) for version in roots}
         root = trust_root(stored[min(roots)], stored)
-        timestamp = self._load(Timestamp, root.signed, "timestamp", None)
-        snapshot = self._load(Snapshot, root.signed, "snapshot", timestamp.signed.snapshot_meta.version)
+        before = stored.get(root.signed.version - 1)
+        older = load_role(Root, before, "root").signed if before is not None else None
+        timestamp, old_timestamp = self._load_online(Timestamp, (root.signed, older), "timestamp", None)
+        version = timestamp.signed.snapshot_meta.version
+        snapshot, old_snapshot = self._load_online(Snapshot, (root.signed, older), "snapshot", version)
         meta = snapshot.signed.meta
         targets = self._load(Targets, root.signed, "targets", meta["targets.json"].version)
-        state = StoredState(root, timestamp, snapshot, targets)
+        state = StoredState(root, timestamp, snapshot, targets, resign=old_timestamp or old_snapshot)
         for name in [one.removesuffix(".json") for one in meta if one != "targets.json"]:
             # A damaged channel is told, and does not keep the others from being published.
             version = state.channel_versions[name] = meta[f"{name}.json"].version
@@ -77,6 +83,17 @@ class MetadataStore:
             except ChainError as error:
                 state.problems.append(f"channel {name} must be signed again or was damaged: {error.refusal.detail}")
         return state
+
+    def _load_online(
+        self, kind: type[Any], roots: tuple[Root, Root | None], role: str, version: int | None
+    ) -> tuple[Metadata[Any], bool]:
+        # True: only the root before this one knows the key.
+        try:
+            return self._load(kind, roots[0], role, version), False
+        except ChainError:
+            if roots[1] is None:
+                raise
+            return self._load(kind, roots[1], role, version), True
 
     def _load(self, kind: type[Any], delegator: Root, role: str, version: int | None) -> Metadata[Any]:
         metadata = load_role(kind, self.read(role, version), role)

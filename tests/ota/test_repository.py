@@ -64,7 +64,7 @@ def test_one_of_two_signed_is_refused(make_fleet):
     metadata = fleet.signed_channel(manifest, "1", by=("stable-1",))
     status = roles.signature_status(metadata, fleet.targets, "stable")
     assert not status.complete
-    assert str(status).startswith("1 of 2 signed, 2 needed; not yet: ")
+    assert str(status).startswith("1 of 2 signed, 2 needed; missing: ")
     assert status.missing == (fleet.key("stable-2").keyid,)
     assert code(upload(fleet, metadata, [manifest])) == "signature"
     roles.sign(metadata, fleet.signers["stable-2"])

@@ -151,7 +151,7 @@ def test_a_channel_key_does_not_open_another_channel(fleet, serve, make_client):
     outcome = fleet.repository.publish_channel("beta", beta.to_bytes(), [manifest])
     assert code(outcome) == "channel"
     fleet.repository._store.write("beta", 1, beta.to_bytes())  # the captured server does not ask its own checks
-    fleet.repository._bump(fleet.repository._store.load(), {"beta": 1}, fleet.now_s)
+    fleet.repository._online.bump(fleet.repository._store.load(), {"beta": 1}, fleet.now_s)
     client = make_client(serve(fleet.tuf), fleet)
     assert code(look_up(client, "9")) == "mismatch"
 
