@@ -1,0 +1,1 @@
+"""How files travel smaller than they are: packed by zstd, or as a patch from a file that is there already."""
