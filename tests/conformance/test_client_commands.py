@@ -16,7 +16,7 @@ NO_NEWS = [("root", 2), ("timestamp", None)]
 
 
 def test_a_fresh_client_asks_for_each_role_once_and_keeps_what_was_served(client, repo):
-    """The exact requests and the exact bytes: a client that keeps its own rendering of metadata could not prove what it trusted."""
+    """The exact requests and the exact bytes: own renderings of metadata would prove nothing."""
     assert client.refresh() == 0
     assert repo.metadata_requests == FRESH
     assert client.versions() == {"root": 1, "snapshot": 1, "targets": 1, "timestamp": 1}
@@ -55,7 +55,13 @@ def test_init_needs_no_network_and_judges_what_it_is_given(make_client, repo):
     assert client.init() == 0
     assert client.versions() == {"root": 1}
     assert client.repository.metadata_requests == []
-    for broken in (b"", b"{}", b"[" * 100_000, repo.bytes_of("timestamp"), client.repository.roots[0].replace(b'"version":1', b'"version":9')):
+    for broken in (
+        b"",
+        b"{}",
+        b"[" * 100_000,
+        repo.bytes_of("timestamp"),
+        client.repository.roots[0].replace(b'"version":1', b'"version":9'),
+    ):
         other = make_client(initialised=False)
         assert other.init(broken) == 1
         assert other.versions() == {}
@@ -99,7 +105,7 @@ def test_an_artifact_comes_under_its_hash_and_lies_under_its_quoted_name(client,
     repo.bump("targets")
     assert client.download("models/yard v2%.tflite") == 0
     assert client.files() == {"models%2Fyard%20v2%25.tflite": b"first"}
-    (path, prefix), = repo.artifact_requests
+    ((path, prefix),) = repo.artifact_requests
     assert path == "models/yard v2%.tflite"
     assert len(prefix or "") == 64
 
@@ -132,7 +138,20 @@ def test_a_file_that_was_changed_on_the_disk_is_fetched_again(client, repo):
     assert client.files() == {"a": b"content"}
 
 
-ODD = ["../../escape", "/absolute", "sp ace", "hash#mark", "per%20cent", "plus+and&", "ünicode", "a" * 60, "..", "-dash", ".hidden", "x.part"]
+ODD = [
+    "../../escape",
+    "/absolute",
+    "sp ace",
+    "hash#mark",
+    "per%20cent",
+    "plus+and&",
+    "ünicode",
+    "a" * 60,
+    "..",
+    "-dash",
+    ".hidden",
+    "x.part",
+]
 
 
 def test_odd_names_make_one_file_each_and_none_outside(client, repo, tmp_path):
@@ -145,7 +164,9 @@ def test_odd_names_make_one_file_each_and_none_outside(client, repo, tmp_path):
     assert len(client.files()) == len(served)
     for name in ODD:
         client.download(name)  # whatever an HTTP path makes of these: nothing lands outside T
-    assert all(path.is_relative_to(client.artifacts) for path in tmp_path.rglob("*") if b"content" in (path.read_bytes() if path.is_file() and not path.suffix == ".json" else b""))
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes().startswith(b"content")]
+    assert written
+    assert all(path.is_relative_to(client.artifacts) for path in written)
 
 
 def test_several_artifacts_in_their_order_until_the_first_that_fails(client, repo):
@@ -200,7 +221,8 @@ def test_the_program_itself(client, repo, start):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(*words: str) -> int:
-        return subprocess.run([*start, "--metadata-dir", str(client.metadata), *words], env=environment, check=False, timeout=120).returncode
+        command = [*start, "--metadata-dir", str(client.metadata), *words]
+        return subprocess.run(command, env=environment, check=False, timeout=120).returncode
 
     root = client.metadata.parent / "initial_root.json"
     assert run("init", str(root)) == 0
@@ -220,7 +242,15 @@ def test_the_reference_time_is_the_systems_clock(client, repo):
         client.later_s = 31 * 86_400.0
         assert client.refresh() == 1
         return
-    words = [sys.executable, str(HERE / "tuf_client"), "--metadata-dir", str(client.metadata), "--metadata-url", f"{client.url}/metadata", "refresh"]
+    words = [
+        sys.executable,
+        str(HERE / "tuf_client"),
+        "--metadata-dir",
+        str(client.metadata),
+        "--metadata-url",
+        f"{client.url}/metadata",
+        "refresh",
+    ]
     later = (repo.now + timedelta(days=31)).strftime("%Y-%m-%d %H:%M:%S")
     environment = {**os.environ, "TZ": "UTC"}
     assert subprocess.run([faketime, later, *words], env=environment, check=False, timeout=120).returncode == 1
@@ -232,9 +262,10 @@ def test_the_reference_time_is_the_systems_clock(client, repo):
 @pytest.mark.timeout(1500)
 def test_the_public_suite(suite):
     """All of the public suite, from its own checkout and environment, against the program."""
-    python = next((one for one in (suite / ".venv/bin/python", suite.parent / "cv/bin/python") if one.exists()), Path(sys.executable))
+    own = (suite / ".venv/bin/python", suite.parent / "cv/bin/python")
+    python = next((one for one in own if one.exists()), Path(sys.executable))
     done = subprocess.run(
-        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tuf_conformance", "--entrypoint", f"{sys.executable} {HERE / 'tuf_client'}"],
+        [str(python), "-m", "pytest", "-q", "tuf_conformance", "--entrypoint", f"{sys.executable} {HERE / 'tuf_client'}"],
         cwd=suite, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -29,7 +29,9 @@ class Answer:
 class SimulatedRepository:
     """Roles are signed when they are asked for, so that a test only changes ``.signed`` parts; roots when they are published."""
 
-    def __init__(self, *, consistent_snapshot: bool = True, make_key: Callable[[], Signer] = CryptoSigner.generate_ed25519) -> None:
+    def __init__(
+        self, *, consistent_snapshot: bool = True, make_key: Callable[[], Signer] = CryptoSigner.generate_ed25519
+    ) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.expires = self.now + timedelta(days=30)
         self.make_key = make_key
