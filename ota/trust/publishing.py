@@ -1,6 +1,7 @@
 """What the server demands of signed metadata before it publishes it: pure, so that each refusal can be tested without a store."""
 
 import json
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
@@ -10,8 +11,10 @@ from ota.bundle.errors import BundleError
 from ota.bundle.manifest import Manifest, parse_manifest, target_path
 from ota.bundle.offline import ChainError, check_fresh, check_signed, load_role
 from ota.bundle.tuf_types import Metadata, Root, TargetFile, Targets
+from ota.trust.errors import TrustError
 from ota.trust.key_types import Key
 from ota.trust.refusal import Refusal
+from ota.trust.roles import POLICY, policy_counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,9 @@ def check_channel(
         if not role.is_delegated_path(path):
             raise ChainError(Refusal("channel", f"{path} is outside of what {name} may sign ({', '.join(role.paths or [])})"))
         published = previous.signed.targets.get(path) if previous is not None else None
-        if published is not None and target_digest(published) != target_digest(target):
+        if name == POLICY:
+            _check_policy(path, target, published)
+        elif published is not None and target_digest(published) != target_digest(target):
             raise ChainError(Refusal("mismatch", f"{path} is published with other content; a release never changes"))
     return channel
 
@@ -128,9 +133,9 @@ def new_targets_of(
     known = previous.signed.targets if previous is not None else {}
     found = []
     for path, target in channel.signed.targets.items():
-        if path in known:
-            continue
         digest = target_digest(target)
+        if path in known and target_digest(known[path]) == digest:
+            continue
         data = by_digest.get(digest) or stored(path, digest)
         if data is None or len(data) != target.length or sha256_of(data).hexdigest() != digest:
             raise ChainError(Refusal("hash", f"{path}: its bytes (sha256 {digest[:12]}…) were not sent along"))
@@ -146,7 +151,25 @@ def _wrong_version(role: str, version: int, published: int) -> Refusal:
     )
 
 
+def _check_policy(path: str, target: TargetFile, published: TargetFile | None) -> None:
+    # A policy is replaced under its own name, and boards go by its counter: one that does not rise would be ignored by all.
+    try:
+        counter = policy_counter(target)
+    except TrustError as error:
+        raise ChainError(Refusal("format", str(error))) from None
+    changed = published is not None and target_digest(published) != target_digest(target)
+    least = policy_counter(published) + int(changed) if published is not None else 1
+    if counter < least:
+        raise ChainError(Refusal("sequence", f"{path}: counter {counter}, but {least} is the least after what is published"))
+
+
 def _new_target(channel: str, path: str, digest: str, data: bytes) -> NewTarget:
+    if channel == POLICY:
+        try:
+            tomllib.loads(data.decode())
+        except ValueError as error:
+            raise ChainError(Refusal("format", f"{path}: not TOML ({error})")) from None
+        return NewTarget(Published(path, digest, len(data), None), data, {})
     if path.endswith("/acceptance.json"):
         return NewTarget(Published(path, digest, len(data), None), data, _acceptance_content(path, data))
     try:
