@@ -1,27 +1,16 @@
 """Reads bundles as a stranger's: names, sizes, hashes and signatures are checked before anything is believed."""
 
 import hashlib
-import stat
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from ota.bundle.archive import (
-    CHUNK_BYTES,
-    FILES,
-    MANIFEST,
-    MAX_ENTRIES,
-    MAX_METADATA_BYTES,
-    METADATA,
-    is_content,
-    is_metadata,
-)
+from ota.bundle.archive import FILES, MANIFEST, MAX_METADATA_BYTES, MAX_METADATA_FILES, METADATA, Entry, is_content, is_metadata
+from ota.bundle.archive_disk import read_entries, read_entry
 from ota.bundle.errors import BundleError, Refusal
-from ota.bundle.manifest import LIMIT_BYTES, FileEntry, Manifest, parse_manifest, target_path
+from ota.bundle.manifest import LIMIT_BYTES, FileEntry, Manifest, parse_manifest, target_path, travelling, travelling_all
 from ota.bundle.offline import verify_offline
+from ota.zstd_frames import FrameError, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,43 +20,70 @@ class Bundle:
     path: Path
     manifest_bytes: bytes
     manifest: Manifest
+    entries: dict[str, Entry]
+    """Of the container, by name."""
 
     @property
     def manifest_sha256(self) -> str:
         """The digest by which the release is known."""
         return hashlib.sha256(self.manifest_bytes).hexdigest()
 
+    @property
+    def has_deltas(self) -> bool:
+        """Whether the patches that the manifest lists are in the bundle: then it can be pushed to a store with them."""
+        every, needed = travelling_all(self.manifest, deltas=True), travelling_all(self.manifest, deltas=False)
+        return any(FILES + sha256 in self.entries for sha256 in set(every) - set(needed))
+
     def files(self) -> dict[str, FileEntry]:
         """All files of the release by path."""
         return dict(self.manifest.files)
 
     def read(self, path: str) -> bytes:
-        """One file of the release; raises BundleError when it is not listed or not what the manifest says."""
+        """One file of the release, unpacked; raises BundleError when it is not listed or not what the manifest says."""
         return b"".join(self.chunks(path))
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        """One file of the release in pieces. BundleError comes at the END when the content was wrong: use nothing before."""
+        """One file of the release, unpacked, in pieces.
+
+        BundleError comes at the END when the content was wrong: use nothing before. What travels packed is hashed as a whole
+        before its first byte is decoded.
+        """
         entry = self.manifest.files.get(path)
         if entry is None:
             raise BundleError(f"$.files[{path!r}]", "not in this bundle")
-        yield from self.content(entry.sha256, entry.length_bytes)
+        sha256, length_bytes = travelling(entry)
+        if entry.packed is None:
+            yield from self.content(sha256, length_bytes)
+            return
+        for _ in self.content(sha256, length_bytes):
+            pass
+        digest = hashlib.sha256()
+        try:
+            for chunk in unpack(_Stream(self.content(sha256, length_bytes)), entry.length_bytes):
+                digest.update(chunk)
+                yield chunk
+        except FrameError as error:
+            raise BundleError(f"$.files[{path!r}]", str(error)) from None
+        if digest.hexdigest() != entry.sha256:
+            raise BundleError(f"$.files[{path!r}]", "what it unpacks to is not what the manifest says")
 
     def content(self, sha256: str, length_bytes: int) -> Iterator[bytes]:
-        """One content file in pieces, by digest; BundleError at the end when it was wrong."""
+        """What travels, in pieces, by digest: packed as it lies there; BundleError at the end when it was wrong."""
+        entry = self.entries.get(FILES + sha256)
+        if entry is None:
+            raise BundleError(FILES + sha256, "missing")
         digest, seen_bytes = hashlib.sha256(), 0
-        with _opened(self.path) as archive, _entry(archive, FILES + sha256) as source:
-            while chunk := _read(source, CHUNK_BYTES, FILES + sha256):
-                digest.update(chunk)
-                seen_bytes += len(chunk)
-                yield chunk
+        for chunk in read_entry(self.path, entry):
+            digest.update(chunk)
+            seen_bytes += len(chunk)
+            yield chunk
         if digest.hexdigest() != sha256 or seen_bytes != length_bytes:
             raise BundleError(FILES + sha256, "the content is not what the manifest says")
 
     def metadata(self) -> dict[str, bytes]:
         """The signed metadata by file name without its folder; empty before signing."""
-        with _opened(self.path) as archive:
-            names = [name for name in archive.namelist() if is_metadata(name)]
-            return {name.removeprefix(METADATA): _bytes(archive, name, MAX_METADATA_BYTES) for name in names}
+        found = [entry for name, entry in self.entries.items() if is_metadata(name)]
+        return {entry.name.removeprefix(METADATA): _bytes(self.path, entry, MAX_METADATA_BYTES) for entry in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +100,31 @@ class Verified:
 
 def open_bundle(path: Path) -> Bundle:
     """Open a bundle; raises BundleError with the reason when it is not one, or holds anything that does not belong there."""
-    with _opened(path) as archive:
-        names = _checked_names(archive)
-        if MANIFEST not in names:
-            raise BundleError(MANIFEST, "missing")
-        manifest_bytes = _bytes(archive, MANIFEST, LIMIT_BYTES)
+    entries = read_entries(path)
+    if MANIFEST not in entries:
+        raise BundleError(MANIFEST, "missing")
+    if sum(map(is_metadata, entries)) > MAX_METADATA_FILES:
+        raise BundleError("$", f"more than {MAX_METADATA_FILES} metadata files")
+    manifest_bytes = _bytes(path, entries[MANIFEST], LIMIT_BYTES)
     manifest = parse_manifest(manifest_bytes)
-    wanted = {FILES + entry.sha256: entry for entry in manifest.files.values()}
-    for name, size_bytes in names.items():
-        if is_content(name) and name not in wanted:
-            raise BundleError(name, "in the bundle but not listed in the manifest")
-        if name in wanted and size_bytes != wanted[name].length_bytes:
-            raise BundleError(name, f"{size_bytes} bytes, the manifest says {wanted[name].length_bytes}")
-    for name in wanted:
-        if name not in names:
-            raise BundleError(name, "listed in the manifest but not in the bundle")
-    return Bundle(path, manifest_bytes, manifest)
+    needed, every = travelling_all(manifest, deltas=False), travelling_all(manifest, deltas=True)
+    present = {name.removeprefix(FILES): entry for name, entry in entries.items() if is_content(name)}
+    for sha256, entry in present.items():
+        if sha256 not in every:
+            raise BundleError(entry.name, "in the bundle but not listed in the manifest")
+        if entry.length_bytes != every[sha256]:
+            raise BundleError(entry.name, f"{entry.length_bytes} bytes, the manifest says {every[sha256]}")
+    for sha256 in every if set(present) - set(needed) else needed:
+        if sha256 not in present:
+            raise BundleError(FILES + sha256, "listed in the manifest but not in the bundle")
+    return Bundle(path, manifest_bytes, manifest, entries)
 
 
 def verify_bundle(path: Path, root: bytes, now_s: float) -> Verified | Refusal:
-    """Check everything about a bundle without a network: layout, every byte of content, and the chain from the trusted root.
+    """Check everything about a bundle without a network: every byte of the layout, the chain from the trusted root, all content.
 
-    ``root`` is the metadata that this side trusts already; ``now_s`` is seconds since 1970.
+    ``root`` is the metadata that this side trusts already; ``now_s`` is seconds since 1970. Packed files are unpacked and
+    hashed in both forms. Expiry is said last: who hears ``expired`` knows that nothing else is wrong.
     """
     try:
         bundle = open_bundle(path)
@@ -119,71 +138,48 @@ def verify_bundle(path: Path, root: bytes, now_s: float) -> Verified | Refusal:
     manifest = bundle.manifest
     target = target_path(manifest.channel, manifest.name, manifest.version)
     versions = verify_offline(metadata, root, now_s, manifest.channel, target, bundle.manifest_bytes)
+    if isinstance(versions, Refusal) and versions.code != "expired":
+        return versions
+    try:
+        _read_all(bundle)
+    except BundleError as error:
+        return Refusal("hash", str(error))
+    except OSError as error:
+        return Refusal("disk", f"{path}: {error.strerror or error}")
     if isinstance(versions, Refusal):
         return versions
-    lengths = {entry.sha256: entry.length_bytes for entry in manifest.files.values()}
-    for sha256, length_bytes in lengths.items():
-        try:
-            for _ in bundle.content(sha256, length_bytes):
-                pass
-        except BundleError as error:
-            return Refusal("hash", str(error))
     return Verified(manifest, bundle.manifest_sha256, target, versions)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except FileNotFoundError:
-        raise BundleError("$", f"{path} is not there") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        raise BundleError("$", f"{path.name} is not a bundle: {error}") from None
+def _read_all(bundle: Bundle) -> None:
+    done: set[str] = set()
+    for path, entry in bundle.manifest.files.items():
+        if entry.sha256 not in done:
+            done.add(entry.sha256)
+            for _ in bundle.chunks(path):
+                pass
+        for delta in entry.deltas if bundle.has_deltas else []:
+            for _ in bundle.content(delta.sha256, delta.length_bytes):
+                pass
 
 
-def _checked_names(archive: zipfile.ZipFile) -> dict[str, int]:
-    # The central directory is all that the reader goes by; what it names must be ours, plain, stored and there once.
-    infos = archive.infolist()
-    if len(infos) > MAX_ENTRIES:
-        raise BundleError("$", f"{len(infos)} entries, the limit is {MAX_ENTRIES}")
-    names: dict[str, int] = {}
-    for info in infos:
-        name = info.orig_filename
-        if name != MANIFEST and not is_content(name) and not is_metadata(name):
-            raise BundleError(name[:120], "this name does not belong in a bundle")
-        if name in names:
-            raise BundleError(name, "there twice")
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
-            raise BundleError(name, "not a plain file")
-        if info.flag_bits & 0x1:
-            raise BundleError(name, "encrypted")
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise BundleError(name, "compressed; entries of a bundle are stored as they are")
-        names[name] = info.file_size
-    return names
+def _bytes(path: Path, entry: Entry, limit_bytes: int) -> bytes:
+    if entry.length_bytes > limit_bytes:
+        raise BundleError(entry.name, f"{entry.length_bytes} bytes, the limit is {limit_bytes}")
+    return b"".join(read_entry(path, entry))
 
 
-@contextmanager
-def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
-    try:
-        with archive.open(name) as source:
-            yield source
-    except KeyError:
-        raise BundleError(name, "missing") from None
+class _Stream:
+    """Pieces as a stream that can be read."""
 
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
 
-def _read(source: IO[bytes], amount_bytes: int, name: str) -> bytes:
-    # zipfile checks its own CRC at the end of an entry: a flipped byte may end here before our hash sees it.
-    try:
-        return source.read(amount_bytes)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise BundleError(name, f"the content is damaged: {error}") from None
-
-
-def _bytes(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
-    if archive.getinfo(name).file_size > limit_bytes:
-        raise BundleError(name, f"{archive.getinfo(name).file_size} bytes, the limit is {limit_bytes}")
-    with _entry(archive, name) as source:
-        return _read(source, limit_bytes, name)
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes."""
+        if not self._left:
+            self._left = next(self._chunks, b"")
+        taken = self._left if size < 0 else self._left[:size]
+        self._left = self._left[len(taken) :]
+        return taken

@@ -9,9 +9,8 @@ from typing import IO
 
 from ota.bundle.errors import Refusal
 from ota.bundle.manifest import DELTA_ZSTD, Delta, FileEntry, travelling
-from ota.delta.errors import DeltaError, Stopped
-from ota.delta.zstd_streams import CHUNK_BYTES, MAX_WINDOW_BYTES, apply_patch, never, unpack
 from ota.durable_disk import TEMP_SUFFIX, fsync_folder
+from ota.zstd_frames import CHUNK_BYTES, MAX_WINDOW_BYTES, FrameError, Stopped, apply_patch, never, unpack
 
 
 def unpack_file(
@@ -61,7 +60,7 @@ def _refused(source: Path) -> Iterator[list[Refusal]]:
         yield outcome
     except _WrongHashError as error:
         outcome.append(Refusal("hash", str(error)))
-    except DeltaError as error:
+    except FrameError as error:
         outcome.append(Refusal("format", f"{source.name}: {error}"))
     except Stopped:
         outcome.append(Refusal("deadline", f"{source.name}: stopped while it was unpacked"))
@@ -92,7 +91,7 @@ def _base(base: Path, sha256: str) -> bytes:
     # Read, not mapped: a card that fails under a mapping kills the process, under a read it is an error.
     size_bytes = base.stat().st_size
     if size_bytes > MAX_WINDOW_BYTES:
-        raise DeltaError(f"a base of {size_bytes} bytes; the limit is {MAX_WINDOW_BYTES}")
+        raise FrameError(f"a base of {size_bytes} bytes; the limit is {MAX_WINDOW_BYTES}")
     data = base.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise _WrongHashError(f"{base.name} is not the base {sha256[:12]}… that the delta was made from")

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from ota.bundle.manifest import Delta, FileEntry, Packed
 from ota.delta import unpack_disk
-from ota.delta.errors import DeltaError, Stopped
 from ota.delta.unpack_disk import apply_delta, unpack_file
-from ota.delta.zstd_streams import MAX_WINDOW_BYTES, apply_patch, make_patch, pack, unpack
+from ota.zstd_frames import MAX_WINDOW_BYTES, FrameError, Stopped, apply_patch, make_patch, pack, unpack
 
 MIB = 1024 * 1024
 
@@ -70,7 +69,7 @@ def test_a_patch_makes_the_new_file_of_its_base(base, inserted, at):
 @given(st.data())
 @settings(max_examples=250, deadline=None)
 def test_damaged_frames_are_refused_or_harmless(data):
-    """A frame with bytes changed, cut or added: DeltaError, or output within its length; never another error."""
+    """A frame with bytes changed, cut or added: FrameError, or output within its length; never another error."""
     original = data.draw(blobs)
     frame = bytearray(packed(original))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -78,7 +77,7 @@ def test_damaged_frames_are_refused_or_harmless(data):
     frame = frame[: data.draw(st.integers(0, len(frame)))] + data.draw(st.binary(max_size=4))
     try:
         made = unpacked(bytes(frame), len(original))
-    except DeltaError:
+    except FrameError:
         return
     assert len(made) == len(original)
 
@@ -136,7 +135,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_before_they_are_decoded(name):
-    with pytest.raises(DeltaError):
+    with pytest.raises(FrameError):
         unpacked(BOMBS[name](), 1000)
 
 
@@ -145,7 +144,7 @@ def test_a_frame_that_lies_about_its_size_yields_no_more_than_is_signed():
     head = struct.pack("<IBBH", 0xFD2FB528, 0b01000000, (17 - 10) << 3, 1000 - 256)
     block = (131072 << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
     made = []
-    with pytest.raises(DeltaError):
+    with pytest.raises(FrameError):
         made.extend(unpack(io.BytesIO(head + block * 1000), 1000))
     assert sum(map(len, made)) <= 1000
 

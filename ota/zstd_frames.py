@@ -10,8 +10,6 @@ from typing import IO, Protocol, cast
 
 import zstandard
 
-from ota.delta.errors import DeltaError, Stopped
-
 LEVEL = 19
 """Best of the levels that need no more than 8 MiB to decode; measured in research/trust-anchors.md §4."""
 PATCH_LEVEL = 19
@@ -24,6 +22,14 @@ CHUNK_BYTES = 64 * 1024
 PACKER = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} level {LEVEL}"
 _MAX_HEADER_BYTES = 18
 """Magic, descriptor, window, dictionary id and content size at their longest (RFC 8878, 3.1.1)."""
+
+
+class FrameError(ValueError):
+    """Packed bytes or a patch cannot be decoded, or would break a cap; the message says which."""
+
+
+class Stopped(Exception):  # noqa: N818  # not a fault of the bytes: the caller's deadline or wish
+    """``should_stop`` said yes in the middle of a stream."""
 
 
 class Readable(Protocol):
@@ -40,7 +46,7 @@ def never() -> bool:
 
 
 def pack(source: Readable, length_bytes: int) -> Iterator[bytes]:
-    """The packed form of a stream of ``length_bytes`` in pieces; raises DeltaError when it is not as long as that."""
+    """The packed form of a stream of ``length_bytes`` in pieces; raises FrameError when it is not as long as that."""
     parameters = zstandard.ZstdCompressionParameters.from_level(
         LEVEL,
         source_size=length_bytes,
@@ -56,13 +62,13 @@ def pack(source: Readable, length_bytes: int) -> Iterator[bytes]:
                 yield packed
         yield packer.flush()
     except zstandard.ZstdError as error:
-        raise DeltaError(f"cannot pack: {error}") from None
+        raise FrameError(f"cannot pack: {error}") from None
     if seen_bytes != length_bytes:
-        raise DeltaError(f"{seen_bytes} bytes where {length_bytes} were announced")
+        raise FrameError(f"{seen_bytes} bytes where {length_bytes} were announced")
 
 
 def unpack(source: Readable, length_bytes: int, should_stop: Callable[[], bool] = never) -> Iterator[bytes]:
-    """The file of ``length_bytes`` from its packed form, in pieces; raises DeltaError, at the latest at the end.
+    """The file of ``length_bytes`` from its packed form, in pieces; raises FrameError, at the latest at the end.
 
     Never yields more than ``length_bytes``; never takes more memory than the frame's window, and refuses a window above
     ``MAX_WINDOW_BYTES``. ``should_stop`` is asked between pieces and ends the work with Stopped.
@@ -88,12 +94,12 @@ def make_patch(base: bytes, new: bytes) -> bytes | None:
 def apply_patch(
     base: bytes, patch: Readable, length_bytes: int, should_stop: Callable[[], bool] = never
 ) -> Iterator[bytes]:
-    """The file of ``length_bytes`` that a patch makes of ``base``, in pieces; raises DeltaError as ``unpack`` does.
+    """The file of ``length_bytes`` that a patch makes of ``base``, in pieces; raises FrameError as ``unpack`` does.
 
     Memory: the base, once, and a window of at most the result's size.
     """
     if not base or len(base) > MAX_WINDOW_BYTES:
-        raise DeltaError(f"a base of {len(base)} bytes; patches need 1 to {MAX_WINDOW_BYTES}")
+        raise FrameError(f"a base of {len(base)} bytes; patches need 1 to {MAX_WINDOW_BYTES}")
     yield from _decoded(patch, length_bytes, base, should_stop)
 
 
@@ -126,25 +132,25 @@ def _decoded(source: Readable, length_bytes: int, base: bytes | None, should_sto
                     raise Stopped
                 done_bytes += len(chunk)
                 if done_bytes > length_bytes:
-                    raise DeltaError(f"unpacks to more than the {length_bytes} bytes that are signed")
+                    raise FrameError(f"unpacks to more than the {length_bytes} bytes that are signed")
                 yield chunk
     except (zstandard.ZstdError, MemoryError) as error:
-        raise DeltaError(f"cannot be unpacked: {error or 'not enough memory'}") from None
+        raise FrameError(f"cannot be unpacked: {error or 'not enough memory'}") from None
     if done_bytes != length_bytes:
-        raise DeltaError(f"unpacks to {done_bytes} bytes, {length_bytes} are signed")
+        raise FrameError(f"unpacks to {done_bytes} bytes, {length_bytes} are signed")
 
 
 def _check_header(head: bytes, length_bytes: int) -> None:
     try:
         frame = zstandard.get_frame_parameters(head)
     except zstandard.ZstdError as error:
-        raise DeltaError(f"not a zstd frame: {error}") from None
+        raise FrameError(f"not a zstd frame: {error}") from None
     if frame.content_size != length_bytes:
-        raise DeltaError(f"announces {frame.content_size} bytes, {length_bytes} are signed")
+        raise FrameError(f"announces {frame.content_size} bytes, {length_bytes} are signed")
     if frame.window_size > MAX_WINDOW_BYTES:
-        raise DeltaError(f"needs a window of {frame.window_size} bytes, the limit is {MAX_WINDOW_BYTES}")
+        raise FrameError(f"needs a window of {frame.window_size} bytes, the limit is {MAX_WINDOW_BYTES}")
     if frame.dict_id:
-        raise DeltaError(f"names the dictionary {frame.dict_id}; there are none")
+        raise FrameError(f"names the dictionary {frame.dict_id}; there are none")
 
 
 class _Watched(io.RawIOBase):
