@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.errors import AgentError, BoardError, SettingsError
+from device_agent.vision.light_numpy import lighten
 
 MOST_FPS = 240.0
 """As for cameras (`camera_disk.MAX_FPS`, which would load OpenCV for a line of help)."""
@@ -108,6 +109,9 @@ def _run(options: argparse.Namespace) -> int:
         raise SettingsError("rookery-agent run", ["give either --config FILE (a device of a fleet) or --source FILM (no server)"])
     if options.source is not None:
         return _run_loose(options)
+    # The agent multiplies no large matrices: no thread and no buffers for that.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    lighten()
     from device_agent.assemble import assembled
     from device_agent.own_folder_disk import read_settings
     from device_agent.supervise import stop_on_signals

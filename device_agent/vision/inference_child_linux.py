@@ -79,7 +79,7 @@ class InferenceChild:
     def __init__(self, opener: str, slots: Sequence[FrameSlot], on_line: Callable[[str], None] | None = None) -> None:
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(slot.fd for slot in slots)]
-        command = [sys.executable, "-P", "-m", "device_agent.vision.detector_child_linux", "--socket", str(fds[0])]
+        command = [sys.executable, "-P", "-m", "device_agent.vision.inference_main_linux", "--socket", str(fds[0])]
         command += ["--slots", *map(str, fds[1:]), "--opener", opener, "--parent", str(os.getpid())]
         with theirs:
             try:

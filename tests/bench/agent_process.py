@@ -16,8 +16,8 @@ from tests.fakes.device_door_fake import DeviceDoor
 from tests.fakes.release_fleet import ReleaseFleet
 
 START_S = 60.0
-AGENT = "import sys; sys.modules['boto3'] = None; from device_agent.__main__ import main; sys.exit(main(sys.argv[1:]))"
-"""The agent as on a board, whose extra holds no boto3: where it is installed a library below TUF loads all of it."""
+AGENT = "import sys; sys.modules.update(boto3=None, pkcs11=None, asn1crypto=None); from device_agent.__main__ import main; sys.exit(main())"
+"""The agent as on a board, whose extra holds no boto3 and no pkcs11: where they are installed a library below TUF loads all of both."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def inference_children():
     found = []
     for pid in our_children():
         with contextlib.suppress(OSError):
-            if b"detector_child_linux" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"inference_main_linux" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 
