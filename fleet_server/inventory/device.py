@@ -54,6 +54,18 @@ class CertificateSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentState:
+    """The device's own software: ``release`` and ``sha256`` of the installed one, empty for the agent that it came with."""
+
+    release: str
+    sha256: str
+    version: str
+    abi: str
+    wanted: str | None
+    deployment: DeploymentState | None
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """One device. ``state`` is online, offline, pending (enrolled but never heard) or revoked; ``facts`` a wire BoardFacts."""
 
@@ -77,6 +89,7 @@ class Device:
     enrolled_s: float
     certificate: CertificateSummary
     held: str | None
+    agent: AgentState
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +177,15 @@ def to_device(row: DeviceRow, state: DeviceStateRow, now_s: float, within_s: flo
         enrolled_s=row.enrolled_s,
         certificate=CertificateSummary(row.certificate_serial, row.certificate_not_after_s, row.certificate_key_sha256),
         held=row.held,
+        agent=_agent(row, state),
+    )
+
+
+def _agent(row: DeviceRow, state: DeviceStateRow) -> AgentState:
+    said = {name: str(row.facts.get(name, "")) for name in ("agent_release", "agent_sha256", "agent_version", "abi")}
+    deployment = DeploymentState(**state.agent_deployment) if state.agent_deployment else None
+    return AgentState(
+        said["agent_release"], said["agent_sha256"], said["agent_version"], said["abi"], row.wanted_agent, deployment
     )
 
 

@@ -130,7 +130,7 @@ def record_enrolled(
     session.add(
         DeviceRow(
             id=device_id, name=name, group=group, profile=facts.profile, board_model=facts.board_model, serial=facts.serial,
-            facts=to_builtins(facts), enrolled_s=now_s, revoked_s=None, held=None, wanted=None,
+            facts=to_builtins(facts), enrolled_s=now_s, revoked_s=None, held=None, wanted=None, wanted_agent=None,
             certificate_serial=certificate.serial, certificate_not_after_s=certificate.not_after_s,
             certificate_key_sha256=certificate.key_sha256,
         )
@@ -176,9 +176,9 @@ def record_held(session: Session, device_id: str, reason: str | None) -> None:
     _update(session, device_id, held=reason)
 
 
-def record_wanted(session: Session, device_id: str, release: str | None) -> None:
-    """What the device's assignment names now (``name@version``)."""
-    _update(session, device_id, wanted=release)
+def record_wanted(session: Session, device_id: str, release: str | None, kind: str = "model") -> None:
+    """What the device's assignment names now (``name@version``), for its model or its agent."""
+    _update(session, device_id, **{"wanted_agent" if kind == "agent" else "wanted": release})
 
 
 def record_seen(session: Session, device_id: str, at_s: float) -> None:
@@ -244,7 +244,13 @@ def record_report(session: Session, device_id: str, report: DeploymentReport, re
     row.report_sequence = report.sequence
     row.last_seen_s = max(row.last_seen_s or 0.0, received_s)
     unseen = report.behaviour_unseen
-    row.deployment = asdict(DeploymentState(report.state, report.reason, report.detail, report.target, report.at_s, unseen))
+    state = asdict(DeploymentState(report.state, report.reason, report.detail, report.target, report.at_s, unseen))
+    if report.kind == "agent":
+        # Of its own software; what its cameras see by is another matter. What agent runs stands in the board's facts.
+        row.agent_deployment = state
+        note_change(session, "devices")
+        return
+    row.deployment = state
     if report.running_sha256:
         before = row.running or {}
         same = before.get("bundle_sha256") == report.running_sha256

@@ -25,6 +25,8 @@ class DeviceRow(Base):
     held: Mapped[str | None]
     """Why the device is held back from updates (a suspected clone); None when it is not."""
     wanted: Mapped[str | None]
+    wanted_agent: Mapped[str | None]
+    """Release of the agent that its assignment names; ``wanted`` is the model's."""
     certificate_serial: Mapped[str]
     certificate_not_after_s: Mapped[float]
     certificate_key_sha256: Mapped[str]
@@ -50,4 +52,7 @@ class DeviceStateRow(Base):
     """Only reports say why this variant; heartbeats do not, so it is kept beside ``running`` with the bundle that it is about."""
     variant_reason_of: Mapped[str | None]
     deployment: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Of a model."""
+    agent_deployment: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Of the agent itself."""
     report_sequence: Mapped[int]

@@ -27,9 +27,10 @@ class VariantEntry:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release as the API shows it. ``sha256`` and ``length_bytes`` are the manifest's."""
+    """One release as the API shows it. ``sha256`` and ``length_bytes`` are the manifest's; ``kind`` is model or agent."""
 
     release: str
+    kind: str
     name: str
     version: str
     channel: str
@@ -90,9 +91,9 @@ def _take_over_one(session: Session, channel: str, listed: ListedRelease, row: R
         return [manifest.release]
     session.add(
         ReleaseRow(
-            release=manifest.release, name=manifest.name, version=manifest.version, channel=channel, counter=manifest.counter,
-            sha256=listed.sha256, path=listed.path, length_bytes=listed.length_bytes, created_s=float(manifest.created_s),
-            published_s=now_s, acceptance=manifest.golden.acceptance.path if manifest.golden.acceptance else None, yanked=False,
+            release=manifest.release, kind=manifest.kind, name=manifest.name, version=manifest.version, channel=channel,
+            counter=manifest.counter, sha256=listed.sha256, path=listed.path, length_bytes=listed.length_bytes,
+            created_s=float(manifest.created_s), published_s=now_s, acceptance=manifest.golden.acceptance.path if manifest.golden.acceptance else None, yanked=False,
             problems=problems, manifest=listed.text,
         )
     )  # fmt: skip
@@ -133,6 +134,12 @@ def find_release(session: Session, name: str) -> Release | None:
     return _release(row) if row is not None else None
 
 
+def release_of(session: Session, sha256: str) -> str | None:
+    """The name of the release with this manifest, unless it was yanked; None where none is known."""
+    query = select(ReleaseRow.release).where(ReleaseRow.sha256 == sha256, ReleaseRow.yanked.is_(False))
+    return session.scalars(query.limit(1)).first()
+
+
 def manifest_of(session: Session, name: str) -> Manifest | None:
     """The manifest of a release, or None."""
     row = session.get(ReleaseRow, name)
@@ -158,6 +165,6 @@ def _release(row: ReleaseRow) -> Release:
         for one in manifest.variants
     ]
     return Release(
-        row.release, row.name, row.version, row.channel, row.counter, row.sha256, row.path, row.length_bytes, row.created_s,
-        row.acceptance, row.acceptance is None, variants, row.yanked, [str(each) for each in row.problems],
+        row.release, row.kind, row.name, row.version, row.channel, row.counter, row.sha256, row.path, row.length_bytes,
+        row.created_s, row.acceptance, row.acceptance is None, variants, row.yanked, [str(each) for each in row.problems],
     )  # fmt: skip

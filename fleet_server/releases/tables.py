@@ -24,6 +24,8 @@ class ReleaseRow(Base):
 
     release: Mapped[str] = mapped_column(primary_key=True)
     """name@version"""
+    kind: Mapped[str] = mapped_column(server_default="model")
+    """model, or agent: the devices' own software."""
     name: Mapped[str]
     version: Mapped[str]
     channel: Mapped[str] = mapped_column(index=True)

@@ -16,7 +16,8 @@ from fleet_server.logs import service as logs
 from fleet_server.releases import service as releases
 from fleet_server.rollouts.gates import ENDED, TERMINAL
 from fleet_server.rollouts.tables import AssignmentRow, RolloutDeviceRow, RolloutRow
-from fleet_server.rollouts.targets import target
+from fleet_server.rollouts.targets import Target, target
+from ota.bundle.manifest import AGENT, MODEL
 from ota.trust.assignment import sign_payload
 from ota.trust.key_types import Signer
 from ota.wire.assignments import AssignedBundle, Assignment, Signed, State, StateAnswer, StateRequest
@@ -34,6 +35,7 @@ class Content:
     bundle: AssignedBundle | None
     configuration: dict[str, Any]
     debug: list[Any]
+    agent: AssignedBundle | None = None
 
     @property
     def digest(self) -> str:
@@ -43,24 +45,26 @@ class Content:
 
 def content(session: Session, device_id: str, now_s: float) -> Content:
     """What the device should be told now. A device that is held back keeps what it runs."""
-    meant = target(session, device_id)
-    bundle = None
-    if meant is not None and meant.release is not None and inventory.get(session, device_id, now_s).held is None:
-        found = releases.find_release(session, meant.release)
-        if found is not None and not found.yanked:
-            bundle = AssignedBundle(
-                path=found.path,
-                sha256=found.sha256,
-                length_bytes=found.length_bytes,
-                channel=found.channel,
-                release=found.release,
-            )
+    meant, agent = target(session, device_id), target(session, device_id, AGENT)
+    wanted = [one for one in (meant, agent) if one is not None and one.release is not None]
+    held = bool(wanted) and inventory.get(session, device_id, now_s).held is not None
     return Content(
         role=meant.role if meant else "run",
         arm=meant.arm if meant else None,
-        bundle=bundle,
+        bundle=None if held else _assigned(session, meant, MODEL),
+        agent=None if held else _assigned(session, agent, AGENT),
         configuration=configuration.effective(session, device_id),
         debug=logs.active(session, device_id, now_s),
+    )
+
+
+def _assigned(session: Session, meant: Target | None, kind: str) -> AssignedBundle | None:
+    """The target's release as an assignment names it; None where there is none, or none that may be installed."""
+    found = releases.find_release(session, meant.release) if meant is not None and meant.release is not None else None
+    if found is None or found.yanked or found.kind != kind:
+        return None
+    return AssignedBundle(
+        path=found.path, sha256=found.sha256, length_bytes=found.length_bytes, channel=found.channel, release=found.release
     )
 
 
@@ -86,7 +90,7 @@ def renew(session: Session, device_id: str, asked: StateRequest, *, signer: Sign
     wanted = content(session, device_id, now_s)
     assignment = Assignment(
         device=device_id, seq=max(known, asked.seq) + 1, issued_s=now_s, expires_s=now_s + ttl_s, role=wanted.role,
-        arm=wanted.arm, bundle=wanted.bundle, configuration=wanted.configuration, debug=wanted.debug,
+        arm=wanted.arm, bundle=wanted.bundle, agent=wanted.agent, configuration=wanted.configuration, debug=wanted.debug,
     )  # fmt: skip
     signed = sign_payload(assignment, signer)
     values = {

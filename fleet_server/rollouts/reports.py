@@ -9,12 +9,13 @@ from fleet_server.audit import service as audit
 from fleet_server.database import insert_new, note_change
 from fleet_server.errors import InvalidError
 from fleet_server.inventory import service as inventory
-from fleet_server.rollouts.gates import ASIDE
+from fleet_server.releases import service as releases
+from fleet_server.rollouts.gates import ASIDE, ENDED, TERMINAL
 from fleet_server.rollouts.tables import ReportMarkRow, ReportRow, RolloutDeviceRow, RolloutRow
-from fleet_server.rollouts.targets import set_target
+from fleet_server.rollouts.targets import set_target, target
 from fleet_server.stream_mark import mark_after
 from ota.wire import codec
-from ota.wire.deployments import DEPLOYMENT_STATES, DeploymentReport, ReportBatch
+from ota.wire.deployments import DEPLOYMENT_STATES, SERVER, DeploymentReport, ReportBatch, fault_of
 from ota.wire.events import Stored
 
 MAX_BOOTS_REMEMBERED = 50
@@ -105,6 +106,8 @@ def take_over(session: Session, device_id: str, report: DeploymentReport, now_s:
         .where(RolloutDeviceRow.device_id == device_id, RolloutRow.sha256 == report.target_sha256)
         .order_by(RolloutRow.created_s.desc(), RolloutRow.id)
     )
+    if report.origin == "local" and report.state == "committed":
+        _adopt(session, device_id, report, now_s)
     found = session.execute(query.limit(1)).first()
     if found is None or report.state == "idle":
         return
@@ -112,7 +115,9 @@ def take_over(session: Session, device_id: str, report: DeploymentReport, now_s:
     if report.state == "committed":
         if row.withdrawn:
             # The offer was taken back too late. It runs the release and trusts it: sending it back would only make it flap.
-            set_target(session, device_id, rollout.release, source=f"rollout:{rollout.id}", now_s=now_s)
+            set_target(
+                session, device_id, rollout.release, source=f"rollout:{rollout.id}", now_s=now_s, kind=rollout.kind
+            )
             row.withdrawn = False
     elif row.state in ASIDE or (row.state == "pending" and not row.withdrawn):
         return  # of an older try of the same release: this rollout has not offered it
@@ -120,6 +125,37 @@ def take_over(session: Session, device_id: str, report: DeploymentReport, now_s:
         # That is the withdrawal arriving; the device is still to be offered the release when the rollout goes on.
         row.state, row.reason, row.detail, row.at_s = "pending", "", "the offer was withdrawn", now_s
         return
-    row.state, row.reason, row.detail = report.state, report.reason, report.detail
+    row.state, row.reason, row.detail = _counted(report.state, report.reason), report.reason, report.detail
     row.running, row.at_s, row.behaviour_unseen = report.running, now_s, report.behaviour_unseen
     note_change(session, "rollouts")
+
+
+def _counted(state: str, reason: str) -> str:
+    """The state by which a device counts in its rollout.
+
+    A refusal that the metadata, the assignment or the line is to blame for says nothing of device or release: the device asks
+    again with the next assignment, so it waits, and a rollout in which all wait is held for a person.
+    """
+    return "waiting" if state == "refused" and fault_of(reason) == SERVER else state
+
+
+def _adopt(session: Session, device_id: str, report: DeploymentReport, now_s: float) -> None:
+    """Somebody with authority over the board installed a release there: that is its target now, not what stood before.
+
+    A release that this server does not know becomes "keep what runs". Rollouts that had offered the device another one let go of
+    it; one whose turn for it has not come still may offer it: that will be a newer word.
+    """
+    known = releases.release_of(session, report.target_sha256)
+    meant = target(session, device_id, report.kind)
+    if meant is None or meant.release != known:
+        set_target(session, device_id, known, source="local", now_s=now_s, kind=report.kind)
+    query = (
+        select(RolloutDeviceRow)
+        .join(RolloutRow, RolloutRow.id == RolloutDeviceRow.rollout_id)
+        .where(RolloutDeviceRow.device_id == device_id, RolloutRow.kind == report.kind)
+        .where(RolloutRow.sha256 != report.target_sha256, RolloutRow.state.not_in(TERMINAL))
+        .where(RolloutDeviceRow.state.not_in((*ENDED, "pending")))
+    )
+    for row in session.scalars(query):
+        row.state, row.reason, row.at_s = "superseded", "superseded", now_s
+        row.detail = f"{report.target} was installed on the board itself"

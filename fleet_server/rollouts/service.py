@@ -10,12 +10,14 @@ from fleet_server.audit import service as audit
 from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import DeploymentState, Device
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import gates, plan
 from fleet_server.rollouts.orders import Order, Timing
 from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
 from fleet_server.rollouts.targets import set_target, targets
 from fleet_server.rollouts.views import Rollout, view
+from ota.bundle.manifest import AGENT
 
 MAX_IDS_IN_QUERY = 5000
 """Databases bound the number of parameters; beyond this all devices are read."""
@@ -33,14 +35,15 @@ def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: b
         raise InvalidError("max_wait_s must be above 0 and max_failed must not be negative")
     devices = _selected(session, order)
     rollout = RolloutRow(
-        id=f"r-{secrets.token_hex(4)}", release=release.release, sha256=release.sha256, selector=order.selector,
-        shares=[float(share) for share in order.stages], max_failed=order.max_failed, max_wait_s=order.max_wait_s,
+        id=f"r-{secrets.token_hex(4)}", release=release.release, kind=release.kind, sha256=release.sha256,
+        selector=order.selector, shares=[float(share) for share in order.stages],
+        max_failed=order.max_failed, max_wait_s=order.max_wait_s,
         deadline_s=order.deadline_s, state="running", reason="", stage=-1, stage_opened_s=now_s, accepted={}, created_s=now_s,
         created_by=who, ended_s=None, fence=0,
     )  # fmt: skip
-    standing = _standing(session, devices)
+    standing = _standing(session, devices, release.kind)
     if not dry_run:
-        _supersede(session, devices, rollout.id, now_s)
+        _supersede(session, devices, rollout.id, release.kind, now_s)
     rows = [
         RolloutDeviceRow(
             rollout_id=rollout.id, device_id=device_id, stage=stage, state="pending", reason="", detail="", running="",
@@ -73,9 +76,9 @@ def _selected(session: Session, order: Order) -> list[str]:
     return found
 
 
-def _standing(session: Session, devices: Sequence[str]) -> dict[str, str | None]:
+def _standing(session: Session, devices: Sequence[str], kind: str) -> dict[str, str | None]:
     """What each device goes back to when an offer is withdrawn: its target, unless it never committed that one."""
-    meant = targets(session, devices)
+    meant = targets(session, devices, kind)
     by_rollout = {one.source.removeprefix("rollout:") for one in meant.values() if one.source.startswith("rollout:")}
     rows = session.scalars(select(RolloutDeviceRow).where(RolloutDeviceRow.rollout_id.in_(by_rollout)))
     open_offers = {(row.rollout_id, row.device_id): row.previous for row in rows if row.state != "committed"}
@@ -85,10 +88,11 @@ def _standing(session: Session, devices: Sequence[str]) -> dict[str, str | None]
     }
 
 
-def _supersede(session: Session, devices: Sequence[str], by: str, now_s: float) -> None:
-    """Older rollouts let go of these devices."""
+def _supersede(session: Session, devices: Sequence[str], by: str, kind: str, now_s: float) -> None:
+    """Older rollouts of the same kind let go of these devices."""
     wanted = set(devices)
-    for rollout in session.scalars(select(RolloutRow).where(RolloutRow.state.not_in(gates.TERMINAL)).with_for_update()):
+    query = select(RolloutRow).where(RolloutRow.state.not_in(gates.TERMINAL), RolloutRow.kind == kind)
+    for rollout in session.scalars(query.with_for_update()):
         rows = _rows(session, rollout.id)
         for row in rows:
             if row.device_id in wanted and row.state not in gates.ENDED:
@@ -162,24 +166,32 @@ def _carry_out(session: Session, rollout: RolloutRow, rows: dict[str, RolloutDev
 def _offer(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
     _aim(session, rollout, row, now_s)
     row.state, row.reason, row.detail, row.at_s, row.withdrawn = "offered", "", "", now_s, False
-    device = inventory.get(session, row.device_id, now_s)
-    trying = device.deployment is not None and device.deployment.state in gates.BEGUN
-    if device.running is not None and device.running.bundle_sha256 == rollout.sha256 and not trying:
+    sha256, release, deployment = _runs(inventory.get(session, row.device_id, now_s), rollout.kind)
+    trying = deployment is not None and deployment.state in gates.BEGUN
+    if sha256 == rollout.sha256 and not trying:
         # It will report nothing, because nothing is to be done.
-        row.state, row.detail, row.running = "committed", "it ran this release already", device.running.release
+        row.state, row.detail, row.running = "committed", "it ran this release already", release
+
+
+def _runs(device: Device, kind: str) -> tuple[str, str, DeploymentState | None]:
+    """Digest and name of what the device runs of this kind (empty: not known), and its last deployment of it."""
+    if kind == AGENT:
+        return device.agent.sha256, device.agent.release, device.agent.deployment
+    running = device.running
+    return (running.bundle_sha256, running.release, device.deployment) if running is not None else ("", "", device.deployment)
 
 
 def _aim(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
-    meant = targets(session, [row.device_id]).get(row.device_id)
+    meant = targets(session, [row.device_id], rollout.kind).get(row.device_id)
     if meant is None or meant.release != rollout.release or meant.source != f"rollout:{rollout.id}":
-        set_target(session, row.device_id, rollout.release, source=f"rollout:{rollout.id}", now_s=now_s)
+        set_target(session, row.device_id, rollout.release, source=f"rollout:{rollout.id}", now_s=now_s, kind=rollout.kind)
 
 
 def _take_back(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:
-    meant = targets(session, [row.device_id]).get(row.device_id)
+    meant = targets(session, [row.device_id], rollout.kind).get(row.device_id)
     source = f"rollout:{rollout.id}"
     if meant is not None and meant.source == source and meant.release == rollout.release and row.previous != rollout.release:
-        set_target(session, row.device_id, row.previous, source=source, now_s=now_s)
+        set_target(session, row.device_id, row.previous, source=source, now_s=now_s, kind=rollout.kind)
 
 
 def _withdraw(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_s: float) -> None:

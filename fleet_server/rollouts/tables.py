@@ -15,6 +15,8 @@ class RolloutRow(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     release: Mapped[str]
+    kind: Mapped[str] = mapped_column(server_default="model")
+    """Of the release: rollouts of models and of agents stand beside each other on a device."""
     sha256: Mapped[str]
     selector: Mapped[dict[str, Any]] = mapped_column(Json)
     shares: Mapped[list[Any]] = mapped_column(Json)
@@ -56,11 +58,13 @@ class RolloutDeviceRow(Base):
 
 
 class TargetRow(Base):
-    """What one device should run, and who says so (a rollout or an experiment)."""
+    """What one device should run, and who says so (a rollout or an experiment); one row for its model, one for its agent."""
 
     __tablename__ = "target"
 
     device_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    """model or agent."""
     release: Mapped[str | None]
     role: Mapped[str]
     arm: Mapped[str | None]

@@ -54,10 +54,11 @@ class RolloutDevice:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One rollout; ``id`` is None in a dry run."""
+    """One rollout; ``id`` is None in a dry run. ``kind``: of a model, or of the agent."""
 
     id: str | None
     release: str
+    kind: str
     state: str
     reason: str
     created_s: float
@@ -86,8 +87,8 @@ def view(
     stages = [_stage(row, index, float(share), [one.state for one in members if one.stage == index])
               for index, share in enumerate(row.shares)]  # fmt: skip
     return Rollout(
-        None if dry_run else row.id, row.release, row.state, row.reason, row.created_s, row.created_by, row.ended_s, stages,
-        _counts([one.state for one in members]), devices,
+        None if dry_run else row.id, row.release, row.kind, row.state, row.reason, row.created_s, row.created_by, row.ended_s,
+        stages, _counts([one.state for one in members]), devices,
     )  # fmt: skip
 
 

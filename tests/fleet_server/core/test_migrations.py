@@ -1,11 +1,13 @@
 """The migrations make exactly the tables that the code means, on both kinds of database."""
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 
 from fleet_server.app import load_tables
 from fleet_server.database import Base, Database
-from fleet_server.migrate import migrate, newest, revision
+from fleet_server.migrate import configuration, migrate, newest, revision
 
 
 def test_migrated_tables_are_those_of_the_code(database_url: str) -> None:
@@ -27,5 +29,30 @@ def test_migrating_twice_changes_nothing(database_url: str) -> None:
     database = Database(database_url)
     try:
         assert migrate(database) == migrate(database)
+    finally:
+        database.dispose()
+
+
+def test_what_devices_should_run_outlives_the_step_to_agent_releases(database_url: str) -> None:
+    """A server of before is updated: its targets, releases and rollouts are of models, and none is lost. And back."""
+    database = Database(database_url)
+    try:
+        command.upgrade(configuration(database), "0001")
+        with database.engine.begin() as connection:
+            connection.execute(text(
+                "INSERT INTO target (device_id, release, role, arm, source, set_s, woken) "
+                "VALUES ('yard-1', 'yard@2', 'run', NULL, 'rollout:r-1', 5.0, :woken)"
+            ), {"woken": True})
+        command.upgrade(configuration(database), "0002")
+        with database.engine.begin() as connection:
+            rows = connection.execute(text("SELECT device_id, kind, release, woken FROM target")).all()
+            assert [(*row[:3], bool(row[3])) for row in rows] == [("yard-1", "model", "yard@2", True)]
+            connection.execute(text(
+                "INSERT INTO target (device_id, kind, release, role, arm, source, set_s, woken) "
+                "VALUES ('yard-1', 'agent', 'rookery-agent@2', 'run', NULL, 'rollout:r-2', 6.0, :woken)"
+            ), {"woken": False})
+        command.downgrade(configuration(database), "0001")
+        with database.engine.begin() as connection:
+            assert connection.execute(text("SELECT device_id, release FROM target")).all() == [("yard-1", "yard@2")]
     finally:
         database.dispose()
