@@ -93,7 +93,8 @@ def _take_over_one(session: Session, channel: str, listed: ListedRelease, row: R
         ReleaseRow(
             release=manifest.release, kind=manifest.kind, name=manifest.name, version=manifest.version, channel=channel,
             counter=manifest.counter, sha256=listed.sha256, path=listed.path, length_bytes=listed.length_bytes,
-            created_s=float(manifest.created_s), published_s=now_s, acceptance=manifest.golden.acceptance.path if manifest.golden.acceptance else None, yanked=False,
+            created_s=float(manifest.created_s), published_s=now_s, yanked=False,
+            acceptance=manifest.golden.acceptance.path if manifest.golden.acceptance else None,
             problems=problems, manifest=listed.text,
         )
     )  # fmt: skip
