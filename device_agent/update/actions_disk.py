@@ -3,30 +3,28 @@
 Nothing here decides what comes next: that is the machine's. A failure is an event with the wire's reason code.
 """
 
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from device_agent.update.assignment_rule import judge_manifest, judge_target
-from device_agent.update.conditions import Moment, blocked
+import msgspec
+
+from device_agent.update.conditions_disk import Conditions, available_memory_bytes
 from device_agent.update.deployment import Deployment, Event
-from device_agent.update.downloads_disk import Downloads
+from device_agent.update.downloads_disk import Downloads, Fetched
 from device_agent.update.installed import Installed, runnable
+from device_agent.update.metered_disk import FILE as METERED
+from device_agent.update.metered_disk import MeteredFile
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Board, Clock, Content, ModelSwitch, Trust
+from device_agent.update.resolving_disk import Resolving, TrustSource, failed
 from device_agent.update.selftest import Proof, SelftestRequest, SelftestResult, allowance, prove
-from models.golden import GoldenError, parse_acceptance
-from ota.bundle.errors import BundleError
-from ota.bundle.manifest import Manifest, parse_manifest
-from ota.bundle.variants import resolve
+from models.golden import GoldenError
 from ota.slots.errors import SlotError
 from ota.slots.slots_disk import Slots
 from ota.trust.refusal import Refusal
-
-MAX_INHIBIT_CHARS = 200
 
 log = logging.getLogger("rookery.update")
 
@@ -59,6 +57,7 @@ class Bench:
     folder: Path
     inhibit: Path
     delegate_library: str = "libedgetpu.so.1"
+    memory_bytes: Callable[[], int | None] = available_memory_bytes
 
 
 class Performer:
@@ -66,7 +65,12 @@ class Performer:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._downloads = Downloads(bench.folder, bench.board.facts)
+        self.conditions = Conditions(
+            lambda: bench.policy, bench.clock, bench.board.temperature_c, bench.inhibit,
+            MeteredFile(bench.folder.with_name(METERED)), bench.memory_bytes,
+        )  # fmt: skip
+        self._downloads = Downloads(bench.folder, bench.board.facts, bench.slots)
+        self._resolving = Resolving(self.conditions, self._downloads, bench.slots, bench.policy, bench.board.facts)
         self._by_name: Mapping[str, Callable[[Deployment, int, Callable[[], bool]], Event | None]] = {
             "resolve": self._resolve,
             "download": self._download,
@@ -85,12 +89,7 @@ class Performer:
 
     def obstacle(self) -> Event | None:
         """What forbids an update now, as a ``blocked`` event."""
-        bench = self._bench
-        inhibited = None
-        with contextlib.suppress(OSError):
-            inhibited = bench.inhibit.read_text(encoding="utf-8", errors="replace")[:MAX_INHIBIT_CHARS]
-        found = blocked(bench.policy, Moment(bench.clock.now_s(), bench.board.temperature_c(), inhibited))
-        return None if found is None else Event(kind="blocked", reason=found.reason, detail=found.detail, until_s=found.until_s)
+        return self.conditions.obstacle()
 
     def running(self) -> Installed | None:
         """What the current install place gives on this board; where that is damaged, the previous or the factory's."""
@@ -108,83 +107,45 @@ class Performer:
         return None if budget is None else budget * allowance(self._bench.board.facts())
 
     def _resolve(self, deployment: Deployment, floor: int, _: Callable[[], bool]) -> Event:
-        bench, bundle = self._bench, deployment.bundle
-        obstacle = self.obstacle()
-        if obstacle is not None:
-            return obstacle
-        refused = bench.trust.refresh()
-        refused = refused or judge_target(bundle, bench.trust.find(bundle.path), bench.policy)
-        if refused is not None:
-            return _failed(refused)
-        data = bench.trust.manifest(bundle.path, bundle.sha256, bundle.length_bytes)
-        if isinstance(data, Refusal):
-            return _failed(data)
-        try:
-            manifest = parse_manifest(data)
-        except BundleError as error:
-            return _failed(Refusal("format", f"manifest: {error}"))
-        facts = bench.board.facts()
-        refused = judge_manifest(bundle, manifest, facts, floor)
-        if refused is not None:
-            return _failed(refused)
-        resolution = resolve(manifest, facts)
-        learned = {"counter": manifest.counter, "min_counter": manifest.min_counter, "variant_reason": resolution.reason}
-        if resolution.variant is None:
-            return Event(kind="failed", reason="variant", detail=resolution.reason, learned=learned)
-        learned["variant"] = resolution.variant.id
-        acceptance = self._acceptance_bytes(manifest)
-        if isinstance(acceptance, Refusal):
-            return Event(kind="failed", reason=acceptance.code, detail=acceptance.detail, learned=learned)
-        room = self._downloads.room(manifest, resolution.variant)
-        if room is not None:
-            return Event(kind="failed", reason=room.code, detail=room.detail, learned=learned)
-        self._downloads.keep(bundle.sha256, data)
-        if acceptance is not None and manifest.golden.acceptance is not None:
-            self._downloads.keep(manifest.golden.acceptance.sha256, acceptance)
-        return Event(kind="resolved", learned=learned)
-
-    def _acceptance_bytes(self, manifest: Manifest) -> bytes | Refusal | None:
-        named = manifest.golden.acceptance
-        if named is None:
-            return None
-        if not named.path.startswith(f"{manifest.channel}/acceptance/"):
-            return Refusal("channel", f"the acceptance set {named.path} is not of the channel {manifest.channel}")
-        data = self._bench.trust.manifest(named.path, named.sha256)
-        if isinstance(data, Refusal):
-            return data
-        try:
-            parse_acceptance(data)
-        except GoldenError as error:
-            return Refusal("format", str(error))
-        return data
+        return self._resolving.resolve(deployment, floor, TrustSource(self._bench.trust, self._bench.policy))
 
     def _download(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
-        refused = self._downloads.fetch(deployment, self._bench.content, should_stop)
+        done = Fetched.after(deployment.figures)
+        before_bytes = done.fetched_bytes
+        try:
+            refused = self._downloads.fetch(deployment, self._bench.content, should_stop, done)
+        finally:
+            if self._bench.policy.metered:
+                self.conditions.metered.add(done.fetched_bytes - before_bytes, self._bench.clock.now_s())
+        for note in done.notes:
+            log.warning("%s: %s", deployment.bundle.release, note)
         if refused is not None:
-            return _failed(refused)
-        return None if should_stop() else Event(kind="downloaded", learned={"refetch": False})
+            return msgspec.structs.replace(failed(refused), figures=done.figures())
+        if should_stop():
+            return None
+        return Event(kind="downloaded", learned={"refetch": False}, figures=done.figures())
 
     def _verify(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
         refused = self._downloads.verify(deployment)
-        return Event(kind="verified") if refused is None else _failed(refused)
+        return Event(kind="verified") if refused is None else failed(refused)
 
     def _stage(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
         found = self._downloads.manifest(deployment)
         if isinstance(found, Refusal):
-            return _failed(found)
+            return failed(found)
         data, manifest, variant = found
-        paths = self._downloads.paths(manifest, variant)
+        sources, packed = self._downloads.sources(manifest, variant)
         try:
-            self._bench.slots.stage(data, {path: self._downloads.file(manifest.files[path].sha256) for path in paths})
+            self._bench.slots.stage(data, sources, packed)
         except SlotError as error:
-            return _failed(Refusal(error.code, error.detail))
+            return failed(Refusal(error.code, error.detail))
         return Event(kind="staged")
 
     def _selftest(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         found = self._downloads.manifest(deployment)
         place = self._bench.slots.slot(deployment.bundle.sha256)
         if isinstance(found, Refusal) or place is None:
-            return _failed(found if isinstance(found, Refusal) else Refusal("hash", "the staged release cannot be read again"))
+            return failed(found if isinstance(found, Refusal) else Refusal("hash", "the staged release cannot be read again"))
         _, manifest, variant = found
         golden = manifest.golden
         acceptance = None if golden.acceptance is None else self._downloads.document(golden.acceptance.sha256)
@@ -193,7 +154,7 @@ class Performer:
             for image in self._downloads.acceptance_pictures(manifest):
                 pictures[image] = str(self._downloads.file(image))
         except (OSError, GoldenError) as error:
-            return _failed(Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}"))
+            return failed(Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}"))
         facts = self._bench.board.facts()
         parity = golden.parity if golden.parity in variant.files else None
         request = SelftestRequest(
@@ -216,13 +177,13 @@ class Performer:
         try:
             self._bench.slots.switch(deployment.bundle.sha256)
         except SlotError as error:
-            return _failed(Refusal(error.code, error.detail))
+            return failed(Refusal(error.code, error.detail))
         place = self._bench.slots.slot(deployment.bundle.sha256)
         found = None if place is None else runnable(place, self._bench.board.facts())
         if found is None:
-            return _failed(Refusal("variant", "the staged release has no variant that fits this board any more"))
+            return failed(Refusal("variant", "the staged release has no variant that fits this board any more"))
         refused = self._bench.models.use(found)
-        return None if refused is None else _failed(refused)
+        return None if refused is None else failed(refused)
 
     def _roll_back(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
         """Back to what ran before. Where the board has nothing else the release stays: a camera that sees badly still sees."""
@@ -250,6 +211,3 @@ class Performer:
             self._bench.slots.collect_garbage()
         except SlotError as error:
             raise OSError(error.detail) from None
-
-def _failed(refusal: Refusal) -> Event:
-    return Event(kind="failed", reason=refusal.code, detail=refusal.detail)

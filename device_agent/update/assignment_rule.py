@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from device_agent.update.policy import Policy
 from device_agent.update.ports import SignedTarget
-from ota.bundle.manifest import Manifest
+from ota.bundle.manifest import MODEL, Manifest
 from ota.bundle.variants import hardware_problem
 from ota.trust.assignment import verify_payload
 from ota.trust.errors import TrustError
@@ -84,8 +84,12 @@ def judge_target(bundle: AssignedBundle, found: SignedTarget | Refusal, policy: 
     return None
 
 
-def judge_manifest(bundle: AssignedBundle, manifest: Manifest, facts: BoardFacts, floor: int) -> Refusal | None:
-    """Own hardware listed, and not below the floor that a releaser set."""
+def judge_manifest(
+    bundle: AssignedBundle, manifest: Manifest, facts: BoardFacts, floor: int, kind: str = MODEL
+) -> Refusal | None:
+    """The release that was assigned, of the ``kind`` that belongs here; own hardware listed; not below the releaser's floor."""
+    if manifest.kind != kind:
+        return Refusal("mismatch", f"{manifest.release} is a release of kind {manifest.kind}, assigned as one of kind {kind}")
     own = f"{manifest.channel}/{manifest.name}/{manifest.version}/manifest.json"
     if own != bundle.path:
         return Refusal("mismatch", f"the manifest is that of {own}, it was assigned as {bundle.path}")

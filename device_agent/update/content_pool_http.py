@@ -5,7 +5,9 @@ from pathlib import Path
 
 import urllib3
 
+from ota.trust.content_aim_http import Stores
 from ota.trust.content_http import Limits, fetch
+from ota.trust.pace import Pace
 from ota.trust.refusal import Refusal
 
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
@@ -13,12 +15,17 @@ MAX_PICTURE_BYTES = 8 * 1024 * 1024
 
 
 class PoolContent:
-    """``update.ports.Content`` over a pool. ``bundles_url`` is the URL of ``ota.wire.topics.BUNDLES`` on the server."""
+    """``update.ports.Content`` over a pool. ``bundles_url`` is the URL of ``ota.wire.topics.BUNDLES`` on the server, ``stores`` are
+    where it may send us on to. All files share one pace: it is one line.
+    """
 
-    def __init__(self, pool: urllib3.PoolManager, bundles_url: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, pool: urllib3.PoolManager, bundles_url: str, limits: Limits | None = None, stores: Stores | None = None
+    ) -> None:
         self._pool = pool
         self._base = bundles_url.rstrip("/") + "/files/"
         self._limits = limits or Limits()
+        self._pace, self._stores = Pace(self._limits.max_rate_bytes_s), stores
 
     def fetch(
         self, sha256: str, length_bytes: int | None, destination: Path, should_stop: Callable[[], bool]
@@ -31,8 +38,9 @@ class PoolContent:
                 return asked
             length_bytes = asked
         outcome = fetch(
-            self._pool, url, destination, length_bytes=length_bytes, sha256=sha256, limits=self._limits, should_stop=should_stop
-        )
+            self._pool, url, destination, length_bytes=length_bytes, sha256=sha256, limits=self._limits, should_stop=should_stop,
+            pace=self._pace, stores=self._stores,
+        )  # fmt: skip
         return outcome if isinstance(outcome, Refusal) else None
 
     def _length(self, url: str) -> int | Refusal:

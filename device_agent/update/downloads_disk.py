@@ -1,33 +1,70 @@
 """What was fetched for one deployment, until it is staged: ``files/<sha256>`` (content), ``<sha256>.json`` (signed documents).
 
 Only what this board's variant needs is fetched (for an accelerator the CPU's variant too: it answers while that fails), and
-nothing that is there already. Everything read back is hashed again.
+nothing that is there already. A file lies here in the form in which it travelled (packed, it is unpacked where it is staged), or,
+made of a delta and a file of an install place, as it is used. Everything read back is hashed again.
 """
 
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from device_agent.update.deployment import Deployment
 from device_agent.update.ports import Content
 from models.golden import GoldenError, parse_acceptance
-from ota.bundle.manifest import Manifest, Variant, parse_manifest
+from ota.bundle.manifest import DELTA_ZSTD, Delta, FileEntry, Manifest, Variant, parse_manifest, travelling
 from ota.bundle.variants import files_for
-from ota.durable_disk import write_whole
+from ota.delta.unpack_disk import apply_delta
+from ota.durable_disk import TEMP_SUFFIX, write_whole
 from ota.trust.refusal import Refusal
 from ota.wire.enrolment import BoardFacts
 
 SPARE_BYTES = 16 * 1024 * 1024
 """Left free after everything was fetched and staged: the spool and the log go on."""
+FAILED = ".failed"
+"""Ends the name of the mark of a delta that did not work: it is not tried again for this deployment."""
+
+
+class Installs(Protocol):
+    """Where bases of deltas are looked for; ``ota.slots.slots_disk.Slots`` fits."""
+
+    def find_file(self, sha256: str) -> Path | None:
+        """A file of any install place by its digest, as its manifest states it."""
+        ...
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What was fetched for one deployment, for the report: bytes that travelled, deltas that were used, and those that failed."""
+
+    fetched_bytes: int = 0
+    delta_used: int = 0
+    delta_failed: int = 0
+    notes: list[str] = field(default_factory=list)
+    """Why deltas failed."""
+
+    @classmethod
+    def after(cls, figures: Mapping[str, float]) -> "Fetched":
+        """Goes on counting where an earlier attempt of the same deployment ended."""
+        fetched, used, wrong = (int(figures.get(name, 0)) for name in ("fetched_bytes", "delta_used", "delta_failed"))
+        return cls(fetched, used, wrong)
+
+    def figures(self) -> dict[str, float]:
+        """For the report; deltas only where one was tried."""
+        tried = self.delta_used + self.delta_failed
+        deltas = {"delta_used": float(self.delta_used), "delta_failed": float(self.delta_failed)} if tried else {}
+        return {"fetched_bytes": float(self.fetched_bytes), **deltas}
 
 
 class Downloads:
-    """The download folder of this board: one deployment at a time. ``facts`` are the board's."""
+    """The download folder of this board: one deployment at a time. ``facts`` are the board's, ``installs`` its install places."""
 
-    def __init__(self, folder: Path, facts: Callable[[], BoardFacts]) -> None:
-        self._folder, self._facts = folder, facts
+    def __init__(self, folder: Path, facts: Callable[[], BoardFacts], installs: Installs) -> None:
+        self._folder, self._facts, self._installs = folder, facts, installs
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Keep a verified document (manifest, acceptance set); raises OSError."""
@@ -47,55 +84,69 @@ class Downloads:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._folder)
 
-    def fetch(self, deployment: Deployment, content: Content, should_stop: Callable[[], bool]) -> Refusal | None:
-        """Fetch what is missing; None when all is there, or when it was stopped."""
-        wanted = self.wanted(deployment)
-        if isinstance(wanted, Refusal):
-            return wanted
-        for sha256, length_bytes in wanted.items():
-            file = self.file(sha256)
+    def clear_others(self, manifest: Manifest, variant: Variant, keep: frozenset[str]) -> None:
+        """Forget what another deployment left: all but what this one fetches, its begun files, and ``keep``'s documents."""
+        wanted = set(keep)
+        for path in self.paths(manifest, variant):
+            entry = manifest.files[path]
+            wanted |= {entry.sha256, travelling(entry)[0], *(delta.sha256 for delta in entry.deltas)}
+        for folder in (self._folder, self._folder / "files"):
+            for file in folder.iterdir() if folder.is_dir() else ():
+                name = file.name.removesuffix(".json").removesuffix(TEMP_SUFFIX).removesuffix(FAILED)
+                if file.is_file() and name not in wanted:
+                    file.unlink(missing_ok=True)
+
+    def fetch(self, deployment: Deployment, content: Content, should_stop: Callable[[], bool], done: Fetched) -> Refusal | None:
+        """Fetch what is missing, counted in ``done``; None when all is there, or when it was stopped. Raises OSError."""
+        found = self.manifest(deployment)
+        if isinstance(found, Refusal):
+            return found
+        _, manifest, variant = found
+        pictures = self._pictures(manifest)
+        if isinstance(pictures, Refusal):
+            return pictures
+        line = _Line(self, content, should_stop, done)
+        for path in self.paths(manifest, variant):
+            entry = manifest.files[path]
             if deployment.refetch:
-                # A hash was wrong: nothing that lies here is believed, neither whole files nor begun ones.
-                file.unlink(missing_ok=True)
-                file.with_name(file.name + ".part").unlink(missing_ok=True)
+                self._forget(entry)
             if should_stop():
                 return None
-            refused = content.fetch(sha256, length_bytes, file, should_stop)
+            refused = None if self._made(entry) or self._from_delta(entry, line) else line.fetch(*travelling(entry))
+            if refused is not None:
+                return None if should_stop() else refused
+        for sha256 in pictures:
+            if deployment.refetch:
+                self._remove(sha256)
+            refused = None if should_stop() else line.fetch(sha256, None)
             if refused is not None:
                 return None if should_stop() else refused
         return None
 
     def verify(self, deployment: Deployment) -> Refusal | None:
         """Hash every file again from the disk."""
-        wanted = self.wanted(deployment)
-        if isinstance(wanted, Refusal):
-            return wanted
-        for sha256 in wanted:
-            try:
-                with self.file(sha256).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                return Refusal("hash", f"a downloaded file cannot be read again: {error.strerror}")
-            if found != sha256:
-                return Refusal("hash", f"a file on this board's disk is {found[:12]}…, the signed manifest says {sha256[:12]}…")
-        return None
-
-    def wanted(self, deployment: Deployment) -> dict[str, int | None] | Refusal:
-        """sha256 -> length of everything to fetch: what this board runs, and the pictures of the channel's acceptance set."""
         found = self.manifest(deployment)
         if isinstance(found, Refusal):
             return found
         _, manifest, variant = found
-        wanted: dict[str, int | None] = {}
-        for path in self.paths(manifest, variant):
-            wanted[manifest.files[path].sha256] = manifest.files[path].length_bytes
-        try:
-            pictures = self.acceptance_pictures(manifest)
-        except (OSError, GoldenError) as error:
-            return Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}")
-        for sha256 in pictures:
-            wanted.setdefault(sha256, None)
-        return wanted
+        pictures = self._pictures(manifest)
+        if isinstance(pictures, Refusal):
+            return pictures
+        for sha256 in [self._lying(manifest.files[path]) for path in self.paths(manifest, variant)] + pictures:
+            try:
+                with self.file(sha256).open("rb") as file:
+                    seen = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                return Refusal("hash", f"a downloaded file cannot be read again: {error.strerror}")
+            if seen != sha256:
+                return Refusal("hash", f"a file on this board's disk is {seen[:12]}…, the signed manifest says {sha256[:12]}…")
+        return None
+
+    def sources(self, manifest: Manifest, variant: Variant) -> tuple[dict[str, Path], frozenset[str]]:
+        """Manifest path -> file for all that is installed, and those paths whose file is still packed."""
+        paths = self.paths(manifest, variant)
+        sources = {path: self.file(self._lying(manifest.files[path])) for path in paths}
+        return sources, frozenset(path for path in paths if sources[path].name != manifest.files[path].sha256)
 
     def paths(self, manifest: Manifest, variant: Variant) -> list[str]:
         """Manifest paths of all that is installed here with a variant."""
@@ -115,17 +166,17 @@ class Downloads:
                 return data, manifest, variant
         return Refusal("variant", f"{manifest.release} has no variant {deployment.variant!r}")
 
+    def missing_bytes(self, manifest: Manifest, variant: Variant) -> int:
+        """The most that is still to be fetched, deltas not reckoned: one may fail."""
+        entries = (manifest.files[path] for path in self.paths(manifest, variant))
+        return sum(travelling(entry)[1] for entry in entries if not self.file(self._lying(entry)).exists())
+
     def room(self, manifest: Manifest, variant: Variant) -> Refusal | None:
-        """Refused with ``disk`` when what is to be fetched, and its copy in the install place, would not fit."""
-        missing = staged = 0
-        for path in self.paths(manifest, variant):
-            entry = manifest.files[path]
-            staged += entry.length_bytes
-            if not self.file(entry.sha256).exists():
-                missing += entry.length_bytes
+        """Refused with ``disk`` when what travels, and what becomes of it in the install place, would not fit."""
+        staged = sum(manifest.files[path].length_bytes for path in self.paths(manifest, variant))
         self._folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self._folder).free
-        needed = missing + staged + SPARE_BYTES
+        needed = self.missing_bytes(manifest, variant) + staged + SPARE_BYTES
         if free >= needed:
             return None
         return Refusal("disk", f"{_mib(needed)} MiB are needed to install {manifest.release}, {_mib(free)} MiB are free")
@@ -138,6 +189,88 @@ class Downloads:
         if hashlib.sha256(data).hexdigest() != manifest.golden.acceptance.sha256:
             raise OSError("it has changed since it was verified")
         return [image.sha256 for image in parse_acceptance(data).images]
+
+    def _pictures(self, manifest: Manifest) -> list[str] | Refusal:
+        try:
+            return list(dict.fromkeys(self.acceptance_pictures(manifest)))
+        except (OSError, GoldenError) as error:
+            return Refusal("hash", f"the acceptance set kept on this board cannot be read again: {error}")
+
+    def _lying(self, entry: FileEntry) -> str:
+        """The name under which a file lies here: made of a delta (as it is used), or as it travelled."""
+        return entry.sha256 if self._made(entry) else travelling(entry)[0]
+
+    def _made(self, entry: FileEntry) -> bool:
+        return entry.sha256 != travelling(entry)[0] and self.file(entry.sha256).exists()
+
+    def _from_delta(self, entry: FileEntry, line: "_Line") -> bool:
+        """Whether a delta brought the file. One that fails, for whatever reason, is not tried again: the whole file comes."""
+        if entry.deltas and self.file(travelling(entry)[0]).exists():
+            return False
+        for delta in entry.deltas:
+            mark = self.file(delta.sha256 + FAILED)
+            base = self._installs.find_file(delta.base_sha256) if delta.encoding == DELTA_ZSTD else None
+            if base is None or mark.exists():
+                continue
+            refused = self._apply(base, delta, entry, line)
+            if line.should_stop():
+                return False
+            if refused is None:
+                line.done.delta_used += 1
+                return True
+            line.done.delta_failed += 1
+            line.done.notes.append(f"delta of {entry.sha256[:12]}…: {refused}")
+            self._remove(delta.sha256)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+            return False
+        return False
+
+    def _apply(self, base: Path, delta: Delta, entry: FileEntry, line: "_Line") -> Refusal | None:
+        patch = self.file(delta.sha256)
+        refused = line.fetch(delta.sha256, delta.length_bytes)
+        if refused is None and not line.should_stop():
+            target = self.file(entry.sha256)
+            refused = apply_delta(base, patch, delta, entry, target, should_stop=line.should_stop)
+            if refused is None:
+                patch.unlink(missing_ok=True)
+        return refused
+
+    def _forget(self, entry: FileEntry) -> None:
+        # A hash was wrong: nothing that lies here is believed, neither whole files nor begun ones; and no delta is tried again.
+        for sha256 in (entry.sha256, travelling(entry)[0], *(delta.sha256 for delta in entry.deltas)):
+            self._remove(sha256)
+        for delta in entry.deltas:
+            self.file(delta.sha256 + FAILED).parent.mkdir(parents=True, exist_ok=True)
+            self.file(delta.sha256 + FAILED).touch()
+
+    def _remove(self, sha256: str) -> None:
+        self.file(sha256).unlink(missing_ok=True)
+        self.file(sha256 + TEMP_SUFFIX).unlink(missing_ok=True)
+
+
+class _Line:
+    """Fetches into the folder and counts what came over the line."""
+
+    def __init__(self, downloads: Downloads, content: Content, should_stop: Callable[[], bool], done: Fetched) -> None:
+        self._downloads, self._content = downloads, content
+        self.should_stop, self.done = should_stop, done
+
+    def fetch(self, sha256: str, length_bytes: int | None) -> Refusal | None:
+        """One file; what an earlier attempt brought does not count again."""
+        file = self._downloads.file(sha256)
+        before = _size(file)
+        refused = self._content.fetch(sha256, length_bytes, file, self.should_stop)
+        self.done.fetched_bytes += max(0, _size(file) - before)
+        return refused
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, whole or begun."""
+    for path in (file, file.with_name(file.name + TEMP_SUFFIX)):
+        with contextlib.suppress(OSError):
+            return path.stat().st_size
+    return 0
 
 
 def _mib(length_bytes: int) -> int:

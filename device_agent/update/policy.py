@@ -14,6 +14,7 @@ _CHANNEL = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _NAME = re.compile(r"[A-Za-z0-9 _.-]{1,60}")
+_TARGET = re.compile(r"policy/[a-z0-9][a-z0-9._-]{0,59}\.toml")
 MAX_TEXT_CHARS = 100_000
 MAX_MASKS = 50
 UPLOAD_CLASSES = ("crop", "burst", "recall", "debug")
@@ -45,6 +46,9 @@ class Policy:
     does not know, and of its card. ``upload_classes``: kinds of pictures that may leave the board.
     ``upload_hosts``: object stores that pictures may be put to besides the server itself; ``server_hosts``: where server and
     broker may be; ``local_output_hosts``: where local MQTT and webhook may be. Entries are ``host`` or ``host:port``; None: any.
+    ``metered``: the line costs money, so updates fetch at most ``metered_bytes_per_month`` over it, and nothing where that is
+    None. ``max_download_bytes_per_s``: of updates, None is as fast as it goes. ``follow``: a policy target
+    (``policy/shops.toml``) that this board takes its rules from; empty: this file alone.
     """
 
     channels: tuple[str, ...] = ("stable",)
@@ -63,6 +67,10 @@ class Policy:
     upload_hosts: tuple[str, ...] | None = None
     server_hosts: tuple[str, ...] | None = None
     local_output_hosts: tuple[str, ...] | None = None
+    metered: bool = False
+    metered_bytes_per_month: int | None = None
+    max_download_bytes_per_s: int | None = None
+    follow: str = ""
     note: str = ""
     """Where it came from, for people."""
 
@@ -218,8 +226,23 @@ def _masks(key: str, found: object, faults: list[str]) -> object:
     return made
 
 
+def _bytes(key: str, found: object, faults: list[str]) -> object:
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found < 2**53:
+        return found
+    faults.append(f"{key} must be a whole number of bytes, 1 or more")
+    return None
+
+
+def _follow(key: str, found: object, faults: list[str]) -> object:
+    if isinstance(found, str) and _TARGET.fullmatch(found):
+        return found
+    faults.append(f'{key} must name a policy target like "policy/shops.toml"')
+    return None
+
+
 _READERS: dict[str, Callable[[str, object, list[str]], object]] = {
     "channels": _channels, "window_utc": _window, "max_temp_c": _temperature, "masks": _masks, "blur": _labels,
-    "blur_by": _labels, "blur_model": _path, "blur_card": _path,
+    "metered_bytes_per_month": _bytes, "max_download_bytes_per_s": _bytes, "follow": _follow, "blur_by": _labels,
+    "blur_model": _path, "blur_card": _path,
     "upload_classes": _classes, "upload_hosts": _hosts, "server_hosts": _hosts, "local_output_hosts": _hosts,
 }  # fmt: skip

@@ -5,6 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
+from ota.bundle.errors import Refusal
+from ota.bundle.manifest import FileEntry
+from ota.delta.unpack_disk import unpack_file
+
 CHUNK_BYTES = 256 * 1024
 
 
@@ -35,6 +39,10 @@ class Files:
             writing.flush()
             os.fsync(writing.fileno())
             return digest.hexdigest(), writing.tell()
+
+    def unpack_new(self, source: Path, entry: FileEntry, path: Path) -> Refusal | None:
+        """Make the file that ``entry`` lists of the packed ``source``, whole and synced; refused with hash, format or disk."""
+        return unpack_file(source, entry, path)
 
     def replace(self, source: Path, target: Path) -> None:
         """Atomic rename over whatever is there."""

@@ -28,6 +28,25 @@ _PLACE = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the files of a release come from: manifest path -> file; ``packed`` paths are unpacked on the way."""
+
+    manifest: Manifest
+    files: Mapping[str, Path]
+    packed: frozenset[str] = frozenset()
+
+    def bring(self, path: str, target: Path, files: Files) -> None:
+        """One file to a name that nothing refers to yet; raises SlotError (hash, format, disk) or OSError."""
+        entry, source = self.manifest.files[path], self.files[path]
+        if path in self.packed:
+            refused = files.unpack_new(source, entry, target)
+            if refused is not None:
+                raise SlotError(refused.code, f"{path} of {self.manifest.release}: {refused.detail}")
+        elif files.copy_new(source, target) != (entry.sha256, entry.length_bytes):
+            raise SlotError("hash", f"{path} is not what the manifest of {self.manifest.release} says")
+
+
+@dataclass(frozen=True, slots=True)
 class SlotInfo:
     """One install place: the manifest's digest, where it is, and the parsed manifest."""
 
@@ -47,11 +66,12 @@ class Slots:
         self._directory = directory
         self._files = files or Files()
 
-    def stage(self, manifest_bytes: bytes, files: Mapping[str, Path]) -> Path:
+    def stage(self, manifest_bytes: bytes, files: Mapping[str, Path], packed: Collection[str] = ()) -> Path:
         """Install a release without switching to it; returns its folder. Whole or not at all.
 
-        ``files`` maps paths of the manifest to verified downloads and holds all files of at least one variant. Staging what is
-        there repairs it and adds what another variant needs. Raises SlotError: format, hash or disk.
+        ``files`` maps paths of the manifest to verified downloads and holds all files of at least one variant; those whose path
+        is in ``packed`` lie there as they travelled and are unpacked into the place. Staging what is there repairs it and adds
+        what another variant needs. Raises SlotError: format, hash or disk.
         """
         try:
             manifest = parse_manifest(manifest_bytes)
@@ -63,11 +83,12 @@ class Slots:
             if path not in manifest.files:
                 raise SlotError("format", f"{path} is not listed in the manifest of {manifest.release}")
         place = self._directory / hashlib.sha256(manifest_bytes).hexdigest()
+        sources = Sources(manifest, files, frozenset(packed))
         try:
             if place.is_dir():
-                self._repair(place, manifest, manifest_bytes, files)
+                self._repair(place, manifest_bytes, sources)
             else:
-                self._build(place, manifest, manifest_bytes, files)
+                self._build(place, manifest_bytes, sources)
         except OSError as error:
             raise SlotError("disk", f"{place.name[:12]}: {error.strerror or error}") from None
         return place
@@ -87,6 +108,15 @@ class Slots:
     def slot(self, sha256: str) -> SlotInfo | None:
         """An installed place by digest, whether anything points to it or not."""
         return self._info(sha256)
+
+    def find_file(self, sha256: str) -> Path | None:
+        """A file of any install place by its digest as the manifest there states it (hash it before it is believed)."""
+        for place in sorted(self._directory.iterdir()) if self._directory.is_dir() else ():
+            info = self._info(place.name) if _PLACE.fullmatch(place.name) else None
+            for path, file in info.files().items() if info is not None else ():
+                if info is not None and info.manifest.files[path].sha256 == sha256:
+                    return file
+        return None
 
     def switch(self, sha256: str) -> None:
         """Make a staged release the current one; what ran becomes the previous. Switching to what runs changes nothing."""
@@ -118,6 +148,14 @@ class Slots:
                 self._point({**pointers, "current": back.sha256, "previous": None})
                 return back
         raise SlotError("model", "there is no other release on this board to go back to")
+
+    def give_up_previous(self) -> bool:
+        """Forget what ran before, so that it can be removed; False when there was none. The factory's place stays in any case."""
+        pointers = self._pointers()
+        if pointers["previous"] is None or pointers["previous"] in (pointers["current"], pointers["factory"]):
+            return False
+        self._point({**pointers, "previous": None})
+        return True
 
     def verify(self, sha256: str) -> list[str]:
         """Faults of an installed place, as sentences: damaged files, or no whole variant. Empty when it is good."""
@@ -156,39 +194,41 @@ class Slots:
             raise SlotError("disk", f"clearing old releases: {error.strerror or error}") from None
         return removed
 
-    def _build(self, place: Path, manifest: Manifest, manifest_bytes: bytes, files: Mapping[str, Path]) -> None:
+    def _build(self, place: Path, manifest_bytes: bytes, sources: "Sources") -> None:
         staging = self._directory / f".staging-{place.name}"
         self._files.remove_tree(staging)
         self._files.make_folder(staging)
-        for path, source in sorted(files.items()):
-            target = staging / path
-            self._files.make_folder(target.parent)
-            entry = manifest.files[path]
-            if self._files.copy_new(source, target) != (entry.sha256, entry.length_bytes):
+        for path in sorted(sources.files):
+            self._files.make_folder((staging / path).parent)
+            try:
+                sources.bring(path, staging / path, self._files)
+            except SlotError:
                 self._files.remove_tree(staging)
-                raise SlotError("hash", f"{path} is not what the manifest of {manifest.release} says")
+                raise
         self._files.write_new(staging / MANIFEST, manifest_bytes)
-        for folder in _folders(staging, files):
+        for folder in _folders(staging, sources.files):
             self._files.fsync_folder(folder)
         self._files.rename_folder(staging, place)
         self._files.fsync_folder(self._directory)
 
-    def _repair(self, place: Path, manifest: Manifest, manifest_bytes: bytes, files: Mapping[str, Path]) -> None:
+    def _repair(self, place: Path, manifest_bytes: bytes, sources: "Sources") -> None:
         # The place may be the one that runs, so it never disappears: each file is replaced by itself.
-        for path, source in sorted(files.items()):
-            target, entry = place / path, manifest.files[path]
-            if _is(target, entry):
+        for path in sorted(sources.files):
+            target = place / path
+            if _is(target, sources.manifest.files[path]):
                 continue
             fresh = target.with_name(f".new-{target.name}")
             self._files.make_folder(target.parent)
-            if self._files.copy_new(source, fresh) != (entry.sha256, entry.length_bytes):
-                fresh.unlink()
-                raise SlotError("hash", f"{path} is not what the manifest of {manifest.release} says")
+            try:
+                sources.bring(path, fresh, self._files)
+            except SlotError:
+                fresh.unlink(missing_ok=True)
+                raise
             self._files.replace(fresh, target)
         if _read(place / MANIFEST) != manifest_bytes:
             self._files.write_new(place / f".new-{MANIFEST}", manifest_bytes)
             self._files.replace(place / f".new-{MANIFEST}", place / MANIFEST)
-        for folder in _folders(place, files):
+        for folder in _folders(place, sources.files):
             self._files.fsync_folder(folder)
 
     def _demand(self, sha256: str) -> None:

@@ -74,6 +74,7 @@ class Hands:
     during_selftest: Callable[[], None] = lambda: None
     facts_now: BoardFacts = FACTS
     temperature: float | None = 50.0
+    memory_bytes: int | None = None
 
     def at(self, what: str) -> None:
         if self.cut_at(what):
@@ -197,9 +198,9 @@ class CuttingSlots(Slots):
         self.hands.at("after-roll-back")
         return info
 
-    def stage(self, manifest_bytes: bytes, files: Mapping[str, Path]) -> Path:
+    def stage(self, manifest_bytes: bytes, files: Mapping[str, Path], packed=()) -> Path:
         self.hands.at("before-stage")
-        place = super().stage(manifest_bytes, files)
+        place = super().stage(manifest_bytes, files, packed)
         self.hands.at("after-stage")
         return place
 
@@ -236,6 +237,7 @@ class World:
             Bench(
                 trust=trust, content=HandContent(self.hands), slots=self.slots, models=board, board=board, policy=self.policy,
                 clock=board, selftest=board.selftest, folder=self.folder / "downloads", inhibit=self.folder / "inhibit",
+                memory_bytes=lambda: self.hands.memory_bytes,
             )
         )  # fmt: skip
         self.watch = TrialWatch(HistoryFile(self.folder / "history"), self.limits)
@@ -249,7 +251,9 @@ class World:
         contents = {path: f"{path} of {version}".encode() for path in ("model.tflite", "card.toml", "parity.json")}
         extra = f"tpu of {version}".encode()
         everything = {**contents, "tpu.tflite": extra}
+        everything |= how.get("files", {})
         entries = {p: FileEntry(sha256=hashlib.sha256(d).hexdigest(), length_bytes=len(d)) for p, d in everything.items()}
+        entries |= how.get("entries", {})
         for data in [*everything.values(), PICTURE]:
             self.hands.content[hashlib.sha256(data).hexdigest()] = data
         acceptance = f"{channel}/acceptance/1/acceptance.json"

@@ -121,8 +121,8 @@ def test_every_obstacle_has_a_word_and_a_sentence() -> None:
     for moment, word in (
         (replace(calm, temperature_c=91.0), "heat"),
         (replace(calm, inhibited=""), "inhibit"),
-        (replace(calm, metered=True), "metered"),
+        (replace(calm, metered_spent_bytes=10), "metered"),
     ):
-        found = blocked(policy, moment)
+        found = blocked(replace(policy, metered=True, metered_bytes_per_month=10), moment)
         assert found.reason == word
         assert found.detail
