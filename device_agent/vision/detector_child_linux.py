@@ -27,7 +27,7 @@ from models.inference.errors import ModelError
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
-RECEIVE_BYTES = 65536
+RECEIVE_BYTES = 4096
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,12 +53,17 @@ class _Slot:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._map: mmap.mmap | None = None
+        self._view: Picture | None = None
 
     def picture(self, height_px: int, width_px: int) -> Picture:
+        view = self._view
+        if view is not None and view.shape == (height_px, width_px, 3):
+            return view
         needed = height_px * width_px * 3
         if self._map is None or len(self._map) < needed:
             self._map = mmap.mmap(self._fd, os.fstat(self._fd).st_size, prot=mmap.PROT_READ)
-        return np.frombuffer(self._map, np.uint8, needed).reshape(height_px, width_px, 3)
+        self._view = np.frombuffer(self._map, np.uint8, needed).reshape(height_px, width_px, 3)
+        return self._view
 
 
 class _Server:
@@ -82,14 +87,15 @@ class _Server:
 
     def _receive(self) -> tuple[int, bytes] | None:
         """The next request, None when the agent has gone."""
-        while (message := self._inbox.take()) is None:
+        message = None
+        while message is None:
             try:
                 part = self._talk.recv(RECEIVE_BYTES)
             except ConnectionResetError:
                 return None
             if not part:
                 return None
-            self._inbox.add(part)
+            message = self._inbox.whole(part)
         return message
 
     def _load(self, payload: bytes) -> bytes:

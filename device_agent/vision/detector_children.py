@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
-import numpy as np
 
 from device_agent.vision import detector_wire as wire
 from device_agent.vision.detector import ModelSpec, weak_threshold
@@ -191,11 +190,13 @@ def _as_it_comes(card: ModelCard) -> ModelCard:
     return replace(card, input=replace(card.input, colour="bgr"))
 
 
-def in_picture(found: Detections, geometry: Geometry) -> Detections:
-    """Boxes in input px as boxes in px of the picture; those that lie outside of it altogether are gone."""
-    if len(found) == 0:
-        return found
-    xyxy = geometry.to_source(found.xyxy)
-    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    placed = Detections(xyxy, found.confidence, found.class_id)
-    return placed if inside.all() else placed[np.asarray(inside)]
+def in_picture(found: list[wire.FoundBox], geometry: Geometry) -> Detections:
+    """Boxes in input px as detections in px of the picture; those that lie outside of it altogether are gone."""
+    boxes, scores, ids = [], [], []
+    for left, top, right, bottom, score, class_id in found:
+        box = geometry.box_to_source(left, top, right, bottom)
+        if box is not None:
+            boxes.append(box)
+            scores.append(score)
+            ids.append(class_id)
+    return Detections.of(boxes, scores, ids)

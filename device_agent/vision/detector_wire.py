@@ -9,8 +9,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from models.inference.errors import REASONS, ModelError
 from models.inference.types import Detections
 
@@ -21,6 +19,10 @@ MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 _LOOK = struct.Struct("<IIIf")
 _FOUND = struct.Struct("<fI")
 _FULL_LOOK = struct.Struct("<IBIIIf")
+_FULL_FOUND = struct.Struct("<IBfI")
+_BOX = struct.Struct("<fffffi")
+FoundBox = tuple[float, float, float, float, float, int]
+"""Left, top, right, bottom in pixels of the model's input, score, class id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +65,20 @@ def unpack_look(payload: bytes) -> tuple[int, int, int, float]:
 
 def pack_found(found: Detections, invoke_ms: float) -> bytes:
     """A message with detections."""
-    count = len(found)
-    arrays = (found.xyxy.astype("<f4"), found.confidence.astype("<f4"), found.class_id.astype("<i4"))
-    return pack(FOUND, _FOUND.pack(invoke_ms, count) + b"".join(array.tobytes() for array in arrays))
+    length = 1 + _FOUND.size + len(found) * _BOX.size
+    boxes, scores, ids = found.xyxy.tolist(), found.confidence.tolist(), found.class_id.tolist()
+    parts = [_BOX.pack(*box, score, number) for box, score, number in zip(boxes, scores, ids, strict=True)]
+    return _FULL_FOUND.pack(length, FOUND, invoke_ms, len(found)) + b"".join(parts)
 
 
-def unpack_found(payload: bytes) -> tuple[Detections, float]:
-    """Detections and the time of the invoke in ms; raises ValueError for bytes that are not what `pack_found` made."""
+def unpack_found(payload: bytes) -> tuple[list[FoundBox], float]:
+    """The boxes and the time of the invoke in ms; raises ValueError for bytes that are not what `pack_found` made."""
     if len(payload) < _FOUND.size:
         raise ValueError("detections cut short")
     invoke_ms, count = _FOUND.unpack_from(payload)
-    if len(payload) != _FOUND.size + count * 24:
+    if len(payload) != _FOUND.size + count * _BOX.size:
         raise ValueError("detections of another length than they say")
-    xyxy = np.frombuffer(payload, "<f4", count * 4, _FOUND.size).reshape(count, 4)
-    confidence = np.frombuffer(payload, "<f4", count, _FOUND.size + count * 16)
-    class_id = np.frombuffer(payload, "<i4", count, _FOUND.size + count * 20)
-    return Detections(xyxy, confidence, class_id), float(invoke_ms)
+    return list(_BOX.iter_unpack(payload[_FOUND.size :])), invoke_ms
 
 
 def pack_refused(error: ModelError) -> bytes:
@@ -116,6 +116,15 @@ class Inbox:
     def add(self, data: bytes) -> None:
         """Some bytes arrived."""
         self._bytes += data
+
+    def whole(self, data: bytes) -> tuple[int, bytes] | None:
+        """Kind and payload of the message that these bytes are, nothing more or less, as nearly always; else they are kept."""
+        if not self._bytes and len(data) >= HEADER.size:
+            length, kind = unpack_header(data)
+            if len(data) == HEADER.size + length:
+                return kind, data[HEADER.size :]
+        self.add(data)
+        return self.take()
 
     def take(self) -> tuple[int, bytes] | None:
         """Kind and payload of the next message, None while it is not whole; raises ValueError for a dishonest length."""

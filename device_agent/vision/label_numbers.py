@@ -44,7 +44,8 @@ class LabelNumbers:
             found = found[self._named(found)]
         ids = found.class_id
         strong = found.confidence >= self._thresholds[ids]
-        return Sighting(found.xyxy, found.confidence, self._ids[ids], strong), found[strong]
+        reported = found if all(strong.tolist()) else found[strong]
+        return Sighting(found.xyxy, found.confidence, self._ids[ids], strong), reported
 
     def _usable(self, found: Detections) -> bool:
         """Whether all detections have label and area, as nearly always: then nothing is picked out of them. False for NaN."""

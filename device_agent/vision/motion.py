@@ -7,9 +7,14 @@ tolerance of its own, learnt from how much it usually differs: the rim of a roof
 noisy night sensor earn more than a wall by day. Only pixels that differ close together are motion. Where nearly everything
 differs (the infrared filter switched, somebody turned the camera), the mean is learnt anew and one look follows when that has
 settled.
+
+While an active track (or the settings) holds the gate open, whatever the picture shows, nobody waits for a verdict: the last one
+stands for `HELD_S`, and the frames between cost nothing here.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +31,10 @@ COARSE_WIDTH_PX, COARSE_HEIGHT_PX = 24, 14
 """Size of the plane on which light is estimated: medians over five of its pixels span a fifth of the picture's width."""
 DARK_BELOW, BRIGHT_FROM = 70.0, 105.0
 """Mean luma 0..255 that parts dark, dim and bright frames: in the drawn yards most nights lie at 50 to 70, days above 105."""
+HELD_S = 0.2
+"""How old a verdict may become while the gate is held open: a third of `recent_s`, the shortest memory that a frame feeds."""
+CLOCK_S = 1e-3
+"""Frames come at times that are rounded."""
 WINDOW_PX = 5
 """Side of the window in which differing pixels are counted."""
 
@@ -60,20 +69,48 @@ class GateSettings:
     enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class LumaView:
-    """The small luma plane of one frame, float32 (100, 178), and how many of its pixels a source pixel is across and down."""
+    """The small luma plane of one frame, float32 (100, 178), and how many of its pixels a source pixel is across and down.
 
-    plane: FloatPlane
-    across: float
-    down: float
+    A plane that is given as a function is made when it is first asked for: of most frames nobody does.
+    """
+
+    __slots__ = ("_plane", "across", "down")
+
+    def __init__(self, plane: "FloatPlane | Callable[[], FloatPlane]", across: float, down: float) -> None:
+        self._plane = plane
+        self.across, self.down = across, down
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the plane costs nothing any more."""
+        return not callable(self._plane)
+
+    @property
+    def plane(self) -> FloatPlane:
+        """The plane; whatever masks hide is as bright in it as the rest is on average."""
+        if callable(self._plane):
+            self._plane = self._plane()
+        return self._plane
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What the latest frame that was judged showed, and when that was."""
+
+    at_s: float = -math.inf
+    moved: bool = False
+    light: bool = False
+    share: float = 0.0
+    brightness: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
     """Whether the detector should look, and why. `moved` says whether there was motion, whatever else opened the gate.
 
-    `brightness` is the mean luma, 0..255; `changed_share` the share 0..1 of pixels that differ from the running mean.
+    `brightness` is the mean luma, 0..255; `changed_share` the share 0..1 of pixels that differ from the running mean. While the
+    gate is held open these and `moved` may be up to `HELD_S` old.
     """
 
     open: bool
@@ -96,6 +133,7 @@ class MotionGate:
         self._settings = settings or GateSettings()
         self._scene: _Scene | None = None
         self._started_s = self._last_s = self._looked_s = self._settled_s = 0.0
+        self._verdict = _Verdict()
 
     def step(self, frame: Frame, *, active_track: bool, veil: Veil | None = None) -> GateResult:
         """Judge one frame; frames must come in order of `at_s`. An active track keeps the gate open: tracks are never starved.
@@ -103,17 +141,36 @@ class MotionGate:
         Time that runs backwards (a camera that was opened anew) is a new start. What `veil` hides counts for nothing: it is as
         bright as the rest is on average, and no result differs by what happens behind it.
         """
-        plane, at_s, settings = luma_plane(frame), frame.at_s, self._settings
-        brightness = cv2.mean(plane, None if veil is None else veil.seen)[0]
-        if veil is not None:
-            plane[veil.hidden] = brightness
-        view = LumaView(plane, GATE_WIDTH_PX / frame.width_px, GATE_HEIGHT_PX / frame.height_px)
-        if self._scene is None or at_s < self._last_s:
-            self._scene = _Scene(plane)
-            self._started_s = self._last_s = self._looked_s = at_s
-            self._settled_s = at_s + settings.settle_s
-            return GateResult(True, "startup", False, 0.0, brightness, view)
-        share, dense = self._scene.compare(plane, brightness, settings)
+        at_s, across, down = frame.at_s, GATE_WIDTH_PX / frame.width_px, GATE_HEIGHT_PX / frame.height_px
+        verdict = self._verdict
+        held = active_track or not self._settings.enabled
+        if held and verdict.at_s <= self._last_s <= at_s < verdict.at_s + HELD_S - CLOCK_S:
+            view = LumaView(functools.partial(_seen_plane, frame, veil), across, down)
+        else:
+            plane, brightness = _veiled(luma_plane(frame), veil)
+            view = LumaView(plane, across, down)
+            if self._scene is None or at_s < self._last_s:
+                return self._start(plane, brightness, at_s, view)
+            self._verdict = verdict = self._judged(self._scene, plane, brightness, at_s, veil)
+        self._last_s = at_s
+        reason = self._reason(at_s, moved=verdict.moved, light=verdict.light, active_track=active_track)
+        is_open = reason not in ("still", "light")
+        if is_open:
+            self._looked_s = at_s
+        return GateResult(is_open, reason, verdict.moved, verdict.share, verdict.brightness, view)
+
+    def _start(self, plane: FloatPlane, brightness: float, at_s: float, view: LumaView) -> GateResult:
+        """The first frame, or the first of a clock that began anew."""
+        self._scene = _Scene(plane)
+        self._started_s = self._last_s = self._looked_s = at_s
+        self._settled_s = at_s + self._settings.settle_s
+        self._verdict = _Verdict(at_s, brightness=brightness)
+        return GateResult(True, "startup", False, 0.0, brightness, view)
+
+    def _judged(self, scene: "_Scene", plane: FloatPlane, brightness: float, at_s: float, veil: Veil | None) -> _Verdict:
+        """Compare a frame with what is usually there, and learn from it."""
+        settings = self._settings
+        share, dense = scene.compare(plane, brightness, settings)
         if veil is not None and veil.share > 0:
             share = min(1.0, share / veil.share)
         light = share > settings.light_share
@@ -123,14 +180,8 @@ class MotionGate:
             # One look as soon as the new picture has settled: somebody may have come with the change.
             self._looked_s = min(self._looked_s, self._settled_s - settings.keep_alive_s)
         else:
-            self._scene.learn(plane, at_s - self._last_s, settings)
-        self._last_s = at_s
-        moved = dense and not light and at_s >= self._settled_s
-        reason = self._reason(at_s, moved=moved, light=light, active_track=active_track)
-        is_open = reason not in ("still", "light")
-        if is_open:
-            self._looked_s = at_s
-        return GateResult(is_open, reason, moved, share, brightness, view)
+            scene.learn(plane, at_s - self._verdict.at_s, settings)
+        return _Verdict(at_s, dense and not light and at_s >= self._settled_s, light, share, brightness)
 
     def _reason(self, at_s: float, *, moved: bool, light: bool, active_track: bool) -> Reason:
         settings = self._settings
@@ -212,6 +263,19 @@ def _coarse(plane: FloatPlane) -> FloatPlane:
     quarter = cv2.resize(half, (GATE_WIDTH_PX // 4, GATE_HEIGHT_PX // 4), interpolation=cv2.INTER_LINEAR)
     averaged = cv2.blur(quarter, (3, 3))
     return np.asarray(cv2.resize(averaged, (COARSE_WIDTH_PX, COARSE_HEIGHT_PX), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _veiled(plane: FloatPlane, veil: Veil | None) -> tuple[FloatPlane, float]:
+    """A plane, what is hidden in it evened IN it, and its mean brightness."""
+    if veil is None:
+        return plane, cv2.mean(plane)[0]
+    brightness = cv2.mean(plane, veil.seen)[0]
+    plane[veil.hidden] = brightness
+    return plane, brightness
+
+
+def _seen_plane(frame: Frame, veil: Veil | None) -> FloatPlane:
+    return _veiled(luma_plane(frame), veil)[0]
 
 
 def luma_plane(frame: Frame) -> FloatPlane:

@@ -90,7 +90,9 @@ class StandingStill:
         body.x, body.y, body.width, body.height = (left + right) * 0.5, (top + bottom) * 0.5, right - left, bottom - top
         body.across, body.down, body.both = 0.0, 0.0, 0.0
         body.place, body.rate = 0.15**2, 0.5**2
-        if view is not None and overlap(body.box, body.anchor) >= self._settings.still_iou:
+        # What stands still looks as it did a moment ago: no plane is made for its picture alone, but for its first one.
+        wanted = view is not None and (view.at_hand or body.id not in self._patches)
+        if view is not None and wanted and overlap(body.box, body.anchor) >= self._settings.still_iou:
             patch = _patch(view, body.anchor)
             if patch is not None:
                 self._patches[body.id] = patch

@@ -1,12 +1,14 @@
 """Models that end in TFLite_Detection_PostProcess: boxes, classes, scores and a count, in whichever order. Pure numpy."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from models.card import ModelCard
-from models.inference.head import class_thresholds, finish, misfit, named
+from models.inference.head import class_thresholds, misfit, named
 from models.inference.preprocess import Geometry
 from models.inference.types import Detections, FloatArray, OutputTensor, TensorInfo, dequantise
 
@@ -101,31 +103,54 @@ class SsdDecoder:
             raise misfit(card, "there must be boxes (1, N, 4), classes (1, N), scores (1, N) and a count", outputs)
         self._found = found
         self._sure = found.sure
-        self._limits: tuple[float | None, FloatArray] | None = None
-        self._input_px = np.array([card.input.width_px, card.input.height_px] * 2, np.float32)
+        self._limits: tuple[float | None, list[float]] | None = None
 
     def __call__(self, outputs: Sequence[OutputTensor], geometry: Geometry, threshold: float | None) -> Detections:
-        """Detections in source pixels; classes that the card does not name are dropped."""
-        boxes, classes, scores, count = (
-            dequantise(outputs[at].values, outputs[at].info)
-            for at in (self._found.boxes, self._found.classes, self._found.scores, self._found.count)
-        )
-        told = count.reshape(-1)[0]
-        many = int(np.clip(told, 0, scores.size)) if np.isfinite(told) else 0
-        scores, numbers = scores.reshape(-1)[:many], classes.reshape(-1)[:many]
+        """Detections in source pixels, best first; classes that the card does not name are dropped.
+
+        Some ten boxes come out of the model: as plain numbers they cost a fifth of what forty calls of numpy do.
+        """
+        classes, scores = _numbers(outputs[self._found.classes])[0], _numbers(outputs[self._found.scores])[0]
+        told = np.ravel(_numbers(outputs[self._found.count]))[0]
+        many = min(max(int(told), 0), len(scores)) if math.isfinite(told) else 0
         if not self._sure:
-            at = _scores_by_value(numbers, scores)
+            at = _scores_by_value(np.array(classes[:many], np.float32), np.array(scores[:many], np.float32))
             if at is None:
                 return Detections.empty()
             if at == 0:
                 self._found = replace(self._found, classes=self._found.scores, scores=self._found.classes)
-                scores, numbers = numbers, scores
+                scores, classes = classes, scores
             self._sure = True
-        known = (numbers >= -0.5) & (numbers < len(self._card.labels) - 0.5)  # false for NaN too
-        class_id = np.rint(np.where(known, numbers, 0)).astype(np.int32)
         if self._limits is None or self._limits[0] != threshold:
-            self._limits = threshold, class_thresholds(self._card, threshold)
-        passed = known & (scores >= self._limits[1][class_id])
-        yxyx = boxes.reshape(-1, 4)[:many][passed]
-        xyxy = yxyx[:, [1, 0, 3, 2]] * self._input_px
-        return finish(self._card, geometry, xyxy, np.clip(scores[passed], 0, 1), class_id[passed], suppress=False)
+            self._limits = threshold, class_thresholds(self._card, threshold).tolist()
+        limits, end = self._limits[1], len(self._card.labels) - 0.5
+        passed: list[tuple[float, int, int]] = []
+        for at, number in enumerate(classes[:many]):
+            if -0.5 <= number < end and scores[at] >= limits[round(number)]:  # both false for NaN
+                passed.append((min(max(scores[at], 0.0), 1.0), round(number), at))
+        return self._placed(passed, outputs, geometry) if passed else Detections.empty()
+
+    def _placed(
+        self, passed: list[tuple[float, int, int]], outputs: Sequence[OutputTensor], geometry: Geometry
+    ) -> Detections:
+        """Scores, classes and positions as detections in source pixels, without broken and empty boxes."""
+        boxes = _numbers(outputs[self._found.boxes])[0]
+        width, height = self._card.input.width_px, self._card.input.height_px
+        passed = [one for one in passed if all(map(math.isfinite, boxes[one[2]]))]
+        passed.sort(key=_score, reverse=True)
+        kept = []
+        for score, class_id, at in passed[: self._card.thresholds.max_detections]:
+            top, left, bottom, right = boxes[at]
+            box = geometry.box_to_source(left * width, top * height, right * width, bottom * height)
+            if box is not None:
+                kept.append((box, score, class_id))
+        return Detections.of([one[0] for one in kept], [one[1] for one in kept], [one[2] for one in kept])
+
+
+def _score(one: tuple[float, int, int]) -> float:
+    return one[0]
+
+
+def _numbers(output: OutputTensor) -> Any:
+    """An output's real values as nested lists."""
+    return (dequantise(output.values, output.info) if output.info.quantised else output.values).tolist()

@@ -163,7 +163,17 @@ def _open_in_child(runtime: Runtime, path: Path) -> None:
 
 
 def tensor_infos(interpreter: Any, file: ModelFile | None = None) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of an interpreter, with the names that its signature gives them and the roles that its file tells."""
+    """Inputs and outputs of an interpreter, with the names that its signature gives them and the roles that its file tells.
+
+    Raises ModelError `corrupt` where a name is no text.
+    """
+    try:
+        return _tensor_infos(interpreter, file)
+    except UnicodeDecodeError as error:
+        raise ModelError("corrupt", f"a tensor of the model has a name that is no text: {error}") from error
+
+
+def _tensor_infos(interpreter: Any, file: ModelFile | None) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     inputs: dict[int, str] = {}
     outputs: dict[int, str] = {}
     listed: dict[str, Any] = getattr(interpreter, "_get_full_signature_list", dict)()

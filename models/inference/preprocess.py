@@ -17,6 +17,7 @@ OpenCV is loaded where it is first used: an inference child whose pictures come 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,6 +48,18 @@ class Geometry:
             xyxy_input_px = xyxy_input_px - np.array([self.left_px, self.top_px] * 2, np.float32)
         source: FloatArray = xyxy_input_px / scale
         return np.clip(source, np.float32(0), size, out=source)
+
+    def box_to_source(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float] | None:
+        """One box in input pixels as one in source pixels, cut off at the picture's edges; None where nothing of it is left.
+
+        For the few boxes of an answer: plain numbers are several times cheaper than as many arrays. None for NaN, too.
+        """
+        width, height = float(self.source_width_px), float(self.source_height_px)
+        left = min(max((left - self.left_px) / self.scale_x, 0.0), width)
+        top = min(max((top - self.top_px) / self.scale_y, 0.0), height)
+        right = min(max((right - self.left_px) / self.scale_x, 0.0), width)
+        bottom = min(max((bottom - self.top_px) / self.scale_y, 0.0), height)
+        return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 class Preprocessor:
@@ -119,11 +132,13 @@ def fit(picture_bgr: Picture, spec: InputSpec, target: Picture) -> Geometry:
     import cv2
 
     height, width = picture_bgr.shape[:2]
-    geometry, new_width, new_height = _placed(spec, width, height)
+    geometry, new_width, new_height = _placed(spec.resize, spec.width_px, spec.height_px, width, height)
     left, top = geometry.left_px, geometry.top_px
     right, bottom = left + new_width, top + new_height
-    target[:top] = target[bottom:] = target[top:bottom, :left] = target[top:bottom, right:] = spec.pad_value
-    region = target[top:bottom, left:right]
+    region = target
+    if (new_width, new_height) != (spec.width_px, spec.height_px):
+        target[:top] = target[bottom:] = target[top:bottom, :left] = target[top:bottom, right:] = spec.pad_value
+        region = target[top:bottom, left:right]
     if (width, height) == (new_width, new_height):
         region[:] = picture_bgr
     elif spec.averaged and max(width / new_width, height / new_height) > AVERAGED_FROM:
@@ -134,16 +149,17 @@ def fit(picture_bgr: Picture, spec: InputSpec, target: Picture) -> Geometry:
     return geometry
 
 
-def _placed(spec: InputSpec, width: int, height: int) -> tuple[Geometry, int, int]:
-    """Where a picture of this size goes, and its width and height there."""
-    if spec.resize == "stretch":
-        return Geometry(width, height, spec.width_px / width, spec.height_px / height), spec.width_px, spec.height_px
-    ratio = min(spec.width_px / width, spec.height_px / height)
-    centred = spec.resize == "letterbox_centre"
+@lru_cache(maxsize=64)
+def _placed(resize: str, input_width: int, input_height: int, width: int, height: int) -> tuple[Geometry, int, int]:
+    """Where a picture of this size goes, and its width and height there. Cameras keep their size: it is worked out once."""
+    if resize == "stretch":
+        return Geometry(width, height, input_width / width, input_height / height), input_width, input_height
+    ratio = min(input_width / width, input_height / height)
+    centred = resize == "letterbox_centre"
     # Ultralytics rounds to the nearest pixel and gives an odd rest to the right and below; YOLOX cuts off.
     add = 0.5 if centred else 1e-6
     new_width, new_height = max(1, int(width * ratio + add)), max(1, int(height * ratio + add))
-    left, top = ((spec.width_px - new_width) // 2, (spec.height_px - new_height) // 2) if centred else (0, 0)
+    left, top = ((input_width - new_width) // 2, (input_height - new_height) // 2) if centred else (0, 0)
     return Geometry(width, height, new_width / width, new_height / height, left, top), new_width, new_height
 
 
