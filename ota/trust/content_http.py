@@ -12,8 +12,10 @@ import urllib3
 from urllib3.response import BaseHTTPResponse
 
 from ota.durable_disk import fsync_folder, make_folder
+from ota.trust.content_aim_http import Again, Aim, Stores
+from ota.trust.pace import LeastRate, Pace
 from ota.trust.refusal import Refusal
-from ota.trust.request_http import RequestError, body, get
+from ota.trust.request_http import RequestError, body
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _READ_BYTES = 256 * 1024
@@ -28,7 +30,9 @@ class Limits:
     """Longest silence on the line."""
     min_rate_bytes_s: float = 512.0
     rate_window_s: float = 30.0
-    """The rate is judged over windows of this length."""
+    """The rate is judged over windows of this length; our own pauses do not count."""
+    max_rate_bytes_s: float | None = None
+    """How fast it may go at most; None is as fast as the line carries."""
     attempts: int = 5
     """Tries in a row that bring nothing; one that brings bytes starts the count anew."""
     backoff_s: float = 0.5
@@ -49,13 +53,6 @@ class Fetched:
     requests: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Again:
-    reason: str
-    wait_s: float | None = None
-    progressed: bool = False
-
-
 class _DiskError(Exception):
     pass
 
@@ -70,12 +67,16 @@ def fetch(
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    pace: Pace | None = None,
+    stores: Stores | None = None,
 ) -> Fetched | Refusal:
     """Bring ``url`` to ``destination``; refused with hash (wrong content), download (network, limits, stopped) or disk.
 
-    ``progress`` is told (bytes there, bytes in all); ``should_stop`` is asked between pieces.
+    ``progress`` is told (bytes there, bytes in all); ``should_stop`` is asked between pieces. ``pace`` is shared by files that
+    share a line (else ``limits`` give this file one of its own); ``stores`` are where ``url`` may send us on to.
     """
-    download = _Download(pool, url, destination, length_bytes, sha256, limits or Limits(), progress, should_stop)
+    aim = Aim(pool, url, stores)
+    download = _Download(aim, destination, length_bytes, sha256, limits or Limits(), progress, should_stop, pace)
     try:
         return download.run()
     except _DiskError as error:
@@ -85,20 +86,22 @@ def fetch(
 class _Download:
     def __init__(
         self,
-        pool: urllib3.PoolManager,
-        url: str,
+        aim: Aim,
         destination: Path,
         length_bytes: int,
         sha256: str,
         limits: Limits,
         progress: Callable[[int, int], None] | None,
         should_stop: Callable[[], bool] | None,
+        pace: Pace | None,
     ) -> None:
-        self._pool, self._url, self._destination, self._limits = pool, url, destination, limits
+        self._url, self._destination, self._limits = aim, destination, limits
+        self._pace = pace or Pace(limits.max_rate_bytes_s)
         self._length, self._sha256 = length_bytes, sha256
         self._progress, self._should_stop = progress, should_stop
         self._part = destination.with_name(destination.name + ".part")
-        self._deadline_s = time.monotonic() + limits.total_s
+        slow_s = length_bytes / limits.max_rate_bytes_s if limits.max_rate_bytes_s else 0.0  # asked for by ourselves
+        self._deadline_s = time.monotonic() + limits.total_s + slow_s
         self._digest = hashlib.sha256()
         self._have = 0
         self._pieced = False
@@ -117,21 +120,23 @@ class _Download:
             if time.monotonic() >= self._deadline_s:
                 return Refusal("download", f"not done within {self._limits.total_s:.0f} s: {self._have} of {self._length} bytes")
             outcome = self._attempt()
-            if not isinstance(outcome, _Again):
+            if not isinstance(outcome, Again):
                 return outcome
+            if outcome.free:
+                continue
             failures = 1 if outcome.progressed else failures + 1
             if failures >= self._limits.attempts:
                 return Refusal("download", f"{self._url}: given up after {failures} tries: {outcome.reason}")
             backoff_s = min(self._limits.backoff_s * 2 ** (failures - 1), self._limits.max_backoff_s)
             self._pause(backoff_s if outcome.wait_s is None else outcome.wait_s)
 
-    def _attempt(self) -> Fetched | Refusal | _Again:
+    def _attempt(self) -> Fetched | Refusal | Again:
         if self._have == self._length and self._part.exists():
             return self._finish()
         headers = {"Range": f"bytes={self._have}-"} if self._have else {}
         self._requests += 1
         try:
-            response = get(self._pool, self._url, headers, self._deadline_s, self._limits.gap_s)
+            response = self._url.ask(headers, self._deadline_s, self._limits.gap_s)
             with body(response, self._deadline_s) as pieces:
                 outcome = self._judge(response)
                 if outcome is not None:
@@ -141,19 +146,22 @@ class _Download:
                     refused = self._write(pieces)
                 except RequestError as error:
                     self._pieced = self._have > 0
-                    return _Again(str(error), progressed=self._received > before)
+                    return Again(str(error), progressed=self._received > before)
         except RequestError as error:
-            return _Again(str(error))
+            return Again(str(error))
         if refused is not None:
             return refused
         if self._have < self._length:
             self._pieced = True
-            return _Again(f"broke off after {self._have} of {self._length} bytes", progressed=self._received > before)
+            return Again(f"broke off after {self._have} of {self._length} bytes", progressed=self._received > before)
         return self._finish()
 
-    def _judge(self, response: BaseHTTPResponse) -> Refusal | _Again | None:
+    def _judge(self, response: BaseHTTPResponse) -> Refusal | Again | None:
         """None: the body is what we asked for, from where ``_have`` stands."""
         status = response.status
+        elsewhere = self._url.moved(response)
+        if elsewhere is not None:
+            return elsewhere
         if status == 200:
             if self._have:  # the server knows no ranges: from the beginning
                 self._forget_part()
@@ -168,22 +176,22 @@ class _Download:
                 self._pieced = True
                 return None
             self._forget_part()
-            return _Again("the server sent another range than the one asked for", wait_s=0.0)
+            return Again("the server sent another range than the one asked for", wait_s=0.0)
         if status == 416:
             if not self._have:
                 return Refusal("download", f"{self._url}: the server answered 416 to a request without a range")
             self._forget_part()
-            return _Again("the server does not have the range: it may hold another file", wait_s=0.0)
+            return Again("the server does not have the range: it may hold another file", wait_s=0.0)
         if status in (408, 425, 429) or status >= 500:
             wait_s = _retry_after_s(response)
             if wait_s is not None and wait_s > self._limits.max_retry_after_s:
                 return Refusal("download", f"{self._url}: the server answered {status} and asks to wait {wait_s:.0f} s")
-            return _Again(f"the server answered {status}", wait_s=wait_s)
+            return Again(f"the server answered {status}", wait_s=wait_s)
         return Refusal("download", f"{self._url}: the server answered {status}")
 
     def _write(self, pieces: Iterator[bytes]) -> Refusal | None:
         """Append what comes. RequestError passes through (what came before it is kept); a full disk is a _DiskError."""
-        window_start_s, window_bytes = time.monotonic(), 0
+        least = LeastRate(self._limits.min_rate_bytes_s, self._limits.rate_window_s, time.monotonic())
         try:
             make_folder(self._part.parent)
             with self._part.open("ab") as out:
@@ -192,31 +200,36 @@ class _Download:
                         self._part.unlink()
                         return Refusal("hash", f"{self._url}: more than the {self._length} bytes that the manifest says")
                     out.write(piece)
-                    self._digest.update(piece)
-                    self._have += len(piece)
-                    self._received += len(piece)
-                    window_bytes += len(piece)
-                    if self._progress is not None:
-                        self._progress(self._have, self._length)
+                    self._took(piece)
                     if self._should_stop is not None and self._should_stop():
                         return Refusal("download", f"stopped after {self._have} of {self._length} bytes")
-                    elapsed_s = time.monotonic() - window_start_s
-                    if elapsed_s >= self._limits.rate_window_s:
-                        if window_bytes < self._limits.min_rate_bytes_s * elapsed_s and self._have < self._length:
-                            rate = window_bytes / elapsed_s
-                            return Refusal("download", f"{self._url}: {rate:.0f} bytes a second are too few to go on")
-                        window_start_s, window_bytes = time.monotonic(), 0
+                    rate = least.too_slow(len(piece), time.monotonic())
+                    if rate is not None and self._have < self._length:
+                        return Refusal("download", f"{self._url}: {rate:.0f} bytes a second are too few to go on")
+                    wait_s = self._pace.wait_s(len(piece), time.monotonic())
+                    if wait_s:
+                        out.flush()  # what came is on its way to the disk while we hold back
+                        self._pause(wait_s)
+                        least.paused(wait_s)
         except OSError as error:
             raise _DiskError(error.strerror or str(error)) from None
         return None
 
-    def _finish(self) -> Fetched | Refusal | _Again:
+    def _took(self, piece: bytes) -> None:
+        self._digest.update(piece)
+        self._have += len(piece)
+        self._received += len(piece)
+        self._url.progressed()
+        if self._progress is not None:
+            self._progress(self._have, self._length)
+
+    def _finish(self) -> Fetched | Refusal | Again:
         if self._digest.hexdigest() != self._sha256:
             once_more = self._pieced and not self._began_again
             self._forget_part()
             if once_more:
                 self._began_again = True
-                return _Again("what was put together has a wrong hash: once more from the beginning", wait_s=0.0)
+                return Again("what was put together has a wrong hash: once more from the beginning", wait_s=0.0)
             return Refusal("hash", f"{self._url}: the content on the server is not what the signed manifest says")
         try:
             with self._part.open("rb") as file:

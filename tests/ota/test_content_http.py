@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from ota.trust.content_aim_http import Stores
 from ota.trust.content_http import Fetched, Limits, fetch
+from ota.trust.pace import BURST_S, LeastRate, Pace
 from ota.trust.refusal import Refusal
 
 DATA = bytes(range(256)) * 1500
@@ -291,3 +293,99 @@ def test_over_tls_on_one_connection_and_within_its_time(tmp_path, serve, tls):
     )
     assert isinstance(refused, Refusal)
     assert "certificate" in refused.detail.lower()
+
+
+@pytest.fixture
+def store(tmp_path, serve, pool):
+    """A store elsewhere that the first server sends devices on to, with signed addresses that expire."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "signed-1").write_bytes(DATA)
+    (tmp_path / "store" / "signed-2").write_bytes(DATA)
+    server = serve(tmp_path / "store")
+    return server, Stores(pool, lambda url: url.startswith(server.url))
+
+
+def test_a_signed_address_that_expired_in_the_middle_is_asked_for_anew(place, store):
+    """The line is slow; after 200,000 bytes the store says 403. The server gives a fresh address; no byte comes twice."""
+    server, destination, bring = place
+    other, stores = store
+    server.misbehave(status=307, headers={"Location": f"{other.url}/signed-1"}, times=1)
+    server.misbehave(status=307, headers={"Location": f"{other.url}/signed-2"}, times=1)
+    other.misbehave(path="signed-1", cut_at_bytes=200_000, times=1)
+    other.misbehave(path="signed-1", status=403)
+    got = bring(stores=stores)
+    assert isinstance(got, Fetched), got
+    assert got.received_bytes == len(DATA)
+    assert other.requests == [("/signed-1", ""), ("/signed-1", "bytes=200000-"), ("/signed-2", "bytes=200000-")]
+    assert destination.read_bytes() == DATA
+
+
+def test_a_store_that_refuses_every_fresh_address_is_given_up(place, store):
+    server, _destination, bring = place
+    other, stores = store
+    server.misbehave(status=302, headers={"Location": f"{other.url}/signed-1"})
+    other.misbehave(status=403)
+    refused = bring(stores=stores)
+    assert refused.code == "download"
+    assert len(other.requests) == 2
+    assert "signed-1" not in refused.detail  # the address is a secret; its host is enough
+
+
+def test_a_captured_server_sends_the_board_nowhere_else(place, store):
+    """Without stores, and to a host that the policy does not name: an address elsewhere is not even looked at."""
+    server, _destination, bring = place
+    other, _stores = store
+    server.misbehave(status=307, headers={"Location": f"{other.url}/signed-1"})
+    assert bring().detail.endswith("the server answered 307")
+    refused = bring(stores=Stores(urllib3.PoolManager(), lambda url: False))
+    assert refused.code == "download"
+    assert "policy does not allow" in refused.detail
+    assert other.requests == []
+
+
+def test_a_store_cannot_send_us_on_again(place, store):
+    """A ring of redirects is one redirect."""
+    server, _destination, bring = place
+    other, stores = store
+    server.misbehave(status=307, headers={"Location": f"{other.url}/signed-1"})
+    other.misbehave(status=307, headers={"Location": f"{other.url}/signed-1"})
+    assert bring(stores=stores).code == "download"
+    assert len(other.requests) == 1
+
+
+def test_the_bandwidth_limit_is_kept_over_all_files_of_an_update():
+    """Two files share a line of 100,000 bytes a second: whatever the pieces, the mean stays below it; idle time is no credit."""
+    pace, now_s, told = Pace(100_000.0), 50.0, 0
+    for size in [65_536, 1, 65_536, 1000, 65_536] * 10:
+        told += size
+        now_s += pace.wait_s(size, now_s)
+        assert told <= 100_000.0 * (now_s - 50.0 + BURST_S)
+    now_s += 3600.0
+    pace.wait_s(1_000_000, now_s)
+    assert pace.wait_s(1, now_s) == pytest.approx(10.0, abs=BURST_S + 0.01)
+    assert Pace(None).wait_s(10**9, 0.0) == 0.0
+
+
+def test_our_own_pauses_are_not_the_senders_fault():
+    """A limit below the least rate must not end a download that the server serves well."""
+    least = LeastRate(512.0, 30.0, 0.0)
+    for second in range(1, 100):
+        least.paused(1.0)
+        assert least.too_slow(100, float(second)) is None
+    slow = LeastRate(512.0, 30.0, 0.0)
+    assert [slow.too_slow(100, float(second)) for second in range(1, 31)][-1] == pytest.approx(100.0)
+
+
+def test_a_limited_download_pauses_and_is_whole(place):
+    """The limit is seen to bind by the pauses, not by a clock."""
+    _server, destination, bring = place
+    asked = []
+
+    class Watched(Pace):
+        def wait_s(self, received_bytes, now_s):
+            asked.append(super().wait_s(received_bytes, now_s))
+            return min(asked[-1], 0.001)
+
+    assert isinstance(bring(pace=Watched(1000.0)), Fetched)
+    assert max(asked) > 100.0
+    assert destination.read_bytes() == DATA
