@@ -8,7 +8,7 @@ from hashlib import sha256 as sha256_of
 from typing import Any
 
 from ota.bundle.errors import BundleError
-from ota.bundle.manifest import Manifest, parse_manifest, target_path
+from ota.bundle.manifest import Manifest, parse_manifest, target_path, travelling_all
 from ota.bundle.offline import ChainError, check_fresh, check_signed, load_role
 from ota.bundle.tuf_types import Metadata, Root, TargetFile, Targets
 from ota.trust.errors import TrustError
@@ -88,11 +88,12 @@ def check_targets(data: bytes, root: Root, previous: Metadata[Targets] | None, n
 
 
 def check_channel(
-    name: str, data: bytes, targets: Targets, before: tuple[int | None, Metadata[Targets] | None], now_s: float
+    name: str, data: bytes, targets: Targets, before: tuple[int | None, Metadata[Targets] | None], now_s: float, seen: int = 0
 ) -> Metadata[Targets]:
     """Channel metadata signed by enough of its own keys, one version up, inside its paths; ChainError otherwise.
 
     ``before``: the published version (None: nothing yet) and its metadata (None when our file of it no longer verifies).
+    ``seen``: the version that devices have seen, when it is higher: after a restore it may be published again, or passed by one.
     """
     version, previous = before
     delegations = targets.delegations
@@ -101,7 +102,7 @@ def check_channel(
         raise ChainError(Refusal("channel", f"{name} is not a channel that the signed targets delegate"))
     channel: Metadata[Targets] = load_role(Targets, data, name)
     check_signed(targets, name, channel)
-    if version is not None and channel.signed.version != version + 1:
+    if version is not None and not version < channel.signed.version <= max(version, seen) + 1:
         raise ChainError(_wrong_version(name, channel.signed.version, version))
     check_fresh(name, channel, now_s)
     if channel.signed.delegations is not None:
@@ -179,7 +180,7 @@ def _new_target(channel: str, path: str, digest: str, data: bytes) -> NewTarget:
     own = target_path(manifest.channel, manifest.name, manifest.version)
     if path != own or manifest.channel != channel:
         raise ChainError(Refusal("channel", f"{path} holds the manifest of {own}"))
-    content: dict[str, int | None] = {entry.sha256: entry.length_bytes for entry in manifest.files.values()}
+    content: dict[str, int | None] = {**travelling_all(manifest, deltas=True)}
     return NewTarget(Published(path, digest, len(data), manifest), data, content)
 
 

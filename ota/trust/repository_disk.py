@@ -8,9 +8,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ota.bundle.offline import ChainError, check_signed
 from ota.bundle.tuf_types import Metadata, Root, Targets
@@ -29,24 +27,12 @@ from ota.trust.publishing import (
     new_targets_of,
 )
 from ota.trust.refusal import Refusal
-from ota.trust.store_disk import MetadataStore, StoredState
+from ota.trust.store_disk import MetadataStore, RepositoryStatus, StoredState, left_s, status_of
 
 _NO_BRIDGE = (
     "targets: sign the new targets with the old targets keys too, or keep enough old keys in the new root, so that devices "
     "can follow from the one to the other"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryStatus:
-    """What is published now. ``problems`` are sentences for the operator; empty when all is well."""
-
-    initialised: bool
-    root_version: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
-    channels: dict[str, int] = field(default_factory=dict)
-    expires_s: dict[str, float] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
 
 
 class Repository:
@@ -60,6 +46,7 @@ class Repository:
         self._keys = OnlineKeys(keys_directory)
         self._online = OnlineSigning(self._keys, self._store)
         self._clock = clock
+        self._known: tuple[tuple[int, int] | None, dict[str, int]] = (None, {})
 
     def online_keys(self) -> dict[str, Key]:
         """Public keys of snapshot, timestamp and assignment; made on first use. One that was lost since is not in it."""
@@ -102,11 +89,13 @@ class Repository:
                 return outcome
         return None
 
-    def publish_channel(self, name: str, metadata: bytes, manifests: Sequence[bytes]) -> list[Published] | Refusal:
+    def publish_channel(
+        self, name: str, metadata: bytes, manifests: Sequence[bytes], *, seen: int = 0
+    ) -> list[Published] | Refusal:
         """Publish signed channel metadata; the list names what is new.
 
         ``manifests`` are the bytes of the targets that it adds (manifests and acceptance sets). Refused unless signatures,
-        version, paths, expiry and all content are right.
+        version, paths, expiry and all content are right. ``seen``: see ``check_channel``.
         """
         with self._locked():
             try:
@@ -114,7 +103,7 @@ class Repository:
                 previous = state.channels.get(name)
                 now_s = self._clock()
                 before = (state.channel_versions.get(name), previous)
-                channel = check_channel(name, metadata, state.targets.signed, before, now_s)
+                channel = check_channel(name, metadata, state.targets.signed, before, now_s, seen)
                 added = new_targets_of(channel, previous, name, manifests, self._stored_target)
                 self._demand_content(added)
                 for target in added:
@@ -135,8 +124,8 @@ class Repository:
         with self._locked():
             try:
                 state = self._store.load()
-                snapshot_due = state.resign or _left_s(state.snapshot, at_s) < SNAPSHOT_LIFE_S / 2
-                if not (force or snapshot_due or _left_s(state.timestamp, at_s) < TIMESTAMP_LIFE_S / 2):
+                snapshot_due = state.resign or left_s(state.snapshot, at_s) < SNAPSHOT_LIFE_S / 2
+                if not (force or snapshot_due or left_s(state.timestamp, at_s) < TIMESTAMP_LIFE_S / 2):
                     return False
                 if snapshot_due:
                     self._online.bump(state, {}, at_s)
@@ -145,6 +134,34 @@ class Repository:
             except ChainError as error:
                 return error.refusal
             return True
+
+    def sign_above(self, seen: Mapping[str, int]) -> Refusal | None:
+        """Sign the next snapshot and timestamp with versions above those in ``seen``: after a restore devices know newer ones.
+
+        The caller bounds the numbers. What people sign offline keeps its version.
+        """
+        with self._locked():
+            try:
+                state = self._store.load()
+                for role, metadata in (("snapshot", state.snapshot), ("timestamp", state.timestamp)):
+                    metadata.signed.version = max(metadata.signed.version, seen.get(role, 0))
+                self._online.bump(state, {}, self._clock())
+            except ChainError as error:
+                return error.refusal
+        return None
+
+    def versions(self) -> dict[str, int]:
+        """Role (channels too) -> published version; empty before the first upload. Kept until a file changes (polls ask)."""
+        metadata = self._directory / "metadata"
+        try:
+            # A root alone replaces no timestamp, but is a new name in the folder.
+            mark = (metadata.stat().st_mtime_ns, (metadata / "timestamp.json").stat().st_mtime_ns)
+        except OSError:
+            return {}
+        if self._known[0] != mark:
+            status = self.status()
+            self._known = mark, {**status.versions, **status.channels}
+        return self._known[1]
 
     def put_content(self, sha256: str, stream: Readable) -> Content | Refusal:
         """Store one content file under its hash; ``new`` in the answer is False when it was there."""
@@ -160,12 +177,16 @@ class Repository:
 
     def channel_metadata(self, name: str) -> bytes | None:
         """The published metadata of a channel, for the offline signer; None when nothing was published on it."""
-        return self._read(name, self.status().channels.get(name))
+        return self.metadata_bytes(name)
 
     def metadata_bytes(self, role: str) -> bytes | None:
-        """The published bytes of root, targets or a channel; None when there are none."""
+        """The published bytes of root, targets, policy or a channel; None when there are none."""
         status = self.status()
-        return self._read(role, status.versions.get(role) or status.channels.get(role))
+        version = status.versions.get(role) or status.channels.get(role)
+        try:
+            return self._store.read(role, version) if version else None
+        except ChainError:
+            return None
 
     def status(self) -> RepositoryStatus:
         """Versions, expiries and problems, as the store is now."""
@@ -175,26 +196,7 @@ class Repository:
             state = self._store.load()
         except ChainError as error:
             return RepositoryStatus(True, problems=[f"the metadata store is damaged: {error.refusal.detail}"])
-        now_s = self._clock()
-        pieces: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets, "snapshot": state.snapshot}
-        pieces["timestamp"] = state.timestamp
-        pieces.update(state.channels)
-        problems = [*state.problems, *self._online.problems(state)]
-        problems += [f"{role} expired" for role, metadata in pieces.items() if _left_s(metadata, now_s) <= 0]
-        return RepositoryStatus(
-            initialised=True,
-            root_version=state.root.signed.version,
-            versions={role: metadata.signed.version for role, metadata in pieces.items()},
-            channels=dict(state.channel_versions),
-            expires_s={role: metadata.signed.expires.timestamp() for role, metadata in pieces.items()},
-            problems=problems,
-        )
-
-    def _read(self, role: str, version: int | None) -> bytes | None:
-        try:
-            return self._store.read(role, version) if version else None
-        except ChainError:
-            return None
+        return status_of(state, self._online.problems(state), self._clock())
 
     def _first(self, root: bytes | None, targets: bytes | None) -> None:
         if root is None or targets is None:
@@ -275,7 +277,3 @@ def _holds(root: Root, targets: Metadata[Targets]) -> bool:
     except ChainError:
         return False
     return True
-
-
-def _left_s(metadata: Metadata[Any], now_s: float) -> float:
-    return float(metadata.signed.expires.timestamp() - now_s)

@@ -9,6 +9,7 @@ from ota.bundle.offline import ChainError, check_signed, load_role, trust_root
 from ota.bundle.tuf_types import Metadata, Root, Snapshot, Targets, Timestamp
 from ota.durable_disk import fsync_folder, write_whole
 from ota.trust.refusal import Refusal
+from ota.trust.roles import POLICY
 
 _ROOT = re.compile(r"(\d+)\.root\.json")
 
@@ -28,6 +29,40 @@ class StoredState:
     resign: bool = False
     """Snapshot or timestamp bear only the signature of a key that the root in force no longer names: a change of keys was cut off
     between its two files. They must be signed anew before anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryStatus:
+    """What is published now. ``problems`` are sentences for the operator; empty when all is well."""
+
+    initialised: bool
+    root_version: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    channels: dict[str, int] = field(default_factory=dict)
+    """Also those whose file no longer verifies; without ``policy``, on which nothing is released."""
+    expires_s: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def status_of(state: StoredState, problems: list[str], now_s: float) -> RepositoryStatus:
+    """A stored state in numbers and sentences; ``problems``: what else is wrong."""
+    pieces: dict[str, Metadata[Any]] = {"root": state.root, "targets": state.targets, "snapshot": state.snapshot}
+    pieces["timestamp"] = state.timestamp
+    pieces.update(state.channels)
+    expired = [f"{role} expired" for role, metadata in pieces.items() if left_s(metadata, now_s) <= 0]
+    return RepositoryStatus(
+        initialised=True,
+        root_version=state.root.signed.version,
+        versions={role: metadata.signed.version for role, metadata in pieces.items()},
+        channels={name: version for name, version in state.channel_versions.items() if name != POLICY},
+        expires_s={role: metadata.signed.expires.timestamp() for role, metadata in pieces.items()},
+        problems=[*state.problems, *problems, *expired],
+    )
+
+
+def left_s(metadata: Metadata[Any], now_s: float) -> float:
+    """How long the metadata still counts; negative once it has expired."""
+    return float(metadata.signed.expires.timestamp() - now_s)
 
 
 class MetadataStore:
