@@ -15,8 +15,8 @@ MAX_PICTURE_BYTES = 8 * 1024 * 1024
 
 
 class PoolContent:
-    """``update.ports.Content`` over a pool. ``bundles_url`` is the URL of ``ota.wire.topics.BUNDLES`` on the server; it may send us
-    on to ``stores``. All files share one pace: it is one line.
+    """``update.ports.Content`` over a pool. ``bundles_url`` is the URL of ``ota.wire.topics.BUNDLES`` on the server, which may
+    send us on to ``stores``. All files share one pace: it is one line.
     """
 
     def __init__(
