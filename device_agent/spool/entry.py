@@ -143,3 +143,16 @@ def unpack(data: bytes) -> tuple[Header, list[Crop]]:
     if position != len(data):
         raise TornEntryError("the blobs do not add up")
     return header, crops
+
+
+def renumbered(entry: Waiting, number: int) -> tuple[Header, bytes]:
+    """The same entry under another number, as header and as a file."""
+    message = entry.header.message | {"sequence": number}
+    header = msgspec.structs.replace(entry.header, sequence=number, message=message)
+    return header, pack(header, [crop.jpeg for crop in entry.crops if crop.jpeg is not None])
+
+
+def likeness(header: Header) -> str:
+    """What an entry is but for its number: equal for an entry and its renumbered copy."""
+    bare = msgspec.structs.replace(header, sequence=0, message=header.message | {"sequence": 0})
+    return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()

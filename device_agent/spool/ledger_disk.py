@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from ota.durable_disk import remove_leftovers, write_whole
+from ota.durable_disk import make_folder, remove_leftovers, write_whole
 
 log = logging.getLogger(__name__)
 RESERVE = 64
@@ -15,12 +15,13 @@ RESERVE = 64
 class _State(msgspec.Struct, kw_only=True):
     """``used``: stream -> highest number whose file may be gone. ``counter``: report batches numbered, with a reserve.
 
-    ``evicted``: entries given up, by reason.
+    ``evicted``: entries given up, by reason. ``jumping``: stream -> number up to which entries are being numbered anew.
     """
 
     used: dict[str, int] = {}
     counter: int = 0
     evicted: dict[str, int] = {}
+    jumping: dict[str, int] = {}
 
 
 class Ledger:
@@ -36,7 +37,7 @@ class Ledger:
             pass
         except (msgspec.DecodeError, OSError) as error:
             log.error("spool: state.json cannot be read (%s); numbers are taken from the server's mark", error)
-            (folder / "quarantine").mkdir(exist_ok=True)
+            make_folder(folder / "quarantine")
             self._path.replace(folder / "quarantine" / "state.json")
         self._counter = self._state.counter
 
@@ -54,6 +55,24 @@ class Ledger:
             self._write()
         except OSError:
             self._state.used[stream] = before
+            raise
+
+    def jumping(self, stream: str) -> int:
+        """Entries up to this number are being numbered anew; 0 where none are."""
+        return self._state.jumping.get(stream, 0)
+
+    def jump(self, stream: str, mark: int) -> None:
+        """Remember durably that all numbers up to ``mark`` are used and what still has one is numbered anew; 0: that is done.
+
+        Raises OSError, remembering nothing, where the disk cannot be written.
+        """
+        used, jumping = dict(self._state.used), dict(self._state.jumping)
+        self._state.used[stream] = max(self.used(stream), mark)
+        self._state.jumping = {**jumping, stream: mark} if mark else {one: jumping[one] for one in jumping if one != stream}
+        try:
+            self._write()
+        except OSError:
+            self._state.used, self._state.jumping = used, jumping
             raise
 
     def next_counter(self) -> int:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ota.durable_disk import fsync_folder
+from ota.durable_disk import fsync_folder, make_folder
 
 SHARE = 0.1
 """Of the outbox's budget: damaged entries are rare, and a card that damages many must not fill itself with them."""
@@ -15,7 +15,7 @@ class Quarantine:
     """``folder`` with entries that can never be sent. ``dropped`` is called once for each that had to go."""
 
     def __init__(self, folder: Path, max_bytes: int, dropped: Callable[[], None]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._folder, self._max_bytes, self._dropped = folder, int(max_bytes * SHARE), dropped
         self.trim()
 

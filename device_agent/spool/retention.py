@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.spool.entry import Header
 
 STREAM_PRIORITY = {"stills": -1, "events": 0, "reports": 1}
 """A report is small and is the only proof of an update: all events go before the first report does, and before any event goes a
@@ -21,6 +24,26 @@ class Candidate:
     priority: int
     score: float
     age_s: float
+
+
+def candidate_of(header: Header, size_bytes: int) -> Candidate:
+    """A newcomer."""
+    return Candidate(header.stream, header.sequence, size_bytes, header.priority, header.score, 0.0)
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of an entry without reading it again."""
+
+    path: Path
+    size_bytes: int
+    created_s: float
+    priority: int
+    score: float
+
+    def candidate(self, stream: str, number: int, now_s: float) -> Candidate:
+        """As one that may go."""
+        return Candidate(stream, number, self.size_bytes, self.priority, self.score, now_s - self.created_s)
 
 
 def value(entry: Candidate) -> tuple[int, int, float]:

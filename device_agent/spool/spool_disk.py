@@ -4,13 +4,13 @@ A sequence number is used once: it becomes visible to anyone only after its file
 has a file stands in ``state.json`` before that file goes. So the next number is always max(state, files) + 1.
 """
 
+import contextlib
 import hashlib
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import msgspec
 
 from device_agent.errors import DiskFullError
 from device_agent.spool import retention
-from device_agent.spool.entry import Crop, Header, TornEntryError, Waiting, line_of, pack, unpack
+from device_agent.spool.entry import Crop, Header, TornEntryError, Waiting, likeness, line_of, pack, renumbered, unpack
 from device_agent.spool.ledger_disk import Ledger
 from device_agent.spool.quarantine_disk import Quarantine
-from device_agent.spool.retention import Candidate
+from device_agent.spool.retention import Candidate, Known, candidate_of
 from device_agent.spool.scan_disk import SUFFIX, scan
 from device_agent.spool.stills import StillInfo, surplus
-from ota.durable_disk import write_whole
+from ota.durable_disk import make_folder, write_whole
 from ota.wire.deployments import DeploymentReport
 from ota.wire.events import Event
 from ota.wire.heartbeat import SpoolHealth
@@ -35,15 +35,6 @@ READ_BYTES = 8 * 1024 * 1024
 GIVEN_UP = ("stills", "events")
 """Streams whose entries may be given up for others; a report never is."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Known:
-    path: Path
-    size_bytes: int
-    created_s: float
-    priority: int
-    score: float
 
 
 class Outbox:
@@ -67,14 +58,17 @@ class Outbox:
         self._max_bytes, self._min_free_bytes = max_bytes, min_free_bytes
         self._now, self._free_bytes = now, free_bytes
         self._lock = threading.RLock()
-        self._known: dict[str, dict[int, _Known]] = {stream: {} for stream in STREAMS}
+        self._known: dict[str, dict[int, Known]] = {stream: {} for stream in STREAMS}
         self._used_bytes = 0
         for sub in STREAMS:
-            (folder / sub).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / sub)  # durably: an entry is, when ``add_*`` returns
         self._ledger = Ledger(folder)
         self._quarantine = Quarantine(folder / "quarantine", max_bytes, lambda: self._ledger.count("quarantine"))
         for stream in STREAMS:
             self._scan(stream)
+            if self._ledger.jumping(stream):
+                with contextlib.suppress(OSError):  # a full disk: gone on with when the server answers
+                    self._renumber(stream)
 
     # -- adding ---------------------------------------------------------------------------------------------------------
 
@@ -111,32 +105,31 @@ class Outbox:
         lines = [line_of(crop) for crop in crops]
         with self._lock:
             number = self._next(stream)
-            created_s = self._now()
             header = Header(
-                stream=stream, sequence=number, created_s=created_s, priority=priority, score=score,
+                stream=stream, sequence=number, created_s=self._now(), priority=priority, score=score,
                 message=message | {"sequence": number}, crops=lines,
             )  # fmt: skip
             data = pack(header, bodies)
-            newcomer = Candidate(stream, number, len(data), priority, score, 0.0)
-            if not self._make_room(newcomer) or not self._write(newcomer, data, created_s):
+            if not self._make_room(candidate_of(header, len(data))) or not self._write(header, data):
                 self._ledger.count("no_room")
                 return None
         self.changed()
         return number
 
-    def _write(self, newcomer: Candidate, data: bytes, created_s: float) -> bool:
-        path = self._path(newcomer.stream, newcomer.sequence)
+    def _write(self, header: Header, data: bytes, *, evict: bool = True) -> bool:
+        stream, number, newcomer = header.stream, header.sequence, candidate_of(header, len(data))
+        path = self.folder / stream / f"{number:012d}{SUFFIX}"
         for last_try in (False, True):
             try:
                 write_whole(path, data)
             except OSError as error:
-                # The reserve was a guess and another program was quicker: give up something of less value once, then this entry.
-                if last_try or not self._evict(newcomer, len(data), "disk_full"):
+                # The reserve was a guess, another program was quicker: give up something of less value once, then this entry.
+                if last_try or not evict or not self._evict(newcomer, len(data), "disk_full"):
                     log.warning("spool: entry given up, the disk cannot be written: %s", error)
                     return False
             else:
                 break
-        self._known[newcomer.stream][newcomer.sequence] = _Known(path, len(data), created_s, newcomer.priority, newcomer.score)
+        self._known[stream][number] = Known(path, len(data), header.created_s, header.priority, header.score)
         self._used_bytes += len(data)
         return True
 
@@ -151,11 +144,7 @@ class Outbox:
 
     def _evict(self, newcomer: Candidate, need_bytes: int, reason: str) -> bool:
         now_s = self._now()
-        candidates = [
-            Candidate(stream, number, k.size_bytes, k.priority, k.score, now_s - k.created_s)
-            for stream in GIVEN_UP
-            for number, k in self._known[stream].items()
-        ]
+        candidates = [one.candidate(stream, number, now_s) for stream in GIVEN_UP for number, one in self._known[stream].items()]
         chosen = retention.choose(candidates, need_bytes, below=newcomer)
         for entry in chosen:
             self._ledger.count(reason)
@@ -195,7 +184,9 @@ class Outbox:
             if mark >= self._next(stream):
                 self._jump(stream, mark)
                 return
-            self._remove(stream, [number for number in self._known[stream] if number <= mark])
+            # What could not be numbered anew yet was never sent under a number of this mark.
+            least = 0 if not self._ledger.jumping(stream) or self._renumber(stream) else self._ledger.jumping(stream)
+            self._remove(stream, [number for number in self._known[stream] if least < number <= mark])
 
     def give_up(self, stream: str, number: int, reason: str) -> None:
         """Put one entry aside that the server will never take; it stays in quarantine for a person to look at."""
@@ -244,22 +235,29 @@ class Outbox:
     def _next(self, stream: str) -> int:
         return max([self._ledger.used(stream), *self._known[stream]]) + 1
 
-    def _path(self, stream: str, number: int) -> Path:
-        return self.folder / stream / f"{number:012d}{SUFFIX}"
-
     def _jump(self, stream: str, mark: int) -> None:
         """The server knows higher numbers than this disk (it was wiped or restored): continue above them, losing nothing here."""
         log.warning("spool: the server has %s up to %d, past what this board used; numbers go on above", stream, mark)
-        waiting = sorted(self._known[stream])
-        self._ledger.raise_used(stream, mark)
-        for offset, old in enumerate(waiting, start=1):
-            if (entry := self._read(stream, old)) is None:
+        self._ledger.jump(stream, mark)
+        self._renumber(stream)
+
+    def _renumber(self, stream: str) -> bool:
+        """Give what lies below a jump a number above it, one after the other; False where the disk is full: gone on with later.
+
+        A power cut in between leaves some under both numbers: they are known by what they say, and not copied again.
+        """
+        known, mark = self._known[stream], self._ledger.jumping(stream)
+        there = {likeness(copy.header) for number in sorted(known) if number > mark and (copy := self._read(stream, number))}
+        for old in sorted(number for number in known if number <= mark):
+            entry = self._read(stream, old) if old in known else None
+            if entry is None:
                 continue
-            number = mark + offset
-            header = msgspec.structs.replace(entry.header, sequence=number, message=entry.header.message | {"sequence": number})
-            data = pack(header, [c.jpeg for c in entry.crops if c.jpeg is not None])
-            self._write(Candidate(stream, number, len(data), header.priority, header.score, 0.0), data, header.created_s)
-        self._remove(stream, [number for number in self._known[stream] if number <= mark])
+            header, data = renumbered(entry, self._next(stream))
+            if likeness(header) not in there and not self._write(header, data, evict=False):
+                return False
+            self._remove(stream, [old] if old in known else [])
+        self._ledger.jump(stream, 0)
+        return True
 
     def _read(self, stream: str, number: int) -> Waiting | None:
         """One entry, proved; None (and put aside) where it is torn."""
@@ -267,7 +265,8 @@ class Outbox:
         try:
             return Waiting(*unpack(path.read_bytes()))
         except (TornEntryError, OSError) as error:
-            self._quarantine_file(stream, number, path, str(error))
+            with contextlib.suppress(OSError):  # a full disk: it stays where it is and is left out, the others go
+                self._quarantine_file(stream, number, path, str(error))
             return None
 
     def _remove(self, stream: str, numbers: list[int]) -> None:
@@ -284,17 +283,18 @@ class Outbox:
 
     def _quarantine_file(self, stream: str, number: int, path: Path, why: str) -> None:
         log.warning("spool: %s %d is put aside: %s", stream, number, why)
+        if number >= max(self._known[stream], default=0):
+            self._ledger.raise_used(stream, number)  # before its file goes, or the number would be given out again
         if path.exists():
             self._quarantine.take(path, f"{stream}-{path.name}")
         known = self._known[stream].pop(number, None)
         if known is not None:
             self._used_bytes -= known.size_bytes
-        self._ledger.raise_used(stream, number)
 
     def _scan(self, stream: str) -> None:
         for number, path, size, found in scan(self.folder / stream):
             if isinstance(found, str):
                 self._quarantine_file(stream, number, path, found)
             else:
-                self._known[stream][number] = _Known(path, size, found.created_s, found.priority, found.score)
+                self._known[stream][number] = Known(path, size, found.created_s, found.priority, found.score)
                 self._used_bytes += size
