@@ -14,6 +14,7 @@ import msgspec
 from device_agent.update.conditions_disk import Conditions, available_memory_bytes
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.downloads_disk import Downloads, Fetched
+from device_agent.update.hooks_process import GO, LATER, POST_COMMIT, POST_ROLLBACK, PRE_INSTALL, STOPPED, Answer, Hooks, facts_of
 from device_agent.update.installed import Installed, runnable
 from device_agent.update.metered_disk import FILE as METERED
 from device_agent.update.metered_disk import MeteredFile
@@ -21,6 +22,7 @@ from device_agent.update.policy import Policy
 from device_agent.update.ports import Board, Clock, Content, ModelSwitch, Trust
 from device_agent.update.resolving_disk import Resolving, TrustSource, failed
 from device_agent.update.selftest import Proof, SelftestRequest, SelftestResult, allowance, prove
+from device_agent.update.wanted import MODEL
 from models.golden import GoldenError
 from ota.slots.errors import SlotError
 from ota.slots.slots_disk import Slots
@@ -58,6 +60,7 @@ class Bench:
     inhibit: Path
     delegate_library: str = "libedgetpu.so.1"
     memory_bytes: Callable[[], int | None] = available_memory_bytes
+    hooks: Hooks | None = None
 
 
 class Performer:
@@ -129,11 +132,15 @@ class Performer:
         refused = self._downloads.verify(deployment)
         return Event(kind="verified") if refused is None else failed(refused)
 
-    def _stage(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event:
+    def _stage(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         found = self._downloads.manifest(deployment)
         if isinstance(found, Refusal):
             return failed(found)
         data, manifest, variant = found
+        hooked = self._hooks(PRE_INSTALL, deployment, should_stop)
+        if hooked.outcome != GO:
+            kind = "blocked" if hooked.outcome == LATER else "failed"
+            return None if hooked.outcome == STOPPED else Event(kind=kind, reason="hook", detail=hooked.words)
         sources, packed = self._downloads.sources(manifest, variant)
         try:
             self._bench.slots.stage(data, sources, packed)
@@ -185,7 +192,7 @@ class Performer:
         refused = self._bench.models.use(found)
         return None if refused is None else failed(refused)
 
-    def _roll_back(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+    def _roll_back(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         """Back to what ran before. Where the board has nothing else the release stays: a camera that sees badly still sees."""
         try:
             self._bench.slots.roll_back(deployment.bundle.sha256)
@@ -197,9 +204,24 @@ class Performer:
         refused = None if found is None else self._bench.models.use(found)
         if refused is not None:
             log.error("the release before does not start either: %s", refused)
+        return self._after(POST_ROLLBACK, deployment, should_stop)
 
-    def _commit(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+    def _commit(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         self._clear(deployment)
+        return self._after(POST_COMMIT, deployment, should_stop)
+
+    def _hooks(self, moment: str, deployment: Deployment, should_stop: Callable[[], bool]) -> Answer:
+        hooks = self._bench.hooks
+        return Answer(GO) if hooks is None else hooks.run(moment, facts_of(deployment, MODEL.name), should_stop)
+
+    def _after(self, moment: str, deployment: Deployment, should_stop: Callable[[], bool]) -> Event | None:
+        """Hooks after the fact: nothing hangs on them, their words go into the report."""
+        answer = self._hooks(moment, deployment, should_stop)
+        if answer.outcome == STOPPED:
+            raise InterruptedError(f"the agent ends while hooks run ({moment}): they are run again at its next start")
+        if answer.outcome != GO:
+            log.warning("%s: %s", deployment.bundle.release, answer.words)
+        return told(deployment, answer.words)
 
     def _discard(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
         if deployment.reason != "download":  # what was fetched before the line failed is not fetched again
@@ -211,3 +233,10 @@ class Performer:
             self._bench.slots.collect_garbage()
         except SlotError as error:
             raise OSError(error.detail) from None
+
+
+def told(deployment: Deployment, words: str) -> Event | None:
+    """The words of an end's hooks, for its report; said again after a restart, they stand there once."""
+    if not words or words in deployment.detail:
+        return None
+    return Event(kind="told", learned={"detail": f"{deployment.detail}\n{words}".strip()})

@@ -43,6 +43,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     transitions: int = 0
     attempts: dict[str, int] = {}
     """Failed attempts by class of error."""
+    asked: int = 0
+    """How often a hook said not now."""
     boots: int = 0
     """Restarts in the present state."""
     retry_at_s: float | None = None

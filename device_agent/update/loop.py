@@ -8,6 +8,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+import msgspec
+
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.expiry import Renewal, begins_late, past_end
 from device_agent.update.installed import Running
@@ -130,8 +132,11 @@ class Loop:
     def _wait_over(self, deployment: Deployment) -> Event | None:
         if deployment.retry_at_s is None and (obstacle := self._obstacle()) is not None:
             return None if obstacle.reason == deployment.reason else obstacle
-        over = retry_over(deployment, self._clock.now_s())
-        return self._unless_late(deployment, Event(kind="clear")) if over else None
+        if not retry_over(deployment, self._clock.now_s()):
+            return None
+        if deployment.reason != "hook":
+            return self._unless_late(deployment, Event(kind="clear"))
+        return None if self._obstacle() is not None else self._unless_late(deployment, Event(kind="ask"))
 
     def _begin(self) -> Event | None:
         assignment, wanted = self._orders.assignment, self.wanted()
@@ -177,14 +182,10 @@ class Loop:
                 if action == "report":
                     deliver(self._reports, report_of(deployment, self.running, self._clock.now_s(), self._part.name))
                     continue
-                if action == "resolve" and (held := self._obstacle()) is not None:
-                    answer = held
-                    continue
-                answer = self._actions.perform(action, deployment, self._ledger.state.floor, self._should_stop) or answer
-                if action in ("switch", "roll_back"):
-                    self.running = self._actions.running()
-                    with self._lock:
-                        self._watch.switched(self._clock.steady_s())
+                answer = self._do(action, deployment) or answer
+                if ended and answer is not None:
+                    # An end is an end; what its hooks said belongs into its report.
+                    deployment = msgspec.structs.replace(deployment, **answer.learned)
         except OSError as error:
             log.error("%s: %s", deployment.state, error)
             if not ended:
@@ -193,7 +194,17 @@ class Loop:
             return None
         if ended and actions:
             self._end_retry_s = None
-            return Event(kind="settled")
+            return Event(kind="settled", learned={} if answer is None else answer.learned)
+        return answer
+
+    def _do(self, action: str, deployment: Deployment) -> Event | None:
+        if action == "resolve" and (held := self._obstacle()) is not None:
+            return held
+        answer = self._actions.perform(action, deployment, self._ledger.state.floor, self._should_stop)
+        if action in ("switch", "roll_back"):
+            self.running = self._actions.running()
+            with self._lock:
+                self._watch.switched(self._clock.steady_s())
         return answer
 
     def _should_stop(self) -> bool:

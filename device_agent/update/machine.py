@@ -17,6 +17,9 @@ RETRY_BUDGET = {"download": 5, "disk": 3, "memory": 3, "hash": 1}
 RETRY_FIRST_S = 5.0
 RETRY_FACTOR = 3.0
 RETRY_LONGEST_S = 1800.0
+HOOK_ASKS = 340
+"""How often a hook may say "not now": a week of half hours. Each asking is no transition, for nothing goes in circles."""
+HOOK_FIRST_S = 60.0
 BOOT_LIMITS = {"trial": 3, "selftest": 3}
 """How many restarts a state survives. In the others a restart costs nothing but a transition."""
 
@@ -33,7 +36,8 @@ def step(deployment: Deployment, event: Event, now_s: float) -> Step:
     event, deployment = _decide(deployment, event, now_s)
     row = row_for(deployment.state, event.kind)
     if event.kind == "settled":
-        return Step(deployment=msgspec.structs.replace(deployment, settled=True), actions=())
+        done = {**event.learned, "settled": True}
+        return Step(deployment=msgspec.structs.replace(deployment, **done), actions=())
     spent = deployment.transitions >= TRANSITION_LIMIT and event.kind != "interrupted"
     if spent and not STATES[row.next].ended:
         event = _end(deployment, "loop", f"{deployment.transitions} transitions without an end")
@@ -83,9 +87,21 @@ def _decide(deployment: Deployment, event: Event, now_s: float) -> tuple[Event, 
             return _end(deployment, "boots", detail), deployment
         if deployment.transitions >= TRANSITION_LIMIT:
             return _end(deployment, "loop", f"{deployment.transitions} transitions without an end"), deployment
+    if event.kind == "blocked" and event.reason == "hook":
+        return _asked(deployment, event, now_s)
     if event.kind == "newer" and deployment.state == "trial":
         event = msgspec.structs.replace(event, reason="superseded")
     return event, deployment
+
+
+def _asked(deployment: Deployment, event: Event, now_s: float) -> tuple[Event, Deployment]:
+    """A hook's "not now": asked again after a minute, then two, … half an hour, and not for ever."""
+    counted = msgspec.structs.replace(deployment, asked=deployment.asked + 1)
+    if counted.asked > HOOK_ASKS:
+        return _end(deployment, "hook", f"{event.detail} (asked {HOOK_ASKS} times)"), counted
+    again_s = now_s + min(HOOK_FIRST_S * 2.0 ** min(deployment.asked, 10), RETRY_LONGEST_S)
+    learned = {**event.learned, "retry_at_s": again_s}
+    return msgspec.structs.replace(event, learned=learned, until_s=again_s), counted
 
 
 def _classed(deployment: Deployment, event: Event, now_s: float) -> tuple[Event, Deployment]:
@@ -119,6 +135,7 @@ def _end(
 def _entered(deployment: Deployment, state: str, event: Event, now_s: float) -> dict[str, object]:
     """The fields that change on the way into ``state``."""
     same = state == deployment.state
+    asking = event.kind == "ask" or (event.kind == "blocked" and event.reason == "hook")
     if same and event.kind == "interrupted":
         return {}
     return {
@@ -128,7 +145,7 @@ def _entered(deployment: Deployment, state: str, event: Event, now_s: float) -> 
         "entered_at_s": deployment.entered_at_s if same else now_s,
         "in_state_s": deployment.in_state_s if same else 0.0,
         "boots": deployment.boots if same else 0,
-        "transitions": deployment.transitions + 1,
+        "transitions": deployment.transitions + (0 if asking else 1),
         "retry_at_s": None,
         "until_s": event.until_s,
         "figures": {**deployment.figures, **event.figures},

@@ -1,6 +1,6 @@
 """The first action: what was assigned against signed metadata, the device rule, this board's conditions and its room."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import msgspec
@@ -13,10 +13,9 @@ from device_agent.update.policy import Policy
 from device_agent.update.ports import Trust
 from models.golden import GoldenError, parse_acceptance
 from ota.bundle.errors import BundleError
-from ota.bundle.manifest import Manifest, Variant, parse_manifest
+from ota.bundle.manifest import MODEL, Manifest, Variant, parse_manifest
 from ota.bundle.variants import resolve
 from ota.slots.errors import SlotError
-from ota.slots.slots_disk import Slots
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import AssignedBundle
 from ota.wire.enrolment import BoardFacts
@@ -51,12 +50,34 @@ class TrustSource:
         return self._trust.manifest(path, sha256)
 
 
+class Places(Protocol):
+    """Install places whose old ones can go; ``ota.slots.slots_disk.Slots`` fits. Both raise SlotError."""
+
+    def collect_garbage(self, keep: Collection[str]) -> list[str]:
+        """Remove what nothing points to and ``keep`` does not name."""
+        ...
+
+    def give_up_previous(self) -> bool:
+        """Let what ran before go, too; False when there was nothing."""
+        ...
+
+
 class Resolving:
-    """Performs ``resolve``. Nothing is fetched but signed documents, and nothing is kept before everything has passed."""
+    """Performs ``resolve``. Nothing is fetched but signed documents, and nothing is kept before everything has passed.
+
+    ``kind`` is that of the releases that belong here: a model's is never taken for an agent's.
+    """
 
     def __init__(
-        self, conditions: Conditions, downloads: Downloads, slots: Slots, policy: Policy, facts: Callable[[], BoardFacts]
+        self,
+        conditions: Conditions,
+        downloads: Downloads,
+        slots: Places,
+        policy: Policy,
+        facts: Callable[[], BoardFacts],
+        kind: str = MODEL,
     ) -> None:
+        self._kind = kind
         self._conditions, self._downloads, self._slots = conditions, downloads, slots
         self._policy, self._facts = policy, facts
 
@@ -74,7 +95,7 @@ class Resolving:
         except BundleError as error:
             return failed(Refusal("format", f"manifest: {error}"))
         facts = self._facts()
-        refused = judge_manifest(bundle, manifest, facts, floor)
+        refused = judge_manifest(bundle, manifest, facts, floor, self._kind)
         if refused is not None:
             return failed(refused)
         resolution = resolve(manifest, facts)

@@ -11,6 +11,7 @@ import pytest
 from device_agent.update.actions_disk import Bench, Performer
 from device_agent.update.health import HealthWindow, Seen, TrialLimits
 from device_agent.update.history_disk import HistoryFile
+from device_agent.update.hooks_process import Hooks
 from device_agent.update.installed import Installed
 from device_agent.update.policy import Policy
 from device_agent.update.selftest import SelftestRequest, SelftestResult
@@ -237,7 +238,7 @@ class World:
             Bench(
                 trust=trust, content=HandContent(self.hands), slots=self.slots, models=board, board=board, policy=self.policy,
                 clock=board, selftest=board.selftest, folder=self.folder / "downloads", inhibit=self.folder / "inhibit",
-                memory_bytes=lambda: self.hands.memory_bytes,
+                memory_bytes=lambda: self.hands.memory_bytes, hooks=Hooks(self.folder / "hooks"),
             )
         )  # fmt: skip
         self.watch = TrialWatch(HistoryFile(self.folder / "history"), self.limits)
