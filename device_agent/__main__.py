@@ -1,7 +1,8 @@
 """``rookery-agent``: run, detect, simulate, doctor. Arguments and exit codes; every error is words, never a stack trace.
 
 Exit codes: 0 ended on purpose · 2 settings or usage · 3 claim or identity · 4 the server refuses · 5 board, camera or model ·
-70 a fault of ours (the log has the details) · 75 an outage · 130, 143 Ctrl-C, SIGTERM ended a run without a server.
+70 a fault of ours (the log has the details) · 75 an outage, or the launcher is to start another agent · 130, 143 Ctrl-C, SIGTERM
+ended a run without a server.
 """
 
 import argparse
@@ -113,16 +114,18 @@ def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     lighten()
     from device_agent.assemble import assembled
+    from device_agent.memory_linux import one_heap
     from device_agent.own_folder_disk import read_settings
     from device_agent.supervise import stop_on_signals
 
-    with assembled(read_settings(options.config)) as (supervisor, stop):
+    one_heap()
+    with assembled(read_settings(options.config), options.config.absolute()) as (supervisor, stop):
         restore = stop_on_signals(stop)
         try:
             supervisor.run()
         finally:
             restore()
-    return 0
+    return stop.exit_code
 
 
 def _run_loose(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from device_agent.errors import ClaimRefusedError, DiskFullError
 from device_agent.spool.spool_disk import Outbox
@@ -126,22 +127,47 @@ class FoundBoard:
         return cpu_temp_c(self._root)
 
 
-class UpdateSeat:
-    """The updater's place: it needs the device's id, which is known only after enrolment. Empty, it does nothing.
+class Beside(Protocol):
+    """The agent's own update, which ticks in the same thread as the model's; ``agent_side_disk.AgentSide`` fits."""
 
-    ``make`` builds the updater for a device id.
+    def tick(self) -> None:
+        """Do what is due."""
+        ...
+
+    def on_window(self, window: HealthWindow) -> None:
+        """What was counted."""
+        ...
+
+    def believed(self) -> None:
+        """An answer of the server was believed."""
+        ...
+
+    def stop(self) -> None:
+        """The agent ends."""
+        ...
+
+
+class UpdateSeat:
+    """The updaters' place: they need the device's id, which is known only after enrolment. Empty, it does nothing.
+
+    ``make`` builds the model's updater for a device id, ``beside`` the agent's own.
     """
 
-    def __init__(self, make: Callable[[str], Updater], started: Installed) -> None:
-        self._make, self._started = make, started
+    def __init__(
+        self, make: Callable[[str], Updater], started: Installed, beside: Callable[[str, Updater], Beside] | None = None
+    ) -> None:
+        self._make, self._started, self._make_beside = make, started, beside
         self._lock = threading.Lock()
         self._updater: Updater | None = None
+        self._beside: Beside | None = None
 
     def fill(self, device: str) -> None:
         """The device's id is known; filling twice changes nothing."""
         with self._lock:
             if self._updater is None:
                 self._updater = self._make(device)
+                if self._make_beside is not None:
+                    self._beside = self._make_beside(device, self._updater)
 
     @property
     def seen(self) -> tuple[int, str]:
@@ -180,14 +206,25 @@ class UpdateSeat:
         """Do what is due."""
         if self._updater is not None:
             self._updater.tick()
+        if self._beside is not None:
+            self._beside.tick()
+
+    def believed(self) -> None:
+        """An answer of the server was believed."""
+        if self._beside is not None:
+            self._beside.believed()
 
     def on_window(self, window: HealthWindow) -> None:
         """What was counted."""
         if self._updater is not None:
             self._updater.on_window(window)
+        if self._beside is not None:
+            self._beside.on_window(window)
 
     def stop(self) -> None:
         """The agent ends."""
         if self._updater is not None:
             with contextlib.suppress(OSError):
                 self._updater.stop()
+        if self._beside is not None:
+            self._beside.stop()

@@ -7,19 +7,22 @@ import secrets
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import urllib3
 
 from device_agent.adapters_disk import ClaimFile, DetectorSwitch, FoundBoard, SpoolReports, UpdateSeat
+from device_agent.agent_side_disk import AgentParts, AgentSide
 from device_agent.assemble_base import Base, open_base
 from device_agent.assemble_eyes import Eyes, keeper_of, look_out, open_eyes
 from device_agent.board_orders import BoardOrders
-from device_agent.camera_place import CameraPlace
+from device_agent.camera_place import CameraPlace, frames_of
 from device_agent.duties.beating import Beating
 from device_agent.duties.configuring import Configuring
 from device_agent.duties.keeping_logs import KeepingLogs, LogSender
 from device_agent.duties.linking import AfterLink, Linking
+from device_agent.duties.living import Living
 from device_agent.duties.marks_disk import read_marks, write_marks
 from device_agent.duties.polling import Polling
 from device_agent.duties.sending import Sending
@@ -43,9 +46,13 @@ from device_agent.spool.upload_rule import UploadRule
 from device_agent.supervise import Notifier, Supervisor
 from device_agent.telemetry.probes_linux import read_host
 from device_agent.update.actions_disk import Bench, Performer
+from device_agent.update.agent_trial import AgentTrialLimits
+from device_agent.update.assignment_rule import Accepted
+from device_agent.update.conditions_disk import Conditions
 from device_agent.update.content_pool_http import PoolContent
 from device_agent.update.health import TrialLimits
 from device_agent.update.history_disk import HistoryFile
+from device_agent.update.installed import Installed
 from device_agent.update.policy import allows_host
 from device_agent.update.selftest_process import run_selftest
 from device_agent.update.shadow_fetch_disk import ShadowFetch
@@ -64,10 +71,10 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def assembled(settings: Settings) -> Iterator[tuple[Supervisor, Stop]]:
+def assembled(settings: Settings, config: Path = Path("agent.toml")) -> Iterator[tuple[Supervisor, Stop]]:
     """The whole agent, ready to run; everything that was opened is closed at the end, whatever happens."""
     with ExitStack() as stack:
-        base = open_base(settings, stack)
+        base = open_base(settings, stack, config)
         eyes = open_eyes(base, stack)
         duties = _duties(base, eyes, stack)
         yield Supervisor(duties, base.stop, notifier=Notifier.from_environment()), base.stop
@@ -82,7 +89,12 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     pool = _pool(base, stack)
     trust = _trust(base, api, pool)
     content = PoolContent(pool, api.url(topics.BUNDLES))
-    seat = UpdateSeat(lambda device: _updater(device, base, eyes, trust, content, bells["beat"]), eyes.installed)
+    performer, reports = _performer(base, eyes, trust, content), SpoolReports(base.outbox, bells["beat"].ring)
+    agent = functools.partial(_agent_parts, base, eyes, trust, content, performer.conditions, reports)
+    seat = UpdateSeat(
+        lambda device: _updater(device, base, eyes, trust, performer, reports), eyes.installed,
+        lambda device, model: AgentSide(device, model, agent(lambda: frames_of(places), lambda: seat.running)),
+    )  # fmt: skip
     stop.on_set(seat.stop)
     side = ServerSide(
         api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill,
@@ -100,9 +112,9 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     showing = _showing(base, eyes, views)
     polling = Polling(
         api.state, seat, bells["poll"], new_nonce=lambda: secrets.token_hex(16),
-        accepted=lambda accepted: base.clock.verified(accepted.state.now_s),
+        accepted=functools.partial(_accepted, base, seat),
         assigned=functools.partial(_assigned, base, showing, (bells["update"], bells["configuration"])),
-        poll_s=settings.server.poll_s, draw=random.random,
+        poll_s=settings.server.poll_s, draw=random.random, versions=trust.versions,
     )  # fmt: skip
     board = BoardOrders(base.levels, eyes.local, shadow)
     keeper = keeper_of(base, eyes, places, board, told=bells["beat"].ring)
@@ -128,6 +140,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         Sending("log upload", log_sender.step, bells["logs"], draw=random.random),
     )  # fmt: skip
     always: list[Duty] = [
+        Living(base.place.say_alive),
         *seeing, *watchers, *eyes.local.duties, Configuring(keeper, bells["configuration"], lambda: seat.assignment), shadow,
         showing, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking,
     ]  # fmt: skip
@@ -185,6 +198,12 @@ def _shadow(base: Base, seat: UpdateSeat, trust: TrustClient, content: PoolConte
     return Shadowing(choice.wanted, settings, host, base.clock.steady_s)
 
 
+def _accepted(base: Base, seat: UpdateSeat, accepted: Accepted) -> None:
+    """An answer of the server was believed."""
+    base.clock.verified(accepted.state.now_s)
+    seat.believed()
+
+
 def _assigned(base: Base, showing: Showing, bells: tuple[Bell, ...], assignment: Assignment) -> None:
     """A new assignment was believed: debug sessions as far as the board's policy allows them; whoever waits looks at once."""
     base.levels.adopt(assignment.debug if base.policy.debug_sessions else [])
@@ -211,9 +230,8 @@ def _trust(base: Base, api: DeviceApi, pool: urllib3.PoolManager) -> TrustClient
     )  # fmt: skip
 
 
-def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, content: PoolContent, beat: Bell) -> Updater:
-    trial = base.settings.trial
-    performer = Performer(
+def _performer(base: Base, eyes: Eyes, trust: TrustClient, content: PoolContent) -> Performer:
+    return Performer(
         Bench(
             trust=trust,
             content=content,
@@ -227,11 +245,35 @@ def _updater(device: str, base: Base, eyes: Eyes, trust: TrustClient, content: P
             inhibit=base.data / "update-inhibit",
         )
     )
+
+
+def _updater(
+    device: str, base: Base, eyes: Eyes, trust: TrustClient, performer: Performer, reports: SpoolReports
+) -> Updater:
+    trial, factory = base.settings.trial, eyes.slots.factory()
     limits = TrialLimits(trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes)
-    reports, factory = SpoolReports(base.outbox, beat.ring), eyes.slots.factory()
     came_with_it = factory is not None and factory.sha256 == eyes.installed.sha256
     reports.first_contact(eyes.installed, factory=came_with_it, now_s=base.clock.now_s())
     return Updater(
         device, memory=StateFile(base.data / "state"), actions=performer, trust=trust, clock=base.clock, reports=reports,
         watch=TrialWatch(HistoryFile(base.data / "history"), limits),
+    )  # fmt: skip
+
+
+def _agent_parts(
+    base: Base, eyes: Eyes, trust: TrustClient, content: PoolContent, conditions: Conditions, reports: SpoolReports,
+    frames: Callable[[], dict[str, int]], running: Callable[[], Installed],
+) -> AgentParts:  # fmt: skip
+    """What the agent's own update is made of."""
+    trial = base.settings.trial
+
+    def leave(exit_code: int) -> None:
+        base.stop.exit_code = exit_code
+        base.stop.set()
+
+    return AgentParts(
+        trust=trust, content=content, conditions=conditions, policy=base.policy, clock=base.clock, reports=reports,
+        facts=base.facts, place=base.place, config=base.config,
+        limits=AgentTrialLimits(trial.agent_settle_s, trial.agent_frames_s, trial.agent_link_s), alive_s=trial.agent_alive_s,
+        frames=frames, model=lambda: (eyes.slots.current(), running()), leave=leave,
     )  # fmt: skip

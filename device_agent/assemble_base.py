@@ -22,6 +22,7 @@ from device_agent.logs.sessions_disk import read_sessions, write_sessions
 from device_agent.own_folder_disk import open_folder, read_policy
 from device_agent.settings import Settings
 from device_agent.spool.spool_disk import Outbox
+from device_agent.update.agent_place_disk import AgentPlace, facts_here
 from device_agent.update.policy import Policy, policy_faults
 from ota.wire.enrolment import BoardFacts
 
@@ -32,9 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What everything else stands on."""
+    """What everything else stands on. ``config``: the file of the settings."""
 
     settings: Settings
+    config: Path
     data: Path
     stop: Stop
     boot_id: str
@@ -45,9 +47,10 @@ class Base:
     outbox: Outbox
     ring: LogRing
     levels: LogLevels
+    place: AgentPlace
 
 
-def open_base(settings: Settings, stack: ExitStack) -> Base:
+def open_base(settings: Settings, stack: ExitStack, config: Path = Path("agent.toml")) -> Base:
     """Everything that the other parts stand on; raises AgentError where this board has no ground."""
     data = settings.agent.data_dir
     open_folder(data, stack)
@@ -67,10 +70,11 @@ def open_base(settings: Settings, stack: ExitStack) -> Base:
     levels = _levels(settings, policy, clock, handler)
     spool = settings.spool
     outbox = Outbox(data / "spool", max_bytes=spool.max_bytes, min_free_bytes=spool.min_free_bytes, now=clock.now_s)
-    facts = read_facts(settings.agent.board_root)
+    place = AgentPlace.here(data)
+    facts = facts_here(read_facts(settings.agent.board_root), place)
     log.info("board: %s (%s), %d MiB", facts.board_model, facts.profile, facts.memory_bytes // 2**20)
     boot_id = secrets.token_hex(8)
-    return Base(settings, data, Stop(), boot_id, clock, ByteCount(), facts, policy, outbox, ring, levels)
+    return Base(settings, config, data, Stop(), boot_id, clock, ByteCount(), facts, policy, outbox, ring, levels, place)
 
 
 def _levels(settings: Settings, policy: Policy, clock: TrustedClock, handler: RingHandler) -> LogLevels:

@@ -1,6 +1,6 @@
 """One camera's parts, and the one way by which a plan reaches them: between two frames. Pure but for what it is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from device_agent.configuration.plan import CameraPlan
@@ -75,3 +75,9 @@ class CameraPlace:
         parts.view.overlay = Overlay(tuple(zones), plan.pipeline.lines)
         parts.seeing.use(enabled=plan.enabled, fps=plan.fps)
         self._local.places(plan.camera, [name for name, _ in zones], [line.name for line in plan.pipeline.lines])
+
+
+def frames_of(places: Sequence[CameraPlace]) -> dict[str, int]:
+    """Frames that each camera's pipeline has taken since this process began."""
+    pipelines = [place.parts.pipeline for place in places]
+    return {one.settings.camera: one.counts().frames for one in pipelines}

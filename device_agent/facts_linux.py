@@ -1,6 +1,7 @@
 """The board's facts for the wire: hardware as found below a root, runtimes as proved by building an interpreter in a child."""
 
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def facts_of(board: Board, runtimes: dict[str, str]) -> BoardFacts:
         python=platform.python_version(),
         agent_version=agent_version(),
         os=board.os or "unknown",
+        abi=f"cp{sys.version_info.major}{sys.version_info.minor}",
+        libc=" ".join(platform.libc_ver())[:60].strip(),
     )
 
 

@@ -133,11 +133,14 @@ class ShadowSection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSection:
-    """``[trial]``: when a new model has shown enough on this board.
+    """``[trial]``: when a new model, or a new agent, has shown enough on this board.
 
     min_gated_frames: frames with motion before its behaviour is judged, default 50. deadline_s: longest trial, default 86400;
     then it commits marked *behaviour unseen*. min_rate_ratio: least share of this board's own detection rate, default 0.5.
     min_fps_ratio: least share of the frame rate before, default 0.7. max_crashes: of the detector during the trial, default 2.
+    Of an agent: agent_settle_s: shortest trial, default 30; agent_frames_s: longest wait for frames of every camera that gave
+    some before, default 600; agent_link_s: for the server, default 86400; agent_alive_s: from its start to its first sign,
+    default 300.
     """
 
     min_gated_frames: PositiveInt = 50
@@ -145,6 +148,10 @@ class TrialSection:
     min_rate_ratio: Share = 0.5
     min_fps_ratio: Share = 0.7
     max_crashes: Annotated[int, Meta(ge=0, le=1000)] = 2
+    agent_settle_s: Positive = 30.0
+    agent_frames_s: Positive = 600.0
+    agent_link_s: Positive = 86400.0
+    agent_alive_s: Annotated[float, Meta(ge=1, le=3600)] = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

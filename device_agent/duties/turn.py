@@ -15,6 +15,8 @@ class Stop:
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
+        self.exit_code = 0
+        """With which the process ends after this stop; set it before ``set``."""
 
     def is_set(self) -> bool:
         """Whether the agent is ending."""

@@ -216,7 +216,7 @@ class AgentPerformer:
         return Event(kind="proved", detail=f"agent {found.version} starts here", figures=found.figures)
 
     def _switch(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
-        """Ask the launcher for the new agent; in the new agent (after its start, and after a power cut) there is nothing to do."""
+        """Ask the launcher for the new agent; in the new agent (after its start, after a power cut) there is nothing to do."""
         slot = deployment.bundle.sha256
         if self._place.slot == slot:
             return None

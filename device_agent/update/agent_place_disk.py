@@ -20,6 +20,7 @@ from device_agent.update.machine import step
 from device_agent.update.state_disk import StateFile
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import Manifest, parse_manifest
+from ota.wire.enrolment import BoardFacts
 
 BEFORE_FILE = "agent-trial.json"
 FORMATS_FILE = "formats.json"
@@ -136,6 +137,14 @@ class AgentPlace:
             write_durably(self.data / "state" / FORMATS_FILE, msgspec.json.encode(_Formats(formats=to)))
 
 
+def facts_here(facts: BoardFacts, place: AgentPlace) -> BoardFacts:
+    """The board's facts with the agent release that runs."""
+    running = place.running()
+    if running is None:
+        return facts
+    return msgspec.structs.replace(facts, agent_release=running.release, agent_sha256=running.sha256)
+
+
 def token_of(deployment: Deployment) -> str:
     """By which launcher and agent know one trial: another attempt at the same release is another trial."""
     return f"{deployment.bundle.sha256[:12]}-{deployment.assignment_seq}-{deployment.started_at_s:.3f}"
@@ -146,15 +155,17 @@ class AgentMemory:
 
     def __init__(self, file: StateFile, place: AgentPlace) -> None:
         self._file, self._place = file, place
-
-    @property
-    def note(self) -> str:
-        """What was found wrong at the last load."""
-        return self._file.note
+        self.newest: UpdateState | None = None
+        """What was loaded or saved last."""
+        self.note = ""
 
     def load(self) -> UpdateState:
         """What was saved; a trial that the launcher ended, or a committed agent that it left, is rolled back here."""
-        state = self._file.load()
+        self.newest = self._adjusted(self._file.load())
+        self.note = self._file.note
+        return self.newest
+
+    def _adjusted(self, state: UpdateState) -> UpdateState:
         deployment = state.deployment
         if deployment is None or deployment.bundle.sha256 == self._place.slot:
             return state
@@ -172,6 +183,7 @@ class AgentMemory:
     def save(self, state: UpdateState) -> None:
         """Durable when it returns; raises OSError."""
         self._file.save(state)
+        self.newest = state
 
 
 def _fallen(done: list[dict[str, Any]], deployment: Deployment) -> tuple[str, str] | None:

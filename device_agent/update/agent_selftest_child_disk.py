@@ -1,4 +1,4 @@
-"""The child that proves an agent in its own environment: ``python -m device_agent.update.agent_selftest_child_disk ASKED ANSWER``.
+"""The child that proves an agent, in its own environment: ``python -m …agent_selftest_child_disk ASKED ANSWER``.
 
 Everything is imported that the agent imports; settings, policy, update state and spool of this board are read, and nothing of
 them is written (what a reader might mend is read from a copy); the model in use runs on its golden samples.

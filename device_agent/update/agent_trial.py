@@ -24,13 +24,12 @@ class AgentTrialLimits:
 @dataclass(frozen=True, slots=True)
 class SeenOnTrial:
     """What the new agent has done so far. ``frames`` by camera since its start; ``before``: cameras that must give some, None
-    where that is not known. ``reached``: an answer of the server was believed. ``way_worse``: see ``WatchingWay``."""
+    where that is not known. ``reached``: an answer of the server was believed."""
 
     in_state_s: float
     frames: Mapping[str, int]
     before: list[str] | None
     reached: bool
-    way_worse: bool = False
 
 
 def judge_agent(seen: SeenOnTrial, limits: AgentTrialLimits) -> tuple[Event | None, str]:
@@ -45,9 +44,7 @@ def judge_agent(seen: SeenOnTrial, limits: AgentTrialLimits) -> tuple[Event | No
         detail = f"camera {', '.join(dark)} gave frames before and gives none for {seen.in_state_s:.0f} s"
         return Event(kind="bad", reason="frames", detail=detail, figures=figures), detail
     if not seen.reached and seen.in_state_s >= limits.link_s:
-        detail = f"the server was not reached for {seen.in_state_s:.0f} s" + (
-            ", and gateway or name lookups are worse than before the switch" if seen.way_worse else ""
-        )
+        detail = f"the server was not reached for {seen.in_state_s:.0f} s"
         return Event(kind="bad", reason="link", detail=detail, figures=figures), detail
     if not seen.reached:
         return None, "the server was not reached yet"
@@ -71,13 +68,12 @@ class AgentJudge:
         frames: Callable[[], Mapping[str, int]],
         *,
         reached: Callable[[], bool],
-        way_worse: Callable[[], bool],
         on_trial: Callable[[], bool],
         before: Callable[[], list[str] | None],
         limits: AgentTrialLimits,
     ) -> None:
         self.note = ""
-        self._frames, self._reached, self._way_worse = frames, reached, way_worse
+        self._frames, self._reached = frames, reached
         self._on_trial, self._before, self._limits = on_trial, before, limits
         self._last: dict[str, tuple[int, float]] = {}
         self._now_s = 0.0
@@ -103,7 +99,7 @@ class AgentJudge:
         if not self._on_trial():
             self.note = "the launcher is asked to start it"
             return None
-        seen = SeenOnTrial(in_state_s, dict(self._frames()), self._before(), self._reached(), self._way_worse())
+        seen = SeenOnTrial(in_state_s, dict(self._frames()), self._before(), self._reached())
         event, self.note = judge_agent(seen, self._limits)
         return event
 
