@@ -9,7 +9,7 @@ from ota.bundle.archive import FILES, MANIFEST, MAX_METADATA_BYTES, MAX_METADATA
 from ota.bundle.archive_disk import read_entries, read_entry
 from ota.bundle.errors import BundleError, Refusal
 from ota.bundle.manifest import LIMIT_BYTES, FileEntry, Manifest, parse_manifest, target_path, travelling, travelling_all
-from ota.bundle.offline import verify_offline
+from ota.bundle.offline_chain import verify_offline
 from ota.zstd_frames import FrameError, unpack
 
 

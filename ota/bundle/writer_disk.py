@@ -1,14 +1,18 @@
 """Writes bundles: the same manifest and files give the same bytes, on any machine, at any time, under any umask."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from ota.bundle.archive import CHUNK_BYTES, FILES, MANIFEST, MAX_METADATA_BYTES, METADATA, SUFFIX, is_metadata
 from ota.bundle.archive_disk import write_entries
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import FileEntry, Manifest, encode_manifest, travelling_all
-from ota.bundle.reader_disk import open_bundle
+from ota.bundle.reader_disk import Bundle, open_bundle
+
+Source = Path | bytes | Callable[[], Iterable[bytes]]
+"""Where content comes from: a file, bytes, or pieces (of another bundle, say)."""
 
 
 def file_entry(source: Path | bytes) -> FileEntry:
@@ -40,7 +44,7 @@ def write_bundle(out: Path, manifest: Manifest, files: Mapping[str, Path | bytes
     return write_contents(out, manifest, {manifest.files[path].sha256: source for path, source in files.items()})
 
 
-def write_contents(out: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) -> str:
+def write_contents(out: Path, manifest: Manifest, contents: Mapping[str, Source]) -> str:
     """Write ``out`` of what travels, by digest, and return its sha256.
 
     The manifest's deltas are all in ``contents``, or none is. Raises BundleError as ``write_bundle`` does.
@@ -68,6 +72,12 @@ def add_metadata(bundle: Path, metadata: Mapping[str, bytes]) -> None:
     copy_bundle(bundle, bundle, {**present.metadata(), **metadata}, deltas=present.has_deltas)
 
 
+def contents_of(bundle: Bundle, *, deltas: bool = True) -> dict[str, Source]:
+    """All that travels in a bundle, by digest, for writing it again."""
+    wanted = travelling_all(bundle.manifest, deltas=deltas and bundle.has_deltas)
+    return {sha256: partial(bundle.content, sha256, length_bytes) for sha256, length_bytes in wanted.items()}
+
+
 def copy_bundle(bundle: Path, out: Path, metadata: Mapping[str, bytes], *, deltas: bool) -> None:
     """Write ``out``: manifest and content of ``bundle`` unchanged, with this metadata and no other; without deltas on request."""
     present = open_bundle(bundle)
@@ -76,14 +86,13 @@ def copy_bundle(bundle: Path, out: Path, metadata: Mapping[str, bytes], *, delta
             raise BundleError(METADATA + name, "not a name for a metadata file")
         if len(data) > MAX_METADATA_BYTES:
             raise BundleError(METADATA + name, f"{len(data)} bytes, the limit is {MAX_METADATA_BYTES}")
-    contents = travelling_all(present.manifest, deltas=deltas and present.has_deltas)
     entries: list[tuple[str, Iterable[bytes]]] = [(MANIFEST, [present.manifest_bytes])]
-    entries += [(FILES + sha256, present.content(sha256, length_bytes)) for sha256, length_bytes in contents.items()]
+    entries += [(FILES + sha256, _chunks(source)) for sha256, source in contents_of(present, deltas=deltas).items()]
     entries += [(METADATA + name, [data]) for name, data in metadata.items()]
     write_entries(out, entries)
 
 
-def _checked(source: Path | bytes, sha256: str, length_bytes: int) -> Iterator[bytes]:
+def _checked(source: Source, sha256: str, length_bytes: int) -> Iterator[bytes]:
     # Hashed while copying: the file may have changed since the manifest was compared with it.
     digest, seen_bytes = hashlib.sha256(), 0
     for chunk in _chunks(source):
@@ -94,9 +103,12 @@ def _checked(source: Path | bytes, sha256: str, length_bytes: int) -> Iterator[b
         raise BundleError(FILES + sha256, "the content is not what the manifest says, or changed while it was being packed")
 
 
-def _chunks(source: Path | bytes) -> Iterator[bytes]:
+def _chunks(source: Source) -> Iterator[bytes]:
     if isinstance(source, bytes):
         yield source
+        return
+    if not isinstance(source, Path):
+        yield from source()
         return
     with source.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
