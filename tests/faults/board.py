@@ -55,26 +55,28 @@ class Story:
     previous: str
     old: str
     new: str
-    answer: bytes
+    answers: dict[str, str]
+    """What the server may answer to a poll: ``new`` is wanted, the same ``again``, a ``newer`` one, nothing (``none``)."""
     blind: bool
     """The new release sees nothing: its trial ends with the old one."""
+    newer: str = ""
 
     def keep(self, path: Path) -> None:
         """Write it down."""
-        fields = {**vars(self), "shop": str(self.shop), "answer": self.answer.decode()}
-        path.write_text(json.dumps(fields))
+        path.write_text(json.dumps({**vars(self), "shop": str(self.shop)}))
 
     @staticmethod
     def read(path: Path) -> "Story":
         """The kept one."""
         fields = json.loads(path.read_text())
-        return Story(**{**fields, "shop": Path(fields["shop"]), "answer": fields["answer"].encode()})
+        return Story(**{**fields, "shop": Path(fields["shop"])})
 
 
 class _Told(StateFile):
     promise: Callable[[str], None]
     last = UpdateState()
     """What is on the disk."""
+    after_save: Callable[[UpdateState], None] = staticmethod(lambda state: None)
 
     def load(self) -> UpdateState:
         self.last = super().load()
@@ -83,6 +85,7 @@ class _Told(StateFile):
     def save(self, state: UpdateState) -> None:
         super().save(state)
         self.last = state
+        self.after_save(state)
         word = "none" if state.deployment is None else state.deployment.state
         self.promise(f"saved {state.floor} {state.seen_seq} {word}")
 
@@ -157,18 +160,18 @@ class Board:
 
     def selftest(self, request: SelftestRequest, *, should_stop: Callable[[], bool]) -> SelftestResult | Refusal:
         model = Path(request.model).read_bytes()
+        if (self.folder.parent / "fails-its-test").exists():
+            return SelftestResult(code="acceptance", detail="AP50 0.03")
         if not model.startswith(b"model of "):
             return Refusal("model", f"the self-test read {model[:20]!r}")
         return SelftestResult(figures={"parity_pairs": 12.0}, latency_ms=20.0, parity_reference="float32", acceptance="yard")
 
     # -- what happens to it -------------------------------------------------------------------------------------------------
 
-    def poll(self) -> None:
-        """The server's answer to the next poll: the assignment, or nothing new where the board has it already."""
-        answer = decode(StateAnswer, self.story.answer)
-        seen = self.updater.seen
-        judged = self.updater.poll_answer(answer, NONCE)
-        assert not isinstance(judged, Refusal), f"seen {seen}: {judged}"
+    def poll(self, which: str = "new") -> Refusal | None:
+        """The server's answer to the next poll: what it wants, which the board may know already. The refusal, if any."""
+        judged = self.updater.poll_answer(decode(StateAnswer, self.story.answers[which].encode()), NONCE)
+        return judged if isinstance(judged, Refusal) else None
 
     def see(self, gated: float, found: float) -> None:
         """Ten seconds pass, with motion and detections in them."""
@@ -220,7 +223,7 @@ class Board:
         assert running is not None, "the board has no runnable model"
         assert current is not None, "the pointer is lost"
         assert running.sha256 == current.sha256, "what runs is not what the pointer says"
-        assert running.sha256 in (story.old, story.new), f"{running.release} runs"
+        assert running.sha256 in (story.old, story.new, story.newer), f"{running.release} runs"
         assert self.slots.verify(running.sha256) == []
         assert factory is not None, "the factory's release is lost"
         assert factory.sha256 == story.factory
@@ -228,9 +231,15 @@ class Board:
 
     def check_end(self, promises: Collection[str]) -> None:
         """At rest: the release that should run runs, all reports are true, and nothing half-done lies about."""
+        story = self.story
+        self.check_rest("rolled_back" if story.blind else "committed", story.old if story.blind else story.new, promises)
+        assert self.memory.last.floor == (0 if story.blind else 4)
+
+    def check_rest(self, ended: str, runs: str, promises: Collection[str]) -> None:
+        """The same for any end."""
         story, deployment = self.story, self.memory.last.deployment
         assert deployment is not None
-        ended, runs, other = ("rolled_back", story.old, story.previous) if story.blind else ("committed", story.new, story.old)
+        assert deployment.settled
         assert deployment.state == ended, f"{deployment.state} ({deployment.reason}) {deployment.detail}"
         self.check_start(promises)
         current = self.slots.current()
@@ -239,15 +248,13 @@ class Board:
         reports = [msgspec.convert(one.header.message, DeploymentReport) for one in self.outbox.waiting("reports", 1000)]
         assert (reports[-1].state, reports[-1].running_sha256) == (ended, runs), f"the last report is {reports[-1]}"
         for report in reports:
-            expected = story.new if report.state in ("trial", "committed") else story.old
+            expected = story.old if report.state in RUNS_OLD | {"rolled_back"} else report.target_sha256
             assert report.running_sha256 == expected, f"untrue: {report.state} with {report.running}"
-        counter = 0 if story.blind else 4
-        assert self.memory.last.floor == counter
         assert [one.header.sequence for one in self.outbox.waiting("reports", 1000)] == list(range(1, len(reports) + 1))
         left = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if _is_leftover(path))
         assert left == [], f"left behind: {left}"
         places = {path.name for path in (self.folder / "slots").iterdir() if path.is_dir()}
-        assert places <= {story.factory, runs, other}, f"not collected: {places}"
+        assert places <= {story.factory, story.previous if runs == story.old else story.old, runs}, f"not collected: {places}"
 
 
 def _is_leftover(path: Path) -> bool:
@@ -273,25 +280,28 @@ def set_up(folder: Path, *, blind: bool = False) -> Story:
     slots.switch(places[1])
     slots.switch(places[2])
     # The board has seen the metadata of release 3; release 4 comes after.
-    story = Story(folder / "shop", places[0], places[1], places[2], "", b"", blind)
+    story = Story(folder / "shop", places[0], places[1], places[2], "", {}, blind)
     before = Board(board, story, now_s=NOW_S - 1000.0)
     assert before.trust.refresh() is None
     for _ in range(10):
         before.see(50.0, 42.0)
     before.updater.stop()
     bundle, _, files = shop.publish("4", counter=4)
+    newer, _, _ = shop.publish("5", counter=5)
     if not blind:  # an earlier attempt broke off in the middle of the model
         model, begun = files["model.tflite"], board / "downloads" / "files"
         begun.mkdir(parents=True)
         (begun / f"{hashlib.sha256(model).hexdigest()}.part").write_bytes(model[:40])
-    story = Story(folder / "shop", places[0], places[1], places[2], bundle.sha256, _answer(shop, bundle), blind)
+    answers = {"new": _answer(shop, bundle, 1), "again": _answer(shop, bundle, 2), "newer": _answer(shop, newer, 3),
+               "none": _answer(shop, None, 3)}  # fmt: skip
+    story = Story(folder / "shop", places[0], places[1], places[2], bundle.sha256, answers, blind, newer.sha256)
     story.keep(folder / "story.json")
     return story
 
 
-def _answer(shop: Shop, bundle: AssignedBundle) -> bytes:
+def _answer(shop: Shop, bundle: AssignedBundle | None, seq: int) -> str:
     signer = shop.repository.assignment_signer()
-    signed = sign_payload(Assignment(device=DEVICE, seq=1, bundle=bundle, issued_s=NOW_S, expires_s=NOW_S + 86400.0), signer)
+    signed = sign_payload(Assignment(device=DEVICE, seq=seq, bundle=bundle, issued_s=NOW_S, expires_s=NOW_S + 86400.0), signer)
     digest = hashlib.sha256(signed.payload.encode()).hexdigest()
-    state = sign_payload(State(device=DEVICE, nonce=NONCE, now_s=NOW_S, seq=1, digest=digest, poll_s=5.0), signer)
-    return encode(StateAnswer(state=state, assignment=signed))
+    state = sign_payload(State(device=DEVICE, nonce=NONCE, now_s=NOW_S, seq=seq, digest=digest, poll_s=5.0), signer)
+    return encode(StateAnswer(state=state, assignment=signed)).decode()

@@ -21,7 +21,7 @@ def resumed(story: Story):
     def check(folder: Path, state: CrashState) -> None:
         board = Board(folder, story, now_s=NOW_S + LATER_S)
         board.check_start(state.promises)
-        board.poll()
+        assert board.poll() is None
         board.live()
         board.check_end(state.promises)
 
