@@ -14,7 +14,6 @@ from device_agent.vision.detector import Detector
 from device_agent.vision.detector_in_process import InProcessDetector
 from device_agent.vision.detector_process import ProcessDetector, ProcessSettings
 from device_agent.vision.model_spec_disk import read_spec
-from device_agent.vision.open_model_tflite import open_model
 from device_agent.vision.types import Picture
 from device_agent.vision.usb_linux import reset_port, see_accelerators
 from hardware.profile import all_profiles
@@ -74,6 +73,8 @@ def open_detector(
     if not child:
         reason = NO_CHILD if library else ""
         wanted = fallback or spec
+        from device_agent.vision.open_model_tflite import open_model  # an agent with a child decodes nothing
+
         return InProcessDetector(wanted, open_model, runtime=_proved_runtime(facts), accelerator_reason=reason)
     return ProcessDetector(
         spec,

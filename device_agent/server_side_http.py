@@ -4,10 +4,10 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device_agent.errors import ServerNonsenseError
 from device_agent.link.api_http import DeviceApi
-from device_agent.link.broker_mqtt import Broker
 from device_agent.link.clock import TrustedClock
 from device_agent.link.identity_x509 import Identity
 from device_agent.link.socket_bytes_linux import ByteCount
@@ -18,6 +18,9 @@ from ota.trust.key_types import Key
 from ota.wire.assignments import StateRequest
 from ota.wire.codec import MessageError, decode
 from ota.wire.enrolment import TimeAnswer, TimeRequest
+
+if TYPE_CHECKING:
+    from device_agent.link.broker_mqtt import Broker
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class ServerSide:
                 # The server chose the broker's address; how far it may lead this board is not the server's to say.
                 log.warning("the broker %s:%d is not used: this board's policy.toml does not list it in server_hosts", host, port)
                 return
+            from device_agent.link.broker_mqtt import Broker  # a server without a broker costs no MQTT client
+
             self.broker = Broker(host, port, identity.device, tls, self._count, self._woken)
             self.broker.start()
 

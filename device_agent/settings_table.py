@@ -1,7 +1,6 @@
 """TOML tables into frozen dataclasses, with every fault found and not only the first. Pure."""
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -25,6 +24,8 @@ def section(kind: type[S], table: Any, where: str, base: Path, faults: list[str]
     before = len(faults)
     for key in table:
         if key not in fields:
+            import difflib  # for whoever mistyped alone
+
             near = difflib.get_close_matches(str(key), fields, n=1)
             faults.append(f"{where}.{key} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     hints = get_type_hints(kind, include_extras=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from device_agent.duties.turn import Duty, Stop
 from device_agent.errors import AgentError, OwnerError
+from device_agent.memory_linux import give_back
 
 log = logging.getLogger(__name__)
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
@@ -20,6 +21,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 END_S = 8.0
 """All duties end within this after a stop; systemd's own patience is longer."""
 LOOK_EVERY_S = 1.0
+FIRST_TIDY_S, TIDY_EVERY_S = 10.0, 60.0
+"""From the start until most of what starting needed is free again; then what passing work (a download, a new model) left free."""
 
 
 class Notifier:
@@ -58,7 +61,10 @@ class _Running:
 class Supervisor:
     """Owns the threads of all duties. ``run`` returns after a stop; an OwnerError of a duty ends everything."""
 
-    def __init__(self, duties: Sequence[Duty], stop: Stop, *, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self, duties: Sequence[Duty], stop: Stop, *, notifier: Notifier | None = None, tidy: Callable[[], None] = give_back,
+    ) -> None:
+        self._tidy = tidy
         self._running = [_Running(duty) for duty in duties]
         self._stop = stop
         self._notifier = notifier or Notifier(None, None)
@@ -72,8 +78,12 @@ class Supervisor:
             entry.thread.start()
         self._notifier.say("READY=1")
         every_s = min(LOOK_EVERY_S, (self._notifier.watchdog_s or LOOK_EVERY_S) / 3)
+        tidy_at_s = time.monotonic() + FIRST_TIDY_S
         while not self._stop.wait(every_s):
             self._look()
+            if time.monotonic() >= tidy_at_s:
+                self._tidy()
+                tidy_at_s = time.monotonic() + TIDY_EVERY_S
         self._notifier.say("STOPPING=1")
         self._join()
         if self._fatal is not None:

@@ -8,7 +8,6 @@ from device_agent.errors import SettingsError
 from device_agent.local.output import LocalOutput, Teller
 from device_agent.local.settings import LocalSection
 from device_agent.local.telling_linux import OpenLines, WireTelling, open_gpiod
-from device_agent.local.telling_mqtt import MqttPlace, MqttTelling
 from device_agent.local.webhook_http import WebhookPlace, WebhookTelling
 from device_agent.local.wires import Wire
 
@@ -26,6 +25,8 @@ def open_local(
     """
     tellers: list[Teller] = []
     if settings.mqtt is not None:
+        from device_agent.local.telling_mqtt import MqttPlace, MqttTelling  # an MQTT client is a megabyte
+
         mqtt = settings.mqtt
         host, port = mqtt.place
         password = read_secret(mqtt.password_file, "local.mqtt.password_file") if mqtt.password_file else b""

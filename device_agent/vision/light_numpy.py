@@ -1,4 +1,4 @@
-"""numpy without the parts that nobody here uses: `random`, `ma`, `polynomial`, `fft` and `ctypeslib` are loaded when first touched.
+"""numpy without the parts that nobody here uses: `random`, `ma`, `polynomial`, `fft`, `ctypeslib` are loaded when first touched.
 
 numpy 2 does the same by itself; numpy 1 loads them all, which is 4 MB in each of the agent's processes. Whoever does use one gets
 it then. To be called before numpy is imported for the first time; afterwards it does nothing.

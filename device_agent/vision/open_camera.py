@@ -8,7 +8,6 @@ from device_agent.vision.camera import NO_FRAME_TIMEOUT_S, CameraSource, LatestW
 from device_agent.vision.camera_disk import MAX_FPS, FilmCamera, PicturesCamera, Playing
 from device_agent.vision.camera_opencv import MAX_SILENCE_S, StreamCamera, StreamSettings, shown
 from device_agent.vision.camera_picamera2 import BUFFERS, LEAST_BUFFERS, SensorCamera, SensorSettings
-from device_agent.vision.camera_rendered import DEFAULT_FPS, Drawing, RenderedCamera
 from device_agent.vision.camera_stream_process import NetworkCamera
 from device_agent.vision.types import CameraError, Pacing
 
@@ -111,7 +110,10 @@ def _stream(settings: CameraSettings, target: str) -> CameraSource:
     return LatestWins(StreamCamera(settings.name, target, stream), no_frame_timeout_s=timeout_s)
 
 
-def _rendered(settings: CameraSettings, rest: str) -> RenderedCamera:
+def _rendered(settings: CameraSettings, rest: str) -> CameraSource:
+    # Drawing scenes takes near to a megabyte of modules, for demonstrations alone.
+    from device_agent.vision.camera_rendered import DEFAULT_FPS, Drawing, RenderedCamera
+
     seed, _, light = rest.partition(":")
     if not seed.isdigit():
         raise CameraError("bad_source", f"camera {settings.name}: write rendered:SEED[:LIGHT], not "

@@ -8,7 +8,6 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
-from zoneinfo import ZoneInfo
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_A_DAY = 24 * 60
@@ -66,7 +65,11 @@ def day_of(wall_s: float, timezone: str) -> date | None:
 
 def zone_of(timezone: str) -> tzinfo:
     """A time zone by its name; raises KeyError or ValueError where this machine does not know it (`timezone_faults` says so)."""
-    return UTC if timezone == "UTC" else ZoneInfo(timezone)
+    if timezone == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # half a megabyte that a board in UTC does without
+
+    return ZoneInfo(timezone)
 
 
 def timezone_faults(timezone: object, where: str) -> list[str]:
