@@ -13,6 +13,7 @@ from fleet_server.cli.session import Session
 
 if TYPE_CHECKING:
     from ota.trust.key_types import Key, Signer
+    from ota.trust.signers import AskSecret
 
 F = TypeVar("F", bound=Callable[..., Any])
 PASSPHRASE_VARIABLE = "ROOKERY_PASSPHRASE"  # noqa: S105  # the name of a variable, not a secret
@@ -23,7 +24,7 @@ def passphrase_option(command: F) -> F:
     return click.option(
         "--passphrase-file",
         type=click.Path(path_type=Path),
-        help=f"File whose first line is the passphrase (else {PASSPHRASE_VARIABLE}, else asked).",
+        help=f"File whose first line is the passphrase, or a token's PIN (else {PASSPHRASE_VARIABLE}, else asked).",
     )(command)
 
 
@@ -45,29 +46,43 @@ def passphrase(session: Session, file: Path | None, what: str) -> bytes:
     return (given if given is not None else session.secret("--passphrase-file", f"passphrase of {what}")).encode()
 
 
-def open_signer(session: Session, path: Path, file: Path | None) -> "Signer":
-    """The signer of a key file; a key in the clear needs no passphrase."""
+def secret_asker(session: Session, file: Path | None) -> "AskSecret":
+    """How a key's passphrase or a token's PIN is asked for: file, environment, keyboard."""
+    return lambda what: passphrase(session, file, what.removeprefix("passphrase of "))
+
+
+def open_signer(session: Session, reference: str | Path, file: Path | None) -> "Signer":
+    """The signer of a key reference (FILE, ``pkcs11:…``, ``hsm:…``, ``awskms:…``); a key in the clear needs no passphrase."""
     from ota.trust.errors import KeyFileError
-    from ota.trust.keys_disk import load_signer
+    from ota.trust.signers_disk import open_signer as open_reference
 
     try:
-        sealed = b"ENCRYPTED" in path.read_bytes()[:200]
-        return load_signer(path, passphrase(session, file, path.name) if sealed else None)
-    except OSError as error:
-        raise CliError(FAILURE, f"cannot read the key {path}: {error.strerror}") from None
+        return open_reference(str(reference), secret_asker(session, file))
     except KeyFileError as error:
         raise CliError(CONFLICT, str(error)) from None
 
 
-def read_public_key(path: Path) -> "Key":
-    """A public key file as ``rookery key generate`` writes it."""
+def read_public_key(where: str | Path, session: Session | None = None, file: Path | None = None) -> "Key":
+    """The public half of a key: from a ``.pub`` file, a token or KMS."""
+    return read_public(where, session, file)[0]
+
+
+def read_public(where: str | Path, session: Session | None = None, file: Path | None = None) -> "tuple[Key, str]":
+    """The same, with the name of the person that stands beside it in a ``.pub`` file (else empty)."""
     from ota.trust.errors import TrustError
     from ota.trust.keys import key_from_dict
+    from ota.trust.signers import parse_reference
+    from ota.trust.signers_disk import public_key_of
 
     try:
-        return key_from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if parse_reference(str(where)).kind != "file":
+            asker = secret_asker(session or Session(None, None, "table", False), file)
+            return public_key_of(str(where), asker), ""
+        raw = json.loads(Path(where).read_text(encoding="utf-8"))
+        name = raw.pop("name", "") if isinstance(raw, dict) else ""
+        return key_from_dict(raw), " ".join(str(name).split())[:80]
     except (OSError, UnicodeDecodeError, ValueError, TrustError) as error:
-        raise CliError(CONFLICT, f"{path} is not a public key of ours: {error}", "give the .pub file") from None
+        raise CliError(CONFLICT, f"{where} is not a public key of ours: {error}", "give the .pub file") from None
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -205,6 +205,11 @@ class Ceremony:
         """Targets as they will be once the drafts are in force."""
         return self.next_targets or self.targets
 
+    def drafts(self) -> list[str]:
+        """The roles whose next version is being made."""
+        tops = [role for role, draft in (("root", self.next_root), ("targets", self.next_targets)) if draft is not None]
+        return [*tops, *sorted(self.delegated)]
+
     def follows(self) -> bool:
         """Whether the targets in force hold under the next root, so that boards cross from root to root on them."""
         return self.next_root is None or signature_status(self.targets, self.next_root).complete
