@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ota.bundle.manifest import FileEntry, Manifest, Variant
-from ota.bundle.variants import hardware_problem, resolve
+from ota.bundle.variants import explain, hardware_problem, resolve
 from ota.wire.enrolment import Accelerator, BoardFacts
 
 MIB = 1024 * 1024
@@ -92,6 +92,55 @@ def test_each_constraint(change, facts, problem):
     assert found.reason == f"no variant fits: only: {problem}"
 
 
+@pytest.mark.parametrize(
+    ("change", "facts", "problem"),
+    [
+        ({"word_bits": 64}, {"word_bits": 32}, "built for a 64-bit userland, board's has 32 bits"),
+        ({"word_bits": 32}, {}, "built for a 32-bit userland, board's has 64 bits"),
+        ({"word_bits": 32}, {"word_bits": 32}, None),
+        ({"word_bits": 32, "machines": ["aarch64"]}, {"word_bits": 32}, None),
+        ({"machines": ["armv7l"]}, {"word_bits": 32}, None),
+        ({"machines": ["aarch64"]}, {"word_bits": 32},
+         "built for aarch64, board is aarch64 with a 32-bit userland, which runs armv7l"),
+        ({"machines": ["armv7l"]}, {}, "built for armv7l, board is aarch64"),
+    ],
+)  # fmt: skip
+def test_a_64_bit_kernel_may_run_a_32_bit_userland(change, facts, problem):
+    """Raspberry Pi OS, 32 bits, boots a 64-bit kernel on a Pi 4: the kernel says aarch64, the interpreter is armv7l."""
+    found = resolve(manifest(msgspec.structs.replace(variant("only"), **change)), board(**facts))
+    assert found.reason == (f"no variant fits: only: {problem}" if problem else "only is the release's first choice and fits")
+
+
+def agent(*built):
+    return Manifest(
+        kind="agent", name="agent", version="1", channel="stable", counter=1, created_s=1, hardware=["*"], files={"a.whl": ENTRY},
+        variants=[Variant(id=f"{abi}-{machine}", abi=abi, machines=[machine], files=["a.whl"]) for abi, machine in built],
+    )  # fmt: skip
+
+
+def test_an_agent_is_built_for_one_python():
+    """Bookworm has 3.11, Trixie 3.13: each board gets its wheels, told by the agent or read from the version."""
+    release = agent(("cp311", "aarch64"), ("cp313", "aarch64"), ("cp311", "armv7l"))
+    assert resolve(release, board()).variant.id == "cp311-aarch64"
+    assert resolve(release, board(python="3.13.2")).variant.id == "cp313-aarch64"
+    assert resolve(release, board(python="3.11", abi="cp313")).variant.id == "cp313-aarch64"
+    assert resolve(release, board(word_bits=32)).variant.id == "cp311-armv7l"
+    none = resolve(release, board(python="3.12"))
+    assert none.variant is None
+    assert "cp313-aarch64: built for Python cp313, board has cp312" in none.reason
+    assert resolve(release, board(python="odd")).variant is None
+
+
+def test_every_variant_is_explained():
+    """Not only those before the chosen one: a person asks why not the other."""
+    said = [(one.variant.id, one.fits, one.chosen, one.words) for one in explain(RELEASE, board())]
+    assert said == [
+        ("edgetpu", False, False, "no Edge TPU on this board"),
+        ("cpu-int8", True, True, "chosen: the first that fits"),
+        ("cpu-float32", True, False, "fits too, but comes after cpu-int8"),
+    ]
+
+
 def test_hardware():
     assert hardware_problem(RELEASE, board()) is None
     assert hardware_problem(manifest(variant("a"), hardware=["rpi-4"]), board()) is None
@@ -126,6 +175,8 @@ def test_the_first_that_fits_alone_is_the_one_that_is_chosen(facts, listed):
     alone = [one for one in listed if resolve(manifest(one), facts).variant is not None]
     assert found.variant == (alone[0] if alone else None)
     assert found.reason
+    assert [one.variant for one in explain(manifest(*listed), facts) if one.chosen] == alone[:1]
+    assert [one.variant for one in explain(manifest(*listed), facts) if one.fits] == alone
     if found.variant is None:
         assert all(f"{one.id}: " in found.reason for one in listed)
     elif found.variant.accelerator == "edgetpu":
