@@ -5,7 +5,6 @@ digests in that order. It knows no expiry, channel or device: it comes beside ou
 """
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -73,10 +72,10 @@ def read_model_signature(data: bytes, keys: Iterable[bytes]) -> dict[str, str]:
             raise BundleError(_WHERE, f"{len(signatures)} signatures; the format has one")
         _check_signature(payload, signatures[0], list(keys))
         return _files(json.loads(payload))
-    except (KeyError, TypeError, IndexError, AttributeError, binascii.Error, RecursionError) as error:
+    except BundleError:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise BundleError(_WHERE, f"not a model signature ({type(error).__name__}: {error})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(_WHERE, f"not a model signature: {error}") from None
 
 
 def check_covers(signed: Mapping[str, str], files: Mapping[str, str]) -> None:
