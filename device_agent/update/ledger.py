@@ -15,6 +15,8 @@ class Ledger:
         self._memory = memory
         self.lock = threading.RLock()
         self._state = memory.load()
+        self.failing = ""
+        """Why the last change could not be written down; empty while it can."""
 
     @property
     def state(self) -> UpdateState:
@@ -30,7 +32,12 @@ class Ledger:
         """Change it and write it down: durable when it returns; raises OSError, and nothing has changed then."""
         with self.lock:
             fresh = msgspec.structs.replace(self._state, **changes)
-            self._memory.save(fresh)
+            try:
+                self._memory.save(fresh)
+            except OSError as error:
+                self.failing = f"The state of updates cannot be written ({error.strerror or error}): nothing new is begun."
+                raise
+            self.failing = ""
             self._state = fresh
 
     def hold(self, **changes: object) -> None:

@@ -34,7 +34,7 @@ class Row:
 
 STATES: dict[str, StateFact] = {
     "idle": StateFact("nothing is wanted that does not run", persisted=False, resumes_as="idle"),
-    "offered": StateFact("metadata, device rule, the board's own conditions; room is made", resumes_as="offered", deadline_s=900.0),
+    "offered": StateFact("metadata, device rule, the board's conditions; room is made", resumes_as="offered", deadline_s=900.0),
     "waiting": StateFact("something must pass first: see the reason", resumes_as="waiting", deadline_s=7 * 86400.0),
     "downloading": StateFact("files of this board's variant are fetched", resumes_as="downloading", deadline_s=6 * 3600.0),
     "verifying": StateFact("every file is hashed again from the disk", resumes_as="verifying", deadline_s=1800.0),

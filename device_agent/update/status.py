@@ -32,8 +32,12 @@ def status_of(
     refused_answer: Refusal | None,
     trial_note: str,
     state_note: str,
+    failing: str = "",
 ) -> Status:
-    """The status, with the reasons in sentences (see ``why_not.Situation`` for what the notes are)."""
+    """The status, with the reasons in sentences (see ``why_not.Situation`` for what the notes are).
+
+    ``failing``: why the state cannot be written down now; it is the reason then, whatever the deployment's own was.
+    """
     situation = Situation(
         now_s=now_s,
         running="" if running is None else running.release,
@@ -47,10 +51,10 @@ def status_of(
     )
     return Status(
         state="idle" if deployment is None else deployment.state,
-        reason="" if deployment is None else deployment.reason,
-        detail="" if deployment is None else deployment.detail,
+        reason="disk" if failing else "" if deployment is None else deployment.reason,
+        detail=failing or ("" if deployment is None else deployment.detail),
         target="" if deployment is None else deployment.bundle.release,
         running=running,
         wanted="" if wanted is None else wanted.release,
-        sentences=sentences(situation),
+        sentences=[*([failing] if failing else []), *sentences(situation)],
     )

@@ -89,7 +89,7 @@ class Updater:
             return status_of(
                 self._ledger.state.deployment, self.assignment, self._loop.wanted(), self._loop.running,
                 now_s=self._clock.now_s(), refused_answer=self._orders.refused, trial_note=self._watch.note,
-                state_note=self._ledger.note,
+                state_note=self._ledger.note, failing=self._ledger.failing,
             )  # fmt: skip
 
     def stand_beside(self, busy: Callable[[], str]) -> None:

@@ -11,39 +11,21 @@ the state before or the state after.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ota.bundle.errors import BundleError
-from ota.bundle.manifest import FileEntry, Manifest, parse_manifest
+from ota.bundle.manifest import Manifest, parse_manifest
 from ota.slots.errors import SlotError
 from ota.slots.files_disk import Files
+from ota.slots.sources_disk import Sources, folders, is_whole, read_or_none
 
 VERSION = 1
 MANIFEST = "manifest.json"
 POINTERS = "pointers.json"
 NAMES = ("current", "previous", "factory")
 _PLACE = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the files of a release come from: manifest path -> file; ``packed`` paths are unpacked on the way."""
-
-    manifest: Manifest
-    files: Mapping[str, Path]
-    packed: frozenset[str] = frozenset()
-
-    def bring(self, path: str, target: Path, files: Files) -> None:
-        """One file to a name that nothing refers to yet; raises SlotError (hash, format, disk) or OSError."""
-        entry, source = self.manifest.files[path], self.files[path]
-        if path in self.packed:
-            refused = files.unpack_new(source, entry, target)
-            if refused is not None:
-                raise SlotError(refused.code, f"{path} of {self.manifest.release}: {refused.detail}")
-        elif files.copy_new(source, target) != (entry.sha256, entry.length_bytes):
-            raise SlotError("hash", f"{path} is not what the manifest of {self.manifest.release} says")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +77,30 @@ class Slots:
 
     def current(self) -> SlotInfo | None:
         """What runs, or None before the first switch (and when its place was damaged beyond reading)."""
-        return self._info(self._pointers()["current"])
+        return self._info(self.pointers()["current"])
 
     def previous(self) -> SlotInfo | None:
         """What ran before; ``roll_back`` goes there."""
-        return self._info(self._pointers()["previous"])
+        return self._info(self.pointers()["previous"])
 
     def factory(self) -> SlotInfo | None:
         """What the board came with; never removed."""
-        return self._info(self._pointers()["factory"])
+        return self._info(self.pointers()["factory"])
 
     def slot(self, sha256: str) -> SlotInfo | None:
         """An installed place by digest, whether anything points to it or not."""
         return self._info(sha256)
 
+    def places(self) -> list[str]:
+        """Digests of all install places, in order, whatever state they are in."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(path.name for path in self._directory.iterdir() if _PLACE.fullmatch(path.name))
+
     def find_file(self, sha256: str) -> Path | None:
         """A file of any install place by its digest as the manifest there states it (hash it before it is believed)."""
-        for place in sorted(self._directory.iterdir()) if self._directory.is_dir() else ():
-            info = self._info(place.name) if _PLACE.fullmatch(place.name) else None
+        for place in self.places():
+            info = self._info(place)
             for path, file in info.files().items() if info is not None else ():
                 if info is not None and info.manifest.files[path].sha256 == sha256:
                     return file
@@ -121,16 +109,16 @@ class Slots:
     def switch(self, sha256: str) -> None:
         """Make a staged release the current one; what ran becomes the previous. Switching to what runs changes nothing."""
         self._demand(sha256)
-        pointers = self._pointers()
+        pointers = self.pointers()
         if pointers["current"] == sha256:
             return
-        self._point({**pointers, "current": sha256, "previous": pointers["current"]})
+        self.point({**pointers, "current": sha256, "previous": pointers["current"]})
 
     def set_factory(self, sha256: str) -> None:
         """Declare a staged release the factory one; it becomes current where nothing is."""
         self._demand(sha256)
-        pointers = self._pointers()
-        self._point({**pointers, "factory": sha256, "current": pointers["current"] or sha256})
+        pointers = self.pointers()
+        self.point({**pointers, "factory": sha256, "current": pointers["current"] or sha256})
 
     def roll_back(self, from_sha256: str | None = None) -> SlotInfo:
         """Go back to the previous place, or to the factory's where there is none or it is damaged; returns what is current then.
@@ -138,23 +126,23 @@ class Slots:
         With ``from_sha256`` it only acts while that is the current one: repeating it after a power cut goes back once.
         Raises SlotError('model') when there is nothing to go back to.
         """
-        pointers = self._pointers()
+        pointers = self.pointers()
         now = self._info(pointers["current"])
         if from_sha256 is not None and pointers["current"] != from_sha256 and now is not None:
             return now
         for name in ("previous", "factory"):
             back = self._info(pointers[name])
             if back is not None and back.sha256 != pointers["current"]:
-                self._point({**pointers, "current": back.sha256, "previous": None})
+                self.point({**pointers, "current": back.sha256, "previous": None})
                 return back
         raise SlotError("model", "there is no other release on this board to go back to")
 
     def give_up_previous(self) -> bool:
         """Forget what ran before, so that it can be removed; False when there was none. The factory's place stays in any case."""
-        pointers = self._pointers()
+        pointers = self.pointers()
         if pointers["previous"] is None or pointers["previous"] in (pointers["current"], pointers["factory"]):
             return False
-        self._point({**pointers, "previous": None})
+        self.point({**pointers, "previous": None})
         return True
 
     def verify(self, sha256: str) -> list[str]:
@@ -163,7 +151,7 @@ class Slots:
         if info is None:
             return [f"{sha256[:12]} is not installed or its manifest is damaged"]
         present = info.files()
-        good = {path for path, file in present.items() if _is(file, info.manifest.files[path])}
+        good = {path for path, file in present.items() if is_whole(file, info.manifest.files[path])}
         faults = [f"{path} is damaged" for path in sorted(set(present) - good)]
         if not any(set(variant.files) <= good for variant in info.manifest.variants):
             faults.append("no variant is whole")
@@ -176,7 +164,7 @@ class Slots:
         """
         if not self._directory.is_dir():
             return []
-        pointers = self._pointers()
+        pointers = self.pointers()
         wanted = {sha256 for sha256 in pointers.values() if sha256} | set(keep)
         removed = []
         try:
@@ -194,7 +182,7 @@ class Slots:
             raise SlotError("disk", f"clearing old releases: {error.strerror or error}") from None
         return removed
 
-    def _build(self, place: Path, manifest_bytes: bytes, sources: "Sources") -> None:
+    def _build(self, place: Path, manifest_bytes: bytes, sources: Sources) -> None:
         staging = self._directory / f".staging-{place.name}"
         self._files.remove_tree(staging)
         self._files.make_folder(staging)
@@ -206,16 +194,16 @@ class Slots:
                 self._files.remove_tree(staging)
                 raise
         self._files.write_new(staging / MANIFEST, manifest_bytes)
-        for folder in _folders(staging, sources.files):
+        for folder in folders(staging, sources.files):
             self._files.fsync_folder(folder)
         self._files.rename_folder(staging, place)
         self._files.fsync_folder(self._directory)
 
-    def _repair(self, place: Path, manifest_bytes: bytes, sources: "Sources") -> None:
+    def _repair(self, place: Path, manifest_bytes: bytes, sources: Sources) -> None:
         # The place may be the one that runs, so it never disappears: each file is replaced by itself.
         for path in sorted(sources.files):
             target = place / path
-            if _is(target, sources.manifest.files[path]):
+            if is_whole(target, sources.manifest.files[path]):
                 continue
             fresh = target.with_name(f".new-{target.name}")
             self._files.make_folder(target.parent)
@@ -225,10 +213,10 @@ class Slots:
                 fresh.unlink(missing_ok=True)
                 raise
             self._files.replace(fresh, target)
-        if _read(place / MANIFEST) != manifest_bytes:
+        if read_or_none(place / MANIFEST) != manifest_bytes:
             self._files.write_new(place / f".new-{MANIFEST}", manifest_bytes)
             self._files.replace(place / f".new-{MANIFEST}", place / MANIFEST)
-        for folder in _folders(place, sources.files):
+        for folder in folders(place, sources.files):
             self._files.fsync_folder(folder)
 
     def _demand(self, sha256: str) -> None:
@@ -237,7 +225,7 @@ class Slots:
             raise SlotError("hash", f"{sha256[:12]}: {'; '.join(faults)}")
 
     def _info(self, sha256: str | None) -> SlotInfo | None:
-        data = _read(self._directory / sha256 / MANIFEST) if sha256 else None
+        data = read_or_none(self._directory / sha256 / MANIFEST) if sha256 else None
         if sha256 is None or data is None or hashlib.sha256(data).hexdigest() != sha256:
             return None
         try:
@@ -245,8 +233,9 @@ class Slots:
         except BundleError:
             return None
 
-    def _pointers(self) -> dict[str, str | None]:
-        data = _read(self._directory / POINTERS)
+    def pointers(self) -> dict[str, str | None]:
+        """current, previous, factory -> digest of the place; all None where the file that says it is lost or damaged."""
+        data = read_or_none(self._directory / POINTERS)
         try:
             found = json.loads(data) if data is not None else {}
         except ValueError:
@@ -255,7 +244,8 @@ class Slots:
             found = {}
         return {name: value if isinstance(value := found.get(name), str) and len(value) == 64 else None for name in NAMES}
 
-    def _point(self, pointers: Mapping[str, str | None]) -> None:
+    def point(self, pointers: Mapping[str, str | None]) -> None:
+        """Write all three pointers anew, durable when it returns; raises SlotError('disk'). From outside for ``repair`` alone."""
         fresh = self._directory / f".new-{POINTERS}"
         try:
             self._files.make_folder(self._directory)
@@ -264,28 +254,3 @@ class Slots:
             self._files.fsync_folder(self._directory)
         except OSError as error:
             raise SlotError("disk", f"the pointer cannot be written: {error.strerror or error}") from None
-
-
-def _folders(root: Path, paths: Mapping[str, Path]) -> Iterator[Path]:
-    found = {root}
-    for path in paths:
-        parent = (root / path).parent
-        while parent != root:
-            found.add(parent)
-            parent = parent.parent
-    yield from sorted(found, key=lambda folder: len(folder.parts), reverse=True)
-
-
-def _is(path: Path, entry: FileEntry) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256 and file.tell() == entry.length_bytes
-    except OSError:
-        return False
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

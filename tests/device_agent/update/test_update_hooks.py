@@ -112,7 +112,9 @@ def test_all_hooks_of_a_moment_together_have_a_limit(world) -> None:
     assert answer.outcome == NO
 
 
-@pytest.mark.parametrize("fault", ["link", "others-may-write", "folder-others-may-write", "folder-link", "not-executable", "name"])
+@pytest.mark.parametrize(
+    "fault", ["link", "others-may-write", "folder-others-may-write", "folder-link", "not-executable", "name"]
+)
 def test_what_others_could_have_put_there_is_never_run(world, tmp_path: Path, fault: str) -> None:
     """A hook runs as the agent does: a link, a file or a folder that others may write, is not the owner's word."""
     marker = world.folder / "ran"
