@@ -1,0 +1,88 @@
+"""A real agent under the real launcher updates itself, over the real wire, from a really signed release.
+
+Here a release is one small wheel whose environment falls through to this checkout and its packages (``thin_agent``): only tests do
+that. The whole set of real wheels is installed in the slow tier.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.launcher_disk import read_pointer
+from tests.fakes.release_fleet import ReleaseFleet
+from tests.fakes.wheels import publish_agent, thin_agent
+
+pytestmark = pytest.mark.system
+CRASHES = "os.write(2, b'this agent is broken\\n')\nos._exit(7)"
+BLIND = """
+import device_agent.vision.open_camera as module
+from device_agent.errors import BoardError
+def nothing(*given, **named):
+    raise BoardError("this agent has forgotten how to open a camera")
+module.open_camera = nothing
+"""
+DEAF = """
+import device_agent.link.api_http as module
+from device_agent.errors import ServerError
+def nothing(*given, **named):
+    raise ServerError("this agent has forgotten how to speak")
+module.DeviceApi.state = nothing
+"""
+
+
+def unreadable(folder: Path) -> list[str]:
+    """Files that an agent had to set aside because it could not read them."""
+    return [path.name for path in folder.rglob("*") if path.name.endswith((".unreadable", ".torn"))]
+
+
+def test_a_broken_agent_is_left_a_good_one_stays_and_a_tampered_one_is_left(launched, fleet: ReleaseFleet) -> None:
+    """One board's week. An agent that crashes at its start: three starts, and the one before tells why. A good one: committed, and
+    told in the board's facts. Then somebody changes a file of it on the card: at the next start the agent before runs again, tells
+    it, and does not take the same release again by itself."""
+    bad = publish_agent(fleet, "2", thin_agent("2", CRASHES), counter=2)
+    launched.start()
+    launched.assign(bad)
+    ended = launched.wait_for_end(bad)
+    assert (ended.state, ended.reason, ended.kind, ended.running) == ("rolled_back", "start", "agent", "")
+    assert "started 3 times" in ended.detail
+    assert "it ended with 7" in ended.detail
+    states = [one.state for one in launched.reports(bad)]
+    assert states == ["offered", "downloading", "verifying", "staging", "selftest", "trial", "rolled_back"]
+    assert launched.agent_of_last_facts() == ""
+
+    good = publish_agent(fleet, "3", thin_agent("3"), counter=3)
+    launched.assign(good)
+    ended = launched.wait_for_end(good)
+    assert (ended.state, ended.reason, ended.running) == ("committed", "", "rookery-agent@3"), launched.words()
+    assert not ended.behaviour_unseen
+    assert launched.agent_of_last_facts() == "rookery-agent@3"
+    assert read_pointer(launched.data).current == good.sha256
+    assert {path.name for path in (launched.data / "agents").iterdir()} == {good.sha256}
+    assert unreadable(launched.data) == []
+
+    launched.stop()
+    changed = next((launched.data / "agents" / good.sha256).rglob("rookery_hand/__init__.py"))
+    changed.write_text("import os\nos.system('mine coins')\n")
+    launched.start()
+    ended = launched.wait_for_end(good, 2)
+    assert (ended.state, ended.reason, ended.running) == ("rolled_back", "hash", "")
+    assert "rookery_hand/__init__.py is not what was installed" in ended.detail
+    assert read_pointer(launched.data).current is None
+    assert unreadable(launched.data) == []
+
+
+def test_an_agent_that_sees_no_frames_ends_with_the_one_before(launched, fleet: ReleaseFleet) -> None:
+    """It starts, reaches the server, and its camera gives nothing, though it did before: back, with the camera's name."""
+    launched.limits(frames_s=5, link_s=120)
+    blind = publish_agent(fleet, "2", thin_agent("2", BLIND), counter=2)
+    launched.start()
+    beats = launched.door.state.heartbeats
+    assert launched.door.wait(lambda: sum(one.frames for beat in beats for one in beat.cameras) > 10, 120), launched.words()
+    launched.assign(blind)
+    ended = launched.wait_for_end(blind)
+    assert (ended.state, ended.reason) == ("rolled_back", "frames"), launched.words()
+    assert "camera yard gave frames before" in ended.detail
+    polls = launched.door.state.polls
+    assert launched.door.wait(lambda: launched.door.state.polls > polls + 1, 60)
+    assert read_pointer(launched.data).current is None
+    assert launched.agent_of_last_facts() == ""
