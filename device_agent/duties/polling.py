@@ -33,7 +33,8 @@ class Judge(Protocol):
 class Polling:
     """A duty. ``accepted`` hears of every answer that was believed, ``assigned`` of every new assignment.
 
-    ``draw`` gives numbers uniform in [0, 1): they spread the polls of many devices.
+    ``draw`` gives numbers uniform in [0, 1): they spread the polls of many devices. ``versions`` tells which signed metadata is
+    trusted here: a server that was restored from a backup learns from it how far it is behind.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Polling:
         assigned: Callable[[Assignment], None],
         poll_s: float,
         draw: Callable[[], float],
+        versions: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self.name = "poll"
         self.silence_s = 2 * LONGEST_POLL_S
@@ -54,7 +56,7 @@ class Polling:
         """Whether the last poll was answered (even with something that was not believed)."""
         self._ask, self._judge, self._bell, self._new_nonce = ask, judge, bell, new_nonce
         self._accepted, self._assigned, self._poll_s = accepted, assigned, poll_s
-        self._draw, self._told = draw, ""
+        self._draw, self._told, self._versions = draw, "", versions
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Poll until told to stop; a wake polls at once."""
@@ -78,7 +80,8 @@ class Polling:
     def _once(self) -> None:
         nonce = self._new_nonce()
         seq, digest = self._judge.seen
-        answer = self._ask(StateRequest(nonce=nonce, seq=seq, digest=digest or None))
+        asked = StateRequest(nonce=nonce, seq=seq, digest=digest or None, metadata_versions=self._versions())
+        answer = self._ask(asked)
         outcome = self._judge.poll_answer(answer, nonce)
         if isinstance(outcome, Refusal):
             self._say(f"the server's answer is not believed: {outcome}")

@@ -170,7 +170,10 @@ class VirtualDevice:
     def _poll(self) -> None:
         nonce = secrets.token_hex(16)
         seen = None if self.updater is None else self.updater.seen
-        asked = StateRequest(nonce=nonce, seq=seen.seq if seen else 0, digest=(seen.digest or None) if seen else None)
+        asked = StateRequest(
+            nonce=nonce, seq=seen.seq if seen else 0, digest=(seen.digest or None) if seen else None,
+            metadata_versions={} if self._trust is None else self._trust.versions(),
+        )  # fmt: skip
         answer = self._api.state(asked)
         if self.updater is not None:
             self.updater.poll_answer(answer, nonce)

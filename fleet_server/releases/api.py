@@ -1,7 +1,7 @@
 """The repository for devices (static files), and for releasers the way into it."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from flask import Blueprint, Response, request, send_from_directory
 from flask_openapi3.blueprint import APIBlueprint
@@ -12,10 +12,11 @@ from fleet_server.context import context
 from fleet_server.errors import ForbiddenError, InvalidError, NotFoundError
 from fleet_server.http_access import current_operator, origin, require
 from fleet_server.http_json import reply, reply_list
-from fleet_server.releases import service
+from fleet_server.releases import seen, service
 from fleet_server.releases.published_disk import published_channels, tuf_folder
 from ota.bundle.archive import CHUNK_BYTES
 from ota.bundle.manifest import MAX_FILE_BYTES
+from ota.trust.expiry_warnings import expiry_warnings
 from ota.trust.keys import key_to_dict
 from ota.trust.refusal import Refusal
 from ota.wire.topics import BUNDLES, METADATA
@@ -25,6 +26,7 @@ device = Blueprint("releases_device", __name__)
 
 MAX_PUBLISH_BYTES = 32 * 1024 * 1024
 """Channel metadata and a few manifests."""
+IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 class ChannelPath(BaseModel):
@@ -45,11 +47,23 @@ class ReleasePath(BaseModel):
     release: str = Field(max_length=200)
 
 
+class YankBody(BaseModel):
+    """Why a release is not to be offered any more."""
+
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class RootBody(BaseModel):
     """Signed root and top-level targets; either may be missing when it does not change."""
 
     root: dict[str, Any] | None = None
     targets: dict[str, Any] | None = None
+
+
+class OnlineKeysBody(BaseModel):
+    """The online roles that are to get a next key."""
+
+    roles: list[Literal["snapshot", "timestamp", "assignment"]] = Field(min_length=1, max_length=3)
 
 
 class PublishBody(BaseModel):
@@ -63,8 +77,9 @@ class PublishBody(BaseModel):
 def get_metadata_file(file: str) -> Response:
     """A metadata file, as it lies on the disk."""
     response = send_from_directory(tuf_folder(context().settings.data_dir) / "metadata", file, mimetype="application/json")
-    # timestamp.json is the one name whose content changes; a proxy that kept it would hide what is new.
-    response.headers["Cache-Control"] = "no-cache"
+    # timestamp.json is the one name whose content changes; a proxy that kept it would hide what is new. A numbered one may be
+    # kept for an hour, not for ever: after a restore the same number can be signed anew.
+    response.headers["Cache-Control"] = "public, max-age=3600" if file[:1].isdigit() else "no-cache"
     return response
 
 
@@ -72,7 +87,10 @@ def get_metadata_file(file: str) -> Response:
 def get_bundle_file(file: str) -> Response:
     """A manifest or content file; Range is supported."""
     folder = tuf_folder(context().settings.data_dir) / "targets"
-    return send_from_directory(folder, file, mimetype="application/octet-stream", conditional=True)
+    response = send_from_directory(folder, file, mimetype="application/octet-stream", conditional=True)
+    # The name holds the hash: whatever is behind it never changes, and what was fetched wrong is found out by whoever fetched it.
+    response.headers["Cache-Control"] = IMMUTABLE
+    return response
 
 
 @operator.get("/trust")
@@ -82,10 +100,30 @@ def get_trust() -> Response:
     repository = context().repository
     status = repository.status()
     keys = {role: key_to_dict(key) for role, key in repository.online_keys().items()}
+    following = {role: key_to_dict(key) for role, key in repository.next_online_keys().items()}
+    with context().database.read() as session:
+        standing = seen.standing(session, repository.versions())
     return reply({
         "initialised": status.initialised, "root_version": status.root_version, "versions": status.versions,
-        "channels": status.channels, "expires_s": status.expires_s, "problems": status.problems, "online_keys": keys,
+        "channels": status.channels, "expires_s": status.expires_s, "problems": status.problems,
+        "online_keys": keys, "next_online_keys": following,
+        "warnings": [one.text for one in expiry_warnings(status.expires_s, context().clock())],
+        "reconcile": {"state": standing.state, "texts": standing.texts, "behind": standing.behind},
     })  # fmt: skip
+
+
+@operator.post("/trust/online-keys")
+@require("admin")
+def post_online_keys(body: OnlineKeysBody) -> Response:
+    """Make the next online keys of these roles; they do nothing until the offline-signed root (or targets) names them."""
+    here = context()
+    keys = {role: key_to_dict(key) for role, key in here.repository.next_online_keys(body.roles).items()}
+    with here.database.write() as session:
+        audit.record(
+            session, who=current_operator().name, what="trust.online-keys", target=",".join(sorted(set(body.roles))),
+            after={role: key["keyval"] for role, key in keys.items()}, origin=origin(), now_s=here.clock(),
+        )  # fmt: skip
+    return reply({"next_online_keys": keys}, 201)
 
 
 @operator.post("/trust/root")
@@ -142,7 +180,10 @@ def post_channel(path: ChannelPath) -> Response:
     present = here.repository.channel_metadata(path.channel)
     if present is None or json.loads(present) != body.metadata:
         metadata = _text(body.metadata)
-        outcome = here.repository.publish_channel(path.channel, metadata or b"", [text.encode() for text in body.manifests])
+        with here.database.read() as session:
+            newest = seen.believed_version(session, path.channel, here.repository.versions())
+        manifests = [text.encode() for text in body.manifests]
+        outcome = here.repository.publish_channel(path.channel, metadata or b"", manifests, seen=newest)
         if isinstance(outcome, Refusal):
             service.refuse(outcome)
     listed = published_channels(here.repository, here.settings.data_dir)
@@ -150,7 +191,7 @@ def post_channel(path: ChannelPath) -> Response:
         changed = service.take_over(session, listed, here.clock())
         if changed:
             service.note_published(session, path.channel, changed, who=who.name, origin=origin(), now_s=here.clock())
-    version = here.repository.status().channels[path.channel]
+    version = here.repository.versions()[path.channel]
     return reply({"channel": path.channel, "version": version, "changed": changed}, 201)
 
 
@@ -171,6 +212,27 @@ def get_release(path: ReleasePath) -> Response:
         found = service.release(session, path.release)
         manifest = service.manifest_of(session, path.release)
     return reply(service.with_content_problems(found, manifest, here.repository))
+
+
+@operator.post("/releases/<release>/yank")
+@require("releaser")
+def post_yank(path: ReleasePath, body: YankBody) -> Response:
+    """Advisory yank: offer the release no longer. Only the channel signed anew without it makes boards refuse it."""
+    return _advise(path.release, body.reason)
+
+
+@operator.delete("/releases/<release>/yank")
+@require("releaser")
+def delete_yank(path: ReleasePath) -> Response:
+    """Take an advisory yank back."""
+    return _advise(path.release, "")
+
+
+def _advise(release: str, reason: str) -> Response:
+    here = context()
+    with here.database.write() as session:
+        who = current_operator().name
+        return reply(service.advise(session, release, reason, who=who, now_s=here.clock(), origin=origin()))
 
 
 def _text(metadata: dict[str, Any] | None) -> bytes | None:

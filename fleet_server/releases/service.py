@@ -11,7 +11,7 @@ from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError, StoreFullError
 from fleet_server.releases.published_disk import ListedChannel, ListedRelease
 from fleet_server.releases.tables import ChannelRow, ReleaseRow
-from ota.bundle.manifest import Manifest, parse_manifest
+from ota.bundle.manifest import Manifest, parse_manifest, travelling
 from ota.trust.refusal import Refusal
 from ota.trust.repository_disk import Repository
 
@@ -27,7 +27,11 @@ class VariantEntry:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release as the API shows it. ``sha256`` and ``length_bytes`` are the manifest's; ``kind`` is model or agent."""
+    """One release as the API shows it. ``sha256`` and ``length_bytes`` are the manifest's; ``kind`` is model or agent.
+
+    ``yanked``: no longer in the channel's signed metadata, which every board finds by itself. ``advisory``: the server offers it no
+    longer and says why; the signature still stands, so that a board that was told before, or a USB stick, may install it.
+    """
 
     release: str
     kind: str
@@ -44,6 +48,7 @@ class Release:
     variants: list[VariantEntry]
     yanked: bool
     problems: list[str]
+    advisory: str = ""
 
 
 def refuse(refusal: Refusal) -> None:
@@ -141,6 +146,21 @@ def release_of(session: Session, sha256: str) -> str | None:
     return session.scalars(query.limit(1)).first()
 
 
+def advise(session: Session, name: str, reason: str, *, who: str, now_s: float, origin: str = "") -> Release:
+    """Offer the release no longer, and say why; an empty reason takes that back. The signed metadata stays as it is."""
+    row = session.get(ReleaseRow, name)
+    if row is None:
+        raise NotFoundError(f"there is no release {name!r}", "`rookery release list` lists them")
+    if row.advisory != reason:
+        before, row.advisory = row.advisory, reason
+        audit.record(
+            session, who=who, what="release.yank" if reason else "release.unyank", target=name, before={"advisory": before},
+            after={"advisory": reason}, origin=origin, now_s=now_s,
+        )  # fmt: skip
+        note_change(session, "releases")
+    return _release(row)
+
+
 def manifest_of(session: Session, name: str) -> Manifest | None:
     """The manifest of a release, or None."""
     row = session.get(ReleaseRow, name)
@@ -153,19 +173,23 @@ def with_content_problems(found: Release, manifest: Manifest | None, repository:
         return found
     problems = list(found.problems)
     for path, entry in sorted(manifest.files.items()):
-        problem = repository.content_problem(entry.sha256, entry.length_bytes)
+        problem = repository.content_problem(*travelling(entry))
         if problem is not None:
             problems.append(f"{path} {problem}")
+        for delta in entry.deltas:
+            problem = repository.content_problem(delta.sha256, delta.length_bytes)
+            if problem is not None:
+                problems.append(f"the patch of {path} from {delta.base_sha256[:12]}… {problem}")
     return replace(found, problems=problems)
 
 
 def _release(row: ReleaseRow) -> Release:
     manifest = parse_manifest(row.manifest.encode())
     variants = [
-        VariantEntry(one.id, one.accelerator, sum(manifest.files[path].length_bytes for path in one.files))
+        VariantEntry(one.id, one.accelerator, sum(travelling(manifest.files[path])[1] for path in one.files))
         for one in manifest.variants
     ]
     return Release(
         row.release, row.kind, row.name, row.version, row.channel, row.counter, row.sha256, row.path, row.length_bytes,
-        row.created_s, row.acceptance, row.acceptance is None, variants, row.yanked, [str(each) for each in row.problems],
+        row.created_s, row.acceptance, row.acceptance is None, variants, row.yanked, [str(each) for each in row.problems], row.advisory,
     )  # fmt: skip

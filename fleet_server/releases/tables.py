@@ -40,3 +40,17 @@ class ReleaseRow(Base):
     yanked: Mapped[bool]
     problems: Mapped[list[Any]] = mapped_column(Json)
     manifest: Mapped[str]
+    advisory: Mapped[str] = mapped_column(server_default="")
+    """Why the server offers it no longer, though the channel's signed metadata still lists it; empty: it does."""
+
+
+class MetadataSeenRow(Base):
+    """The versions of signed metadata that a device has last said to hold."""
+
+    __tablename__ = "metadata_seen"
+
+    device_id: Mapped[str] = mapped_column(primary_key=True)
+    versions: Mapped[dict[str, Any]] = mapped_column(Json)
+    ahead: Mapped[bool] = mapped_column(index=True)
+    """Newer than what was published here when it said so: this server was restored from a backup, or the device lies."""
+    at_s: Mapped[float]

@@ -10,6 +10,7 @@ from fleet_server.http_access import current_operator, device_identity, origin, 
 from fleet_server.http_json import reply, reply_list
 from fleet_server.http_wire import answer, read_message
 from fleet_server.inventory import service as inventory
+from fleet_server.releases import seen as metadata_seen
 from fleet_server.rollouts import assignments, reports, service
 from fleet_server.rollouts.contact import Contacts
 from fleet_server.rollouts.explain import explain
@@ -67,16 +68,19 @@ def post_state() -> Response:
     settings, now_s = here.settings, here.clock()
     contacts: Contacts = current_app.extensions.setdefault("rookery_contacts", Contacts())
     seen = contacts.is_due(who.device_id, now_s)
+    ours = here.repository.versions()
     with here.database.read() as session:
-        row = assignments.present(session, who.device_id, asked, now_s, settings.assignment_ttl_s)
+        ahead = metadata_seen.is_device_ahead(session, who.device_id, asked.metadata_versions, ours)
+        row = assignments.present(session, who.device_id, asked, now_s, settings.assignment_ttl_s, ahead=ahead)
         urgent = assignments.is_urgent(session, who.device_id, now_s)
     if row is None or seen:
         with here.database.write() as session:
             if seen:
                 inventory.record_seen(session, who.device_id, now_s)
+            metadata_seen.note(session, who.device_id, asked.metadata_versions, ours, now_s)
             if row is None:
                 row = assignments.renew(
-                    session, who.device_id, asked, signer=here.signer, now_s=now_s, ttl_s=settings.assignment_ttl_s
+                    session, who.device_id, asked, signer=here.signer, now_s=now_s, ttl_s=settings.assignment_ttl_s, ahead=ahead
                 )
     poll_s = min(settings.fast_poll_s, settings.poll_s) if urgent else settings.poll_s
     return answer(assignments.state_answer(row, asked, signer=here.signer, now_s=now_s, poll_s=poll_s))
@@ -90,6 +94,7 @@ def post_reports() -> Response:
     here = context()
     with here.database.write() as session:
         stored = reports.store_reports(session, who.device_id, batch, now_s=here.clock())
+        metadata_seen.note(session, who.device_id, batch.metadata_versions, here.repository.versions(), here.clock())
     return answer(stored)
 
 

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from fleet_server.audit import service as audit
 from fleet_server.configuration import service as configuration
 from fleet_server.database import upsert
 from fleet_server.errors import InvalidError
@@ -16,7 +17,7 @@ from fleet_server.logs import service as logs
 from fleet_server.releases import service as releases
 from fleet_server.rollouts.gates import ENDED, TERMINAL
 from fleet_server.rollouts.tables import AssignmentRow, RolloutDeviceRow, RolloutRow
-from fleet_server.rollouts.targets import Target, target
+from fleet_server.rollouts.targets import Target, set_target, target
 from ota.bundle.manifest import AGENT, MODEL
 from ota.trust.assignment import sign_payload
 from ota.trust.key_types import Signer
@@ -43,11 +44,14 @@ class Content:
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
-def content(session: Session, device_id: str, now_s: float) -> Content:
-    """What the device should be told now. A device that is held back keeps what it runs."""
+def content(session: Session, device_id: str, now_s: float, *, ahead: bool = False) -> Content:
+    """What the device should be told now. A device that is held back keeps what it runs.
+
+    So does one that is ``ahead``: it knows newer signed metadata than this (restored) server has, and would refuse any offer.
+    """
     meant, agent = target(session, device_id), target(session, device_id, AGENT)
     wanted = [one for one in (meant, agent) if one is not None and one.release is not None]
-    held = bool(wanted) and inventory.get(session, device_id, now_s).held is not None
+    held = ahead or (bool(wanted) and inventory.get(session, device_id, now_s).held is not None)
     return Content(
         role=meant.role if meant else "run",
         arm=meant.arm if meant else None,
@@ -61,33 +65,45 @@ def content(session: Session, device_id: str, now_s: float) -> Content:
 def _assigned(session: Session, meant: Target | None, kind: str) -> AssignedBundle | None:
     """The target's release as an assignment names it; None where there is none, or none that may be installed."""
     found = releases.find_release(session, meant.release) if meant is not None and meant.release is not None else None
-    if found is None or found.yanked or found.kind != kind:
+    if found is None or found.yanked or found.advisory or found.kind != kind:
         return None
     return AssignedBundle(
         path=found.path, sha256=found.sha256, length_bytes=found.length_bytes, channel=found.channel, release=found.release
     )
 
 
-def present(session: Session, device_id: str, asked: StateRequest, now_s: float, ttl_s: float) -> AssignmentRow | None:
+def present(
+    session: Session, device_id: str, asked: StateRequest, now_s: float, ttl_s: float, *, ahead: bool = False
+) -> AssignmentRow | None:
     """The stored assignment when it still says what should be said; None when a new one must be signed."""
     row = session.get(AssignmentRow, device_id)
     if row is None or row.expires_s - now_s < ttl_s / 2:
         return None
     if asked.seq > row.seq or (asked.seq == row.seq and asked.digest not in (None, row.digest)):
         return None  # the device has seen more than we remember: the database was restored
-    return row if row.content_sha256 == content(session, device_id, now_s).digest else None
+    return row if row.content_sha256 == content(session, device_id, now_s, ahead=ahead).digest else None
 
 
-def renew(session: Session, device_id: str, asked: StateRequest, *, signer: Signer, now_s: float, ttl_s: float) -> AssignmentRow:
+def renew(
+    session: Session, device_id: str, asked: StateRequest, *, signer: Signer, now_s: float, ttl_s: float, ahead: bool = False
+) -> AssignmentRow:
     """Sign a new assignment if it is still needed, above all that the device has seen. InvalidError for an impossible number."""
     row = session.get(AssignmentRow, device_id, with_for_update=True)
     known = row.seq if row is not None else 0
     if asked.seq > known + MAX_SEQ_JUMP:
         raise InvalidError(f"$.seq: {asked.seq} is far beyond the {known} that this server ever signed")
-    unchanged = present(session, device_id, asked, now_s, ttl_s)
+    unchanged = present(session, device_id, asked, now_s, ttl_s, ahead=ahead)
     if unchanged is not None:
         return unchanged
-    wanted = content(session, device_id, now_s)
+    if row is not None and asked.seq > known:
+        # It has heard more than we remember, so what we remember of its target is of yesterday: it keeps what it runs until
+        # somebody says anew what that should be.
+        for kind in (MODEL, AGENT):
+            if target(session, device_id, kind) is not None:
+                set_target(session, device_id, None, source="restore", now_s=now_s, kind=kind)
+        after = {"seq": known, "seen": asked.seq}
+        audit.record(session, who="server", what="device.restored", target=device_id, after=after, now_s=now_s)
+    wanted = content(session, device_id, now_s, ahead=ahead)
     assignment = Assignment(
         device=device_id, seq=max(known, asked.seq) + 1, issued_s=now_s, expires_s=now_s + ttl_s, role=wanted.role,
         arm=wanted.arm, bundle=wanted.bundle, agent=wanted.agent, configuration=wanted.configuration, debug=wanted.debug,

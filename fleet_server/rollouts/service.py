@@ -26,6 +26,9 @@ MAX_IDS_IN_QUERY = 5000
 def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: bool = False, origin: str = "") -> Rollout:
     """Send a release on its way, or (dry run) only say what would happen. Older rollouts give way on the same devices."""
     release = releases.release(session, order.release)
+    if release.advisory:
+        detail = f"{order.release} is not to be offered any more: {release.advisory}"
+        raise ConflictError(detail, "take the advisory yank back first")
     if release.yanked:
         raise ConflictError(f"{order.release} was taken out of its channel's signed metadata", "publish a new version instead")
     problem = plan.shares_problem(order.stages)

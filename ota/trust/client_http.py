@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import urllib3
 from tuf.api.exceptions import (
@@ -87,6 +88,7 @@ class TrustClient:
         self._updater: Updater | None = None
         self._keys: dict[str, Key] | None = None
         self._synced: dict[str, tuple[int, int]] = {}
+        self._numbers: dict[str, tuple[tuple[int, int], Any]] = {}
         self._one_at_a_time = threading.RLock()
 
     def anchor(self) -> Refusal | None:
@@ -168,15 +170,19 @@ class TrustClient:
         return self._keys
 
     def versions(self) -> dict[str, int]:
-        """Role -> version of the metadata on disk, for the report."""
+        """Role -> version of the metadata on disk, for polls and reports. A file is read again only when it changed."""
         found: dict[str, int] = {}
         for path in sorted(self._dir.glob("*.json")):
             try:
-                version = json.loads(path.read_bytes())["signed"]["version"]
-            except (OSError, ValueError, KeyError, TypeError):
+                stat = path.stat()
+                mark = (stat.st_ino, stat.st_mtime_ns)
+                known = self._numbers.get(path.name)
+                if known is None or known[0] != mark:
+                    known = self._numbers[path.name] = mark, json.loads(path.read_bytes())["signed"]["version"]
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # torn by a power cut: the next refresh fetches it again
-            if isinstance(version, int):
-                found[path.name.removesuffix(".json")] = version
+            if isinstance(known[1], int):
+                found[unquote(path.name.removesuffix(".json"))] = known[1]
         return found
 
     def _begin(self) -> Updater:

@@ -60,6 +60,8 @@ class StateRequest(Message, frozen=True, kw_only=True):
     seq: Count
     digest: Sha256 | None = None
     """sha256 of the assignment payload that the device holds."""
+    metadata_versions: dict[Annotated[str, Meta(max_length=60)], Count] = {}
+    """Role -> version of the signed metadata that it trusts: a server restored from a backup learns how far it is behind."""
 
 
 class State(Message, frozen=True, kw_only=True):

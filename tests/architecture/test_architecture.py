@@ -90,6 +90,8 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.enrolment.api": "the pages accept boards with the issuer that the API has read",
     "fleet_server.inventory.device": "values: a device as everybody sees it",
     "fleet_server.releases.published_disk": "the worker is its shell",
+    "fleet_server.releases.reconcile_disk": "the worker is its shell",
+    "fleet_server.releases.seen": "use cases of what devices have seen of the metadata: the other half of the service",
     "fleet_server.rollouts.explain": "the use case of why-not",
     "fleet_server.rollouts.orders": "values: what a rollout is asked for",
     "fleet_server.rollouts.reports": "use cases of reports: the other half of the service",

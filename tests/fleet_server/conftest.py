@@ -30,6 +30,7 @@ from fleet_server.enrolment import service as enrolment
 from fleet_server.enrolment.identity import peer_certificate
 from fleet_server.settings import Settings
 from ota.trust.key_types import CryptoSigner
+from ota.trust.repository_disk import Repository
 from ota.wire.enrolment import BoardFacts, EnrolRequest
 
 NOW_S = 1_790_000_000.0
@@ -148,9 +149,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def repository() -> Any:
-    """No TUF repository; tests that need one override this fixture with a real one."""
-    return None
+def repository(settings: Settings, clock: Clock) -> Any:
+    """A TUF repository to which nothing was uploaded yet; tests that need more override this fixture."""
+    return Repository(settings.data_dir / "tuf", settings.data_dir / "keys", clock)
 
 
 def make_context(settings: Settings, database: Database, clock: Clock, repository: Any) -> Context:

@@ -21,11 +21,11 @@ EVIL = "<script>alert(1)</script>\\u0000\\ud83d\\ude00\\u202e\\u001b[2J' OR 1=1 
 
 
 @pytest.fixture
-def server(settings: Settings, database: Database, clock: Any) -> Context:
+def server(settings: Settings, database: Database, clock: Any, repository: Any) -> Context:
     """The context over both kinds of database."""
     blobs = DiskBlobStore(settings.data_dir / "blobs", secret=b"s" * 32, base_url=settings.device_url, clock=clock)
     return Context(
-        settings=replace(settings, host="localhost"), database=database, blobs=blobs, repository=None,  # type: ignore[arg-type]
+        settings=replace(settings, host="localhost"), database=database, blobs=blobs, repository=repository,
         signer=CryptoSigner.generate_ecdsa(), clock=clock, certificate_of=peer_certificate, web_secret=b"w" * 32,
     )  # fmt: skip
 
