@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,10 +27,18 @@ def channel() -> None:
 @channel.command("list")
 @pass_session
 def list_channels(session: Session) -> None:
-    """List channels and the version of their signed metadata."""
-    items = [{"name": name, "version": version} for name, version in session.client().get("/trust")["channels"].items()]
-    columns = [("name", lambda item: item["name"]), ("version", lambda item: item["version"])]
+    """List channels and the version of their signed metadata; what ends soon, and what a restored server lacks, is said."""
+    trust = session.client().get("/trust")
+    ends = trust.get("expires_s", {})
+    items = [{"name": name, "version": version, "expires_s": ends.get(name)} for name, version in trust["channels"].items()]
+    columns = [("name", lambda item: item["name"]), ("version", lambda item: item["version"]), ("until", _until)]
     print_items(items, columns, session.output, "name")
+    for text in [*trust.get("warnings", []), *trust.get("reconcile", {}).get("texts", [])]:
+        talk(text)
+
+
+def _until(item: dict[str, Any]) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(item["expires_s"])) if item["expires_s"] else "?"
 
 
 @channel.command()
@@ -63,7 +71,7 @@ def acceptance(session: Session, name: str, folder: Path, key_file: Path, trust:
     path = f"{name}/acceptance/{json.loads(data)['name']}/acceptance.json"
     _, targets = read_trust(trust)
     signer = open_signer(session, key_file, passphrase_file)
-    present = present_metadata(published(client, name), targets, name)
+    present = present_metadata(published(client, name), targets, name, least_version(client, name))
     try:
         metadata = add_acceptance(present, path, data, time.time() + CHANNEL_LIFE_S)
     except TrustError as error:
@@ -119,15 +127,32 @@ def published(client: "Client", name: str) -> bytes | None:
         return None
 
 
-def present_metadata(data: bytes | None, targets: "Metadata[Targets]", name: str) -> "Metadata[Targets]":
-    """What the next version is built upon: only what the channel's own keys have signed."""
+def least_version(client: "Client", name: str) -> int:
+    """The version of a channel that devices have seen when the server has only an older one (it was restored); else 0.
+
+    A next version below it would be refused by every device that has it, and one of the same number would not be fetched.
+    """
+    behind = client.get("/trust").get("reconcile", {}).get("behind", [])
+    return next((int(one["seen"]) for one in behind if one["role"] == name), 0)
+
+
+def present_metadata(
+    data: bytes | None, targets: "Metadata[Targets]", name: str, least: int = 0
+) -> "Metadata[Targets]":
+    """What the next version is built upon: only what the channel's own keys have signed. ``least``: see ``least_version``."""
     from ota.trust.errors import TrustError
     from ota.trust.roles import CHANNEL_LIFE_S, present_channel
 
     try:
-        return present_channel(data, targets, name, time.time() + CHANNEL_LIFE_S)
+        present = present_channel(data, targets, name, time.time() + CHANNEL_LIFE_S)
     except TrustError as error:
         raise CliError(CONFLICT, str(error)) from None
+    if present.signed.version < least:
+        talk(f"devices have seen version {least} of {name}, the server has {present.signed.version}: signing version {least + 1}")
+        present.signed.version = least
+        if not present.signatures:  # nothing was published here at all: a draft keeps its number
+            present.signed.version += 1
+    return present
 
 
 def sign_channel(metadata: "Metadata[Targets]", targets: "Metadata[Targets]", name: str, signer: "Signer", key_file: Path) -> str:
