@@ -125,8 +125,8 @@ class Board:
             folder / "metadata", metadata_url=METADATA_URL, targets_url=TARGETS_URL, pool=pool,  # type: ignore[arg-type]
             bootstrap_root=(story.shop / "root.json").read_bytes(), reference_time=lambda: NOW_S,
         )  # fmt: skip
-        self.memory, reports = _Told(folder / "state"), _Reports(self.outbox, lambda: None)
-        self.trust.promise = self.memory.promise = reports.promise = promise
+        self.memory, self.reports = _Told(folder / "state"), _Reports(self.outbox, lambda: None)
+        self.trust.promise = self.memory.promise = self.reports.promise = promise
         self.performer = Performer(
             Bench(
                 trust=self.trust, content=PoolContent(pool, TARGETS_URL, Limits(attempts=1)), slots=self.slots,  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ class Board:
             )
         )  # fmt: skip
         self.updater = Updater(
-            DEVICE, memory=self.memory, actions=self.performer, trust=self.trust, clock=self, reports=reports,
+            DEVICE, memory=self.memory, actions=self.performer, trust=self.trust, clock=self, reports=self.reports,
             watch=TrialWatch(HistoryFile(folder / "history"), TrialLimits()),
         )  # fmt: skip
 
@@ -201,6 +201,10 @@ class Board:
     def check_start(self, promises: Collection[str]) -> None:
         """At every start: a whole model runs, the factory's is there, and everything that was promised is kept."""
         self.check_runnable()
+        self.check_promises(promises)
+
+    def check_promises(self, promises: Collection[str]) -> None:
+        """Floors have not fallen, what was seen and reported is still there."""
         state, versions = self.memory.last, self.trust.versions()
         waiting = {one.header.sequence: one.header.message["state"] for one in self.outbox.waiting("reports", 1000)}
         for promise in promises:
@@ -251,17 +255,21 @@ class Board:
             expected = story.old if report.state in RUNS_OLD | {"rolled_back"} else report.target_sha256
             assert report.running_sha256 == expected, f"untrue: {report.state} with {report.running}"
         assert [one.header.sequence for one in self.outbox.waiting("reports", 1000)] == list(range(1, len(reports) + 1))
-        left = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if _is_leftover(path))
+        left = leftovers(self.folder)
         assert left == [], f"left behind: {left}"
         places = {path.name for path in (self.folder / "slots").iterdir() if path.is_dir()}
         assert places <= {story.factory, story.previous if runs == story.old else story.old, runs}, f"not collected: {places}"
 
 
-def _is_leftover(path: Path) -> bool:
-    parts = path.parts
-    return path.name.endswith((".part", ".unreadable")) or path.name.startswith((".new-", ".staging-", ".trash-")) or (
-        "downloads" in parts and path.is_file()
-    )
+def leftovers(folder: Path) -> list[str]:
+    """Whatever is half-done or no longer wanted on a board at rest."""
+    begun, found = (".new-", ".staging-", ".trash-", ".unpacking-"), []
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        downloaded = name.parts[0].endswith("downloads") and path.is_file()
+        if downloaded or path.name.endswith((".part", ".unreadable")) or path.name.startswith(begun):
+            found.append(name)
+    return sorted(map(str, found))
 
 
 def set_up(folder: Path, *, blind: bool = False) -> Story:
@@ -292,16 +300,18 @@ def set_up(folder: Path, *, blind: bool = False) -> Story:
         model, begun = files["model.tflite"], board / "downloads" / "files"
         begun.mkdir(parents=True)
         (begun / f"{hashlib.sha256(model).hexdigest()}.part").write_bytes(model[:40])
-    answers = {"new": _answer(shop, bundle, 1), "again": _answer(shop, bundle, 2), "newer": _answer(shop, newer, 3),
-               "none": _answer(shop, None, 3)}  # fmt: skip
+    answers = {"new": answer_of(shop, bundle, 1), "again": answer_of(shop, bundle, 2), "newer": answer_of(shop, newer, 3),
+               "none": answer_of(shop, None, 3)}  # fmt: skip
     story = Story(folder / "shop", places[0], places[1], places[2], bundle.sha256, answers, blind, newer.sha256)
     story.keep(folder / "story.json")
     return story
 
 
-def _answer(shop: Shop, bundle: AssignedBundle | None, seq: int) -> str:
+def answer_of(shop: Shop, bundle: AssignedBundle | None, seq: int, agent: AssignedBundle | None = None) -> str:
+    """A signed answer of the server."""
     signer = shop.repository.assignment_signer()
-    signed = sign_payload(Assignment(device=DEVICE, seq=seq, bundle=bundle, issued_s=NOW_S, expires_s=NOW_S + 86400.0), signer)
+    assignment = Assignment(device=DEVICE, seq=seq, bundle=bundle, agent=agent, issued_s=NOW_S, expires_s=NOW_S + 86400.0)
+    signed = sign_payload(assignment, signer)
     digest = hashlib.sha256(signed.payload.encode()).hexdigest()
     state = sign_payload(State(device=DEVICE, nonce=NONCE, now_s=NOW_S, seq=seq, digest=digest, poll_s=5.0), signer)
     return encode(StateAnswer(state=state, assignment=signed)).decode()

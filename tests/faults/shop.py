@@ -23,6 +23,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.manifests: dict[str, bytes] = {}
         self.repository = Repository(folder / "tuf", folder / "keys", lambda: NOW_S)
         signers = {}
         for name in ("root", "targets", "stable"):
@@ -57,14 +58,17 @@ class Shop:
                      hardware=["*"], variants=[variant], files={path: self.put(data) for path, data in files.items()},
                      golden=Golden(parity="golden/parity.json"))
         )  # fmt: skip
-        path = target_path("stable", "yard", version)
+        return self.sign(target_path("stable", "yard", version), manifest, f"yard@{version}"), manifest, files
+
+    def sign(self, path: str, manifest: bytes, release: str) -> AssignedBundle:
+        """Sign a manifest into the channel and publish it; how an assignment names it."""
         self._channel = roles.add_release(self._channel, path, manifest)
         roles.sign(self._channel, self._signer)
         published = self.repository.publish_channel("stable", self._channel.to_bytes(), [manifest])
         assert isinstance(published, list), published
         sha256 = hashlib.sha256(manifest).hexdigest()
-        bundle = AssignedBundle(path=path, sha256=sha256, length_bytes=len(manifest), channel="stable", release=f"yard@{version}")
-        return bundle, manifest, files
+        self.manifests[sha256] = manifest
+        return AssignedBundle(path=path, sha256=sha256, length_bytes=len(manifest), channel="stable", release=release)
 
 
 class Pool:
