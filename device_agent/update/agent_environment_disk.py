@@ -163,6 +163,7 @@ def remove_others(agents: Path, keep: Iterable[str]) -> list[str]:
         elif _SLOT.fullmatch(path.name) and path.name not in wanted:
             _put_away(path)
             removed.append(path.name)
+    fsync_folder(agents)  # else a cut later brings back what was removed, and nobody looks before the next update
     return removed
 
 

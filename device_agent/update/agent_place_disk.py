@@ -20,6 +20,7 @@ from device_agent.update.machine import step
 from device_agent.update.state_disk import StateFile
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import Manifest, parse_manifest
+from ota.durable_disk import remove_leftovers
 from ota.wire.enrolment import BoardFacts
 
 BEFORE_FILE = "agent-trial.json"
@@ -161,6 +162,7 @@ class AgentMemory:
 
     def load(self) -> UpdateState:
         """What was saved; a trial that the launcher ended, or a committed agent that it left, is rolled back here."""
+        remove_leftovers(self._place.data)  # of pointer and sign of life; the launcher writes only before it starts us
         self.newest = self._adjusted(self._file.load())
         self.note = self._file.note
         return self.newest

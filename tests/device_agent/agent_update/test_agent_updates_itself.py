@@ -10,7 +10,7 @@ import pytest
 
 from device_agent.launcher_disk import read_pointer
 from tests.fakes.release_fleet import ReleaseFleet
-from tests.fakes.wheels import publish_agent, thin_agent
+from tests.fakes.wheels import make_wheel, publish_agent, thin_agent
 
 pytestmark = pytest.mark.system
 CRASHES = "os.write(2, b'this agent is broken\\n')\nos._exit(7)"
@@ -69,6 +69,30 @@ def test_a_broken_agent_is_left_a_good_one_stays_and_a_tampered_one_is_left(laun
     assert "rookery_hand/__init__.py is not what was installed" in ended.detail
     assert read_pointer(launched.data).current is None
     assert unreadable(launched.data) == []
+
+
+def test_a_broken_wheel_and_wheels_of_another_python_are_refused(launched, fleet: ReleaseFleet) -> None:
+    """Signed, and still no agent: a wheel that is no zip, one whose RECORD says something else, wheels for another Python, a model's
+    release in the agent's place. Each is refused with its reason before anything is started, and the agent goes on."""
+    no_zip = {"rookery-2-py3-none-any.whl": b"PK this is no zip"}
+    wrong = dict([make_wheel("rookery", "3", {"device_agent/__init__.py": b"", "a.py": b"1"}, record={"a.py": b"2"})])
+    other = {"rookery-4-cp399-cp399-any.whl": next(iter(thin_agent("4").values()))}
+    _, model = fleet.publish("9", counter=9)
+    stories = [
+        (publish_agent(fleet, "2", no_zip, counter=2), "wheel", "rookery-2-py3-none-any.whl is no whole zip"),
+        (publish_agent(fleet, "3", wrong, counter=3), "wheel", "a.py is not what RECORD says"),
+        (publish_agent(fleet, "4", other, counter=4, abi="cp399"), "variant", "cp399"),
+        (publish_agent(fleet, "5", other, counter=5, lock_abi="cp399"), "abi", "the wheels are for cp399"),
+        (model, "mismatch", "model"),
+    ]
+    launched.start()
+    for agent, reason, words in stories:
+        launched.assign(agent)
+        ended = launched.wait_for_end(agent)
+        assert (ended.state, ended.reason, ended.kind) == ("refused", reason, "agent"), (ended, launched.words())
+        assert words in ended.detail
+    assert not list((launched.data / "agents").glob("[0-9a-f]*"))
+    assert launched.agent_of_last_facts() == ""
 
 
 def test_an_agent_that_sees_no_frames_ends_with_the_one_before(launched, fleet: ReleaseFleet) -> None:
