@@ -12,7 +12,9 @@ from fleet_server import broker_disk, migrate
 from fleet_server.assemble import make_context
 from fleet_server.database import Database
 from fleet_server.errors import ServerError
+from fleet_server.releases import seen
 from fleet_server.settings import Settings
+from ota.trust.expiry_warnings import expiry_warnings
 
 LOW_DISK_BYTES = 512 * 1024 * 1024
 
@@ -68,10 +70,18 @@ def _blobs(settings: Settings) -> tuple[bool, str]:
 
 
 def _releases(settings: Settings) -> tuple[bool, str]:
-    status = make_context(settings).repository.status()
+    here = make_context(settings)
+    status = here.repository.status()
     if not status.initialised:
         return True, "no root was uploaded yet"
-    return not status.problems, "; ".join(status.problems) or f"root {status.root_version}, {len(status.channels)} channels"
+    try:
+        with here.database.read() as session:
+            texts = seen.standing(session, here.repository.versions()).texts
+    except SQLAlchemyError:
+        texts = []  # the database has a finding of its own
+    wrong = [*status.problems, *texts]
+    ends = [one.text for one in expiry_warnings(status.expires_s, time.time()) if not one.expired]
+    return not wrong, "; ".join([*wrong, *ends]) or f"root {status.root_version}, {len(status.channels)} channels"
 
 
 def _disk(settings: Settings) -> tuple[bool, str]:

@@ -13,7 +13,9 @@ from fleet_server.audit import service as audit
 from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, NotFoundError
 
-KINDS = ("device_silent", "trouble", "rollout_paused", "disk_full", "verifier_dead", "broker_down", "trust")
+KINDS = (
+    "device_silent", "trouble", "rollout_paused", "disk_full", "verifier_dead", "broker_down", "trust", "expiry", "reconcile",
+)  # fmt: skip
 MAX_CALL_ATTEMPTS = 8
 MAX_WAITING_CALLS = 1000
 """A webhook that is down for weeks must not fill the database; the page has the alerts anyway."""

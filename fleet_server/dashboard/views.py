@@ -21,10 +21,12 @@ from fleet_server.inventory.device import Device
 from fleet_server.logs import listing as frames
 from fleet_server.logs import service as logs
 from fleet_server.overview import service as overview
+from fleet_server.releases import seen
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import explain, reports
 from fleet_server.rollouts import service as rollouts
 from fleet_server.telemetry import service as telemetry
+from ota.trust.expiry_warnings import expiry_warnings
 
 DEVICES_PER_PAGE = 100
 EVENTS_PER_PAGE = 48
@@ -108,8 +110,13 @@ def release_list() -> str:
     with here.database.read() as db:
         found = releases.releases(db)
         running = {count.release: count.devices for count in inventory.running_counts(db)}
+        standing = seen.standing(db, here.repository.versions())
     status = here.repository.status()
-    return render_template("releases.html", releases=found, running=running, status=status, topics="releases devices")
+    ends = expiry_warnings(status.expires_s, here.clock())
+    return render_template(
+        "releases.html", releases=found, running=running, status=status, topics="releases devices",
+        notes=[*standing.texts, *(one.text for one in ends if not one.expired)],
+    )  # fmt: skip
 
 
 @require("viewer")

@@ -1,6 +1,7 @@
 """What needs a person right now, gathered from the services for ``alerts``."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -8,8 +9,10 @@ from sqlalchemy.orm import Session
 from fleet_server.alerts.parts import parts
 from fleet_server.alerts.service import Condition
 from fleet_server.inventory import service as inventory
+from fleet_server.releases import seen
 from fleet_server.rollouts import service as rollouts
 from fleet_server.verification import service as verification
+from ota.trust.expiry_warnings import expiry_warnings
 
 SILENT_AFTER_S = 300.0
 """An enrolled device that was heard before and is silent for this long (or twice the online window, if longer) alerts."""
@@ -19,8 +22,11 @@ BACKLOG_AGE_S = 300.0
 """A verifier that answers and lets crops wait this long is as good as dead."""
 
 
-def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -> list[Condition]:
-    """Every condition that holds now."""
+def gather(
+    session: Session, *, data_dir: Path, now_s: float, within_s: float, versions: Mapping[str, int] | None = None,
+    expires_s: Mapping[str, float] | None = None,
+) -> list[Condition]:  # fmt: skip
+    """Every condition that holds now. ``versions`` and ``expires_s``: of the published metadata, by role."""
     found: list[Condition] = []
     after_s = max(SILENT_AFTER_S, 2 * within_s)
     for one in inventory.presences(session, None, now_s, within_s).values():
@@ -44,6 +50,10 @@ def gather(session: Session, *, data_dir: Path, now_s: float, within_s: float) -
     trust = known.get("trust")
     if trust is not None and not trust.ok:
         found.append(Condition("trust", "repository", trust.note))
+    found += [Condition("expiry", one.role, one.text) for one in expiry_warnings(expires_s or {}, now_s)]
+    standing = seen.standing(session, versions or {})
+    if standing.texts:
+        found.append(Condition("reconcile", "repository", "; ".join(standing.texts)))
     return found
 
 

@@ -22,8 +22,10 @@ from fleet_server.ingest.sweeping import Sweeping
 from fleet_server.ingest.verifying import Verifying
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import service as logs
+from fleet_server.releases import seen
 from fleet_server.releases import service as releases
-from fleet_server.releases.published_disk import published_channels
+from fleet_server.releases.published_disk import published_channels, tuf_folder
+from fleet_server.releases.reconcile_disk import sign_above
 from fleet_server.rollouts import service as rollouts
 from fleet_server.rollouts import targets
 from fleet_server.rollouts.orders import Timing
@@ -187,7 +189,10 @@ class Worker:
         here, now_s = self._context, self._context.clock()
         settings = here.settings
         with here.database.read() as session:
-            conditions = gather(session, data_dir=settings.data_dir, now_s=now_s, within_s=settings.online_within_s)
+            conditions = gather(
+                session, data_dir=settings.data_dir, now_s=now_s, within_s=settings.online_within_s,
+                versions=here.repository.versions(), expires_s=here.repository.expires_s(),
+            )  # fmt: skip
         with here.database.write() as session:
             alerts.reconcile(session, conditions, now_s)
         with here.database.read() as session:
@@ -212,12 +217,20 @@ class Worker:
         if status.initialised:
             outcome = here.repository.refresh_timestamp(now_s)
             problem = str(outcome) if isinstance(outcome, Refusal) else problem
+            problem = self._reconcile(now_s) or problem
             self._read_releases(now_s)
         self._note("trust", not problem, problem or "well")
         with here.database.write() as session:
             telemetry.prune(session, now_s)
             logs.prune(session)
         self._sweeping.sweep()
+
+    def _reconcile(self, now_s: float) -> str:
+        """After a restore: sign above what devices have seen, so that they take our word again; answers what is in the way."""
+        here = self._context
+        with here.database.read() as session:
+            standing = seen.standing(session, here.repository.versions())
+        return sign_above(here.repository, tuf_folder(here.settings.data_dir), standing, now_s)
 
     def _read_releases(self, now_s: float) -> None:
         here = self._context

@@ -8,6 +8,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ota.bundle.offline import ChainError, check_signed
@@ -35,6 +36,15 @@ _NO_BRIDGE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was read at ``mark`` (the times of the folder and of its timestamp)."""
+
+    mark: tuple[int, int] | None = None
+    numbers: dict[str, int] = field(default_factory=dict)
+    expires_s: dict[str, float] = field(default_factory=dict)
+
+
 class Repository:
     """``directory`` holds ``metadata/`` and ``targets/`` (both served as they are); ``keys_directory`` the online keys."""
 
@@ -46,7 +56,7 @@ class Repository:
         self._keys = OnlineKeys(keys_directory)
         self._online = OnlineSigning(self._keys, self._store)
         self._clock = clock
-        self._known: tuple[tuple[int, int] | None, dict[str, int]] = (None, {})
+        self._known = _Known()
 
     def online_keys(self) -> dict[str, Key]:
         """Public keys of snapshot, timestamp and assignment; made on first use. One that was lost since is not in it."""
@@ -152,16 +162,23 @@ class Repository:
 
     def versions(self) -> dict[str, int]:
         """Role (channels too) -> published version; empty before the first upload. Kept until a file changes (polls ask)."""
+        return self._kept().numbers
+
+    def expires_s(self) -> dict[str, float]:
+        """Role (channels too) -> when it ends, seconds since 1970; kept like ``versions``."""
+        return self._kept().expires_s
+
+    def _kept(self) -> "_Known":
         metadata = self._directory / "metadata"
         try:
             # A root alone replaces no timestamp, but is a new name in the folder.
             mark = (metadata.stat().st_mtime_ns, (metadata / "timestamp.json").stat().st_mtime_ns)
         except OSError:
-            return {}
-        if self._known[0] != mark:
+            return _Known()
+        if self._known.mark != mark:
             status = self.status()
-            self._known = mark, {**status.versions, **status.channels}
-        return self._known[1]
+            self._known = _Known(mark, {**status.versions, **status.channels}, status.expires_s)
+        return self._known
 
     def put_content(self, sha256: str, stream: Readable) -> Content | Refusal:
         """Store one content file under its hash; ``new`` in the answer is False when it was there."""
