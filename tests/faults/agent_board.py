@@ -1,15 +1,18 @@
 """A board that updates its own agent: launcher, pointer, slots and both updaters are real; a start of the agent is a call here.
 
 What the launcher chooses is what runs: the real ``Launcher`` reads the pointer, checks the slot, counts the starts of a trial;
-then an agent "process" with that slot lives in ours until it asks to be ended for the switch. Held in the hand are the self-test's
-child and the camera. The old agent is a slot, too; the one before it goes when the new one is committed.
+then an agent "process" with that slot lives in ours until it asks to be ended for the switch. Held in the hand are the camera and
+the self-test's child. The old agent is a slot, too; the one before it goes when the new one is committed.
 """
 
 import hashlib
 import json
+import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
 import msgspec
@@ -37,7 +40,8 @@ from ota.wire.codec import decode
 from ota.wire.deployments import DeploymentReport
 from tests.fakes.wheels import ABI, make_wheel
 from tests.faults.board import DEVICE, FACTS, NONCE, RUNS_OLD, Board, Story, answer_of, leftovers
-from tests.faults.recording import Recorder
+from tests.faults.judging import scratch
+from tests.faults.recording import ROOT, Recorder, run_below
 from tests.faults.shop import NOW_S, TARGETS_URL, Pool, Shop
 
 BOARD_FACTS = msgspec.structs.replace(FACTS, abi=ABI, libc="glibc 2.36")
@@ -181,6 +185,22 @@ def small_agent(version: str, modules: int) -> dict[str, bytes]:
     return dict([make_wheel("rookery", version, own), make_wheel("needed", "1.0", other)])
 
 
+def real_agent(version: str) -> dict[str, bytes]:
+    """The agent's own packages of this checkout, and pure Python ones that it needs, as they are installed here."""
+    own = {}
+    for package in ("device_agent", "ota", "hardware"):
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                own[path.relative_to(ROOT).as_posix()] = path.read_bytes()
+    made = [make_wheel("rookery", version, own)]
+    for name in ("tuf", "securesystemslib", "urllib3"):
+        found = distribution(name)
+        files = {str(one): Path(str(found.locate_file(one))).read_bytes() for one in found.files or ()
+                 if one.parts[0] == name and one.suffix != ".pyc"}  # fmt: skip
+        made.append(make_wheel(name, found.version, files))
+    return dict(made)
+
+
 def publish(shop: Shop, version: str, wheels: dict[str, bytes], counter: int) -> tuple[AssignedBundle, bytes]:
     """Sign and publish a release of the agent: how an assignment names it, its lock."""
     lock = build_lock({name: hashlib.sha256(data).hexdigest() for name, data in wheels.items()}, ABI)
@@ -194,15 +214,14 @@ def publish(shop: Shop, version: str, wheels: dict[str, bytes], counter: int) ->
     return bundle, lock
 
 
-def set_up(folder: Path, modules: int = 1, wheels: Callable[[str], dict[str, bytes]] | None = None) -> AgentStory:
+def set_up(folder: Path, modules: int = 1, newest: Callable[[str], dict[str, bytes]] | None = None) -> AgentStory:
     """``folder/board`` with two agents installed and one in use, ``folder/shop`` with a third for it, ``folder/story.json``."""
     shop, board = Shop(folder / "shop"), folder / "board"
     (board / "state").mkdir(parents=True)
-    made = wheels or (lambda version: small_agent(version, modules))
     digests = []
     for counter in (1, 2, 3):
         version = f"{counter}.0"
-        files = made(version)
+        files = newest(version) if newest is not None and counter == 3 else small_agent(version, modules)
         bundle, lock = publish(shop, version, files, counter)
         digests.append(bundle.sha256)
         if counter == 3:
@@ -218,6 +237,16 @@ def set_up(folder: Path, modules: int = 1, wheels: Callable[[str], dict[str, byt
     before = AgentBoard(board, story, now_s=NOW_S - 1000.0)
     assert before.model.trust.refresh() is None
     return story
+
+
+@contextmanager
+def recorded(modules: int = 1, newest: Callable[[str], dict[str, bytes]] | None = None) -> Iterator[tuple[Path, AgentStory]]:
+    """A folder with ``log``, ``start`` and ``board`` of one update of the agent."""
+    with scratch() as room:
+        story = set_up(room, modules, newest)
+        shutil.copytree(room / "board", room / "start", symlinks=True)
+        run_below("tests.faults.agent_board", room, room / "log")
+        yield room, story
 
 
 def record(folder: Path, log: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.agent_board import AgentStory, recorded
 from tests.faults.board import Story, set_up
 from tests.faults.judging import Recording, scratch
 from tests.faults.recording import run_below
@@ -30,6 +31,13 @@ def model_roll_back() -> Iterator[tuple[Story, Recording]]:
     """One update of the model to a release that sees nothing: rolled back after its trial."""
     with scratch() as room:
         yield _recorded(room, blind=True)
+
+
+@pytest.fixture(scope="session")
+def agent_update() -> Iterator[tuple[AgentStory, Recording]]:
+    """One update of the agent itself, a very small one."""
+    with recorded() as (room, story):
+        yield story, Recording.read(room / "log", room / "start", room / "board")
 
 
 @pytest.fixture(scope="session")

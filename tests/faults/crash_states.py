@@ -4,12 +4,13 @@ For every prefix of the log: all unsynced changes kept, all dropped, the names k
 and where bytes are unsynced, the last write torn at 0, at half and one byte before its end (all else kept).
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.disk_model import Disk, Name, Tree, Write
+from tests.faults.disk_model import Change, Disk, Name, Tree, Write
 from tests.faults.recording import Kind, Op
 
 TORN = ("torn at 0", "torn at half", "torn at length - 1")
@@ -87,11 +88,8 @@ def _here(disk: Disk, prefix: int, promises: list[str]) -> Iterator[CrashState]:
         yield one(f"one dropped: {place}", disk.state([change for change in pending if change is not dropped]))
     writes = [place for place, change in enumerate(pending) if isinstance(change, Write)]
     if writes:
-        last = pending[writes[-1]]
-        assert isinstance(last, Write)
-        for word, length in zip(TORN, (0, len(last.data) // 2, len(last.data) - 1), strict=True):
-            torn = Write(last.file, last.offset, last.data[:length])
-            yield one(f"{word}: {writes[-1]}", disk.state(None, {writes[-1]: torn}))
+        for word in TORN:
+            yield one(f"{word}: {writes[-1]}", disk.state(None, {writes[-1]: torn_at(pending[writes[-1]], word)}))
 
 
 def expected_count(log: Sequence[Op], start: Path) -> int:
@@ -115,3 +113,46 @@ def expected_count(log: Sequence[Op], start: Path) -> int:
         if isinstance(change, Write):
             written.update(range(made_at, synced_at))
     return total + 3 * len(written)
+
+
+def sample_states(log: Sequence[Op], start: Path, seed: str, count: int) -> Iterator[CrashState]:
+    """``count`` states drawn at random (a prefix, then one of its variations), for logs that have too many for all."""
+    draw = random.Random(seed)
+    prefixes = Counter(draw.randrange(len(log) + 1) for _ in range(count))
+    disk, promises = Disk(start), []
+    for prefix in range(len(log) + 1):
+        if prefix:
+            op = log[prefix - 1]
+            disk.feed(op)
+            if op.kind is Kind.MARK:
+                promises.append(op.path)
+        if prefixes[prefix]:
+            yield from _drawn(disk, prefix, list(promises), prefixes[prefix], draw)
+
+
+def _drawn(disk: Disk, prefix: int, promises: list[str], count: int, draw: random.Random) -> Iterator[CrashState]:
+    pending = disk.pending
+    last = max((place for place, change in enumerate(pending) if isinstance(change, Write)), default=-1)
+    for _ in range(count):
+        number = draw.randrange(3 + len(pending) + (3 if last >= 0 else 0))
+        if number == 0:
+            yield CrashState(prefix, "all kept", disk.state(), promises)
+        elif number == 1:
+            yield CrashState(prefix, "all dropped", disk.state([]), promises)
+        elif number == 2:
+            names = [change for change in pending if isinstance(change, Name)]
+            yield CrashState(prefix, "bytes lost", disk.state(names), promises)
+        elif number < 3 + len(pending):
+            dropped = pending[number - 3]
+            tree = disk.state([change for change in pending if change is not dropped])
+            yield CrashState(prefix, f"one dropped: {number - 3}", tree, promises)
+        else:
+            word = TORN[number - 3 - len(pending)]
+            yield CrashState(prefix, f"{word}: {last}", disk.state(None, {last: torn_at(pending[last], word)}), promises)
+
+
+def torn_at(change: Change, word: str) -> Write:
+    """A write of which only the beginning arrived."""
+    assert isinstance(change, Write)
+    length = {TORN[0]: 0, TORN[1]: len(change.data) // 2, TORN[2]: len(change.data) - 1}[word]
+    return Write(change.file, change.offset, change.data[:length])

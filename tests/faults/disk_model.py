@@ -138,9 +138,9 @@ class Disk:
         ``instead`` maps a place in ``pending`` to what was written there in its stead (a torn write).
         """
         content = self.durable.copy()
-        chosen = self.pending if kept is None else kept
+        chosen = set() if kept is None else set(map(id, kept))
         for place, change in enumerate(self.pending):
-            if kept is None or change in chosen:
+            if kept is None or id(change) in chosen:
                 content.apply((instead or {}).get(place, change), self.folders)
         return self._tree(content)
 

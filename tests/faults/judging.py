@@ -1,5 +1,7 @@
 """Crash states rebuilt on a real disk (in memory where there is one) and judged one by one."""
 
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ota.durable_disk import write_whole
 from tests.faults.crash_states import CrashState, Enumeration, enumerate_states
 from tests.faults.disk_model import Disk, read_tree, write_tree
 from tests.faults.recording import Kind, Op, read_log
@@ -89,3 +92,17 @@ def told(failures: list[Failure], log: list[Op]) -> str:
         where = "before the first line" if op is None else f"{op.kind.name} {op.path} {op.other}"
         lines.append(f"{failure} [{where}]")
     return "\n".join(lines)
+
+
+def keep_counts(name: str, counted: Enumeration | int) -> None:
+    """In a run that keeps evidence: how many states there were, beside it."""
+    evidence = os.environ.get("ROOKERY_EVIDENCE")
+    if not evidence:
+        return
+    target = Path(evidence).with_name("crash_states_counts.json")
+    known = json.loads(target.read_text()) if target.exists() else {}
+    if isinstance(counted, Enumeration):
+        known[name] = {**counted.counts, "in all": counted.total, "formula": counted.expected, "different": len(counted.distinct)}
+    else:
+        known[name] = {"drawn": counted}
+    write_whole(target, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.board import Board, Story
 from tests.faults.crash_states import CrashState
-from tests.faults.judging import Recording, judge, told
+from tests.faults.judging import Recording, judge, keep_counts, told
 from tests.faults.recording import Kind
 from tests.faults.shop import NOW_S
 
@@ -39,6 +39,7 @@ def test_every_crash_state_of_a_model_update_resumes_to_a_runnable_model_and_a_t
     print(f"{which}: {len(recording.log)} lines, {recording.states}")
     assert recording.states.total == recording.states.expected
     assert recording.states.total > 1000
+    keep_counts(which, recording.states)
     failures = judge(recording.states.distinct, resumed(story))
     assert not failures, told(failures, recording.log)
 
