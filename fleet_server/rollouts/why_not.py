@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
-    """The answer."""
+    """The answer for its model; ``sentences`` speak of its agent, too, where one is wanted, and ``agent`` has that alone."""
 
     device: str
     wanted: str | None
@@ -55,6 +55,7 @@ class WhyNot:
     reason: str
     sentences: list[str]
     rules: list[Rule]
+    agent: "WhyNot | None" = None
 
 
 def why_not(case: Case) -> WhyNot:
