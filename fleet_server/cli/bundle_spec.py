@@ -1,6 +1,7 @@
 """``bundle.toml``: what a releaser writes, and how it becomes a manifest with its files."""
 
 import hashlib
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
 
 if TYPE_CHECKING:
-    from ota.bundle.manifest import Manifest
+    from ota.bundle.manifest import AcceptanceSet, Manifest, Variant
 
 PARITY = "golden/parity.json"
 TOP_KEYS = {
     "name", "version", "channel", "counter", "min_counter", "hardware", "created_s", "golden", "budget", "provenance", "variant",
+    "kind", "provenance_statement",
 }  # fmt: skip
-VARIANT_KEYS = {"id", "accelerator", "model", "card", "runtimes", "machines", "profiles", "min_memory_bytes", "threads"}
+VARIANT_KEYS = {
+    "id", "accelerator", "model", "card", "runtimes", "machines", "word_bits", "profiles", "min_memory_bytes", "threads",
+}  # fmt: skip
+WHEEL_VARIANT_KEYS = {"id", "abi", "machines", "word_bits", "profiles", "min_memory_bytes", "wheels"}
+"""Of a release of kind agent: ``wheels`` is a folder."""
+STATEMENT = "provenance.json"
 GOLDEN_KEYS = {"pictures", "reference", "acceptance", "threshold"}
 
 
@@ -25,7 +32,6 @@ class Draft:
 
     manifest: "Manifest"
     files: dict[str, bytes] = field(default_factory=dict)
-    acceptance: Path | None = None
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
@@ -47,7 +53,8 @@ def _faults(spec: dict[str, Any]) -> list[str]:
     faults = [f"unknown key {key!r}" for key in sorted(set(spec) - TOP_KEYS)]
     needed = ("name", "version", "channel", "counter", "hardware", "variant")
     faults += [f"missing key {key!r}" for key in needed if key not in spec]
-    faults += [f"{key!r} must be text" for key in ("name", "version", "channel") if not isinstance(spec.get(key, ""), str)]
+    words = ("name", "version", "channel", "kind", "provenance_statement")
+    faults += [f"{key!r} must be text" for key in words if not isinstance(spec.get(key, ""), str)]
     for key in ("golden", "budget", "provenance"):
         if not isinstance(spec.get(key, {}), dict):
             return [*faults, f"{key!r} must be a table: [{key}]"]
@@ -59,27 +66,57 @@ def _faults(spec: dict[str, Any]) -> list[str]:
         faults.append("golden: 'threshold' must be a number")
     if not isinstance(variants, list) or not variants or not all(isinstance(each, dict) for each in variants):
         return [*faults, "'variant' must be one table or more: [[variant]]"]
+    agent = spec.get("kind", "model") == "agent"
     for index, variant in enumerate(variants):
-        faults += [f"variant {index}: unknown key {key!r}" for key in sorted(set(variant) - VARIANT_KEYS)]
-        for key in ("id", "accelerator", "model", "card"):
+        known = WHEEL_VARIANT_KEYS if agent else VARIANT_KEYS
+        faults += [f"variant {index}: unknown key {key!r}" for key in sorted(set(variant) - known)]
+        for key in ("id", "abi", "wheels") if agent else ("id", "accelerator", "model", "card"):
             if not isinstance(variant.get(key), str):
                 faults.append(f"variant {index}: {key!r} is missing or not text")
     return faults
 
 
-def make_draft(folder: Path, spec: dict[str, Any], created_s: int, parity: bytes | None) -> Draft:
-    """Manifest and files of a release; ``parity`` is the finished parity.json, whose pictures lie in the golden folder."""
-    from models.card import CardError, load_card
+def make_draft(folder: Path, spec: dict[str, Any], created_s: int, parity: bytes | None, version: int) -> Draft:
+    """Manifest (of this version, nothing packed) and files of a release; ``parity`` is the finished parity.json."""
     from ota.bundle.errors import BundleError
-    from ota.bundle.manifest import AcceptanceSet, Budget, Golden, Manifest, Variant, encode_manifest
+    from ota.bundle.manifest import MODEL, Budget, Golden, Manifest, encode_manifest
     from ota.bundle.writer_disk import file_entry
 
+    kind = spec.get("kind", MODEL)
     files: dict[str, bytes] = {}
-    shared: list[str] = []
     if parity is not None:
-        files[PARITY] = parity
-        files |= golden_pictures(folder, spec)
-        shared = sorted(files)
+        files = {PARITY: parity, **golden_pictures(folder, spec)}
+    variants, labels = _agent_variants(folder, spec, files) if kind != MODEL else _model_variants(folder, spec, files)
+    statement = spec.get("provenance_statement")
+    if statement:
+        files[STATEMENT] = _statement(folder / statement)
+    accepted = _acceptance(folder, spec)
+    try:
+        manifest = Manifest(
+            **{key: spec[key] for key in ("name", "version", "channel", "counter", "hardware")},
+            v=version,
+            kind=kind,
+            min_counter=spec.get("min_counter", 0),
+            created_s=spec.get("created_s", created_s),
+            labels=labels,
+            variants=variants,
+            files={path: file_entry(data) for path, data in files.items()},
+            golden=Golden(parity=PARITY if parity is not None else None, acceptance=accepted),
+            budget=Budget(**spec.get("budget", {})),
+            provenance={key: str(value) for key, value in spec.get("provenance", {}).items()},
+            provenance_statement=STATEMENT if statement else None,
+        )
+        encode_manifest(manifest)
+    except (BundleError, TypeError) as error:
+        raise CliError(CONFLICT, f"{folder / 'bundle.toml'}: {error}") from None
+    return Draft(manifest, files)
+
+
+def _model_variants(folder: Path, spec: dict[str, Any], files: dict[str, bytes]) -> "tuple[list[Variant], list[str]]":
+    from models.card import CardError, load_card
+    from ota.bundle.manifest import Variant
+
+    shared = sorted(files)
     variants: list[Variant] = []
     labels: tuple[str, ...] = ()
     for raw in spec["variant"]:
@@ -92,32 +129,48 @@ def make_draft(folder: Path, spec: dict[str, Any], created_s: int, parity: bytes
         chosen = {key: value for key, value in raw.items() if key != "runtimes"}
         runtimes = raw.get("runtimes", ["litert", "tflite-runtime"])
         variants.append(Variant(**chosen, runtimes=runtimes, files=sorted({raw["model"], raw["card"], *shared})))
-    accepted, acceptance = None, spec.get("golden", {}).get("acceptance")
-    if acceptance:
-        from fleet_server.cli.channels import read_acceptance
-        from models.golden import parse_acceptance
+    return variants, list(labels)
 
-        data, _ = read_acceptance(folder / acceptance)
-        name = parse_acceptance(data).name
-        accepted = AcceptanceSet(
-            path=f"{spec['channel']}/acceptance/{name}/acceptance.json", sha256=hashlib.sha256(data).hexdigest()
-        )
+
+def _agent_variants(folder: Path, spec: dict[str, Any], files: dict[str, bytes]) -> "tuple[list[Variant], list[str]]":
+    from ota.bundle.manifest import Variant
+
+    variants: list[Variant] = []
+    for raw in spec["variant"]:
+        wheels = sorted((folder / raw["wheels"]).glob("*.whl"))
+        if not wheels:
+            raise CliError(FAILURE, f"{folder / raw['wheels']} holds no wheels", "pip download fills such a folder")
+        # Under the variant's id: two builds of one wheel may bear one name.
+        listed = {f"{raw['id']}/{wheel.name}": _read(wheel) for wheel in wheels}
+        files |= listed
+        variants.append(Variant(**{key: value for key, value in raw.items() if key != "wheels"}, files=sorted(listed)))
+    return variants, []
+
+
+def _acceptance(folder: Path, spec: dict[str, Any]) -> "AcceptanceSet | None":
+    from ota.bundle.manifest import AcceptanceSet
+
+    given = spec.get("golden", {}).get("acceptance")
+    if not given:
+        return None
+    from fleet_server.cli.channels import read_acceptance
+    from models.golden import parse_acceptance
+
+    data, _ = read_acceptance(folder / given)
+    path = f"{spec['channel']}/acceptance/{parse_acceptance(data).name}/acceptance.json"
+    return AcceptanceSet(path=path, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _statement(file: Path) -> bytes:
+    """An in-toto statement: shown to people, so it must at least be one."""
+    data = _read(file)
     try:
-        manifest = Manifest(
-            **{key: spec[key] for key in ("name", "version", "channel", "counter", "hardware")},
-            min_counter=spec.get("min_counter", 0),
-            created_s=spec.get("created_s", created_s),
-            labels=list(labels),
-            variants=variants,
-            files={path: file_entry(data) for path, data in files.items()},
-            golden=Golden(parity=PARITY if parity is not None else None, acceptance=accepted),
-            budget=Budget(**spec.get("budget", {})),
-            provenance={key: str(value) for key, value in spec.get("provenance", {}).items()},
-        )
-        encode_manifest(manifest)
-    except (BundleError, TypeError) as error:
-        raise CliError(CONFLICT, f"{folder / 'bundle.toml'}: {error}") from None
-    return Draft(manifest, files, folder / acceptance if acceptance else None)
+        said = json.loads(data)
+        if not str(said["_type"]).startswith("https://in-toto.io/Statement/") or not said["predicateType"]:
+            raise CliError(CONFLICT, f"{file} is not an in-toto statement", "SLSA provenance is: https://slsa.dev/provenance/v1")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CliError(CONFLICT, f"{file} is not an in-toto statement (JSON with _type and predicateType)") from None
+    return data
 
 
 def check_models(folder: Path, spec: dict[str, Any]) -> None:
@@ -130,7 +183,7 @@ def check_models(folder: Path, spec: dict[str, Any]) -> None:
     from models.inference.runtime_tflite import TfliteModel
 
     for raw in spec["variant"]:
-        if raw["accelerator"] != "cpu":
+        if raw.get("accelerator") != "cpu":
             continue
         try:
             with TfliteModel(folder / raw["model"], load_card(_read(folder / raw["card"]).decode())):
@@ -153,43 +206,18 @@ def golden_pictures(folder: Path, spec: dict[str, Any]) -> dict[str, bytes]:
 
 
 def make_parity_samples(folder: Path, spec: dict[str, Any]) -> bytes | None:
-    """parity.json: what the reference variant sees in the golden pictures; None when the release has none.
+    """parity.json: the one that ``bundle golden`` left beside the pictures, else made now; None when the release has none.
 
-    The reference is the variant that ``golden.reference`` names; without a float one it is the same file on this machine's
-    CPU kernels, which is said openly as ``self``.
+    Made now, the reference is the variant that ``golden.reference`` names; without a float one it is the same file on this
+    machine's CPU kernels, which is said openly as ``self``.
     """
+    from fleet_server.cli.bundle_golden import kept_parity, own_parity, reference_variant
+
     pictures = golden_pictures(folder, spec)
     if not pictures:
         return None
-    import cv2
-    import numpy as np
-
-    from models.card import load_card
-    from models.golden import LabelledBoxes, make_parity
-    from models.inference.errors import ModelError
-    from models.inference.runtime_tflite import TfliteModel
-
-    name = spec["golden"].get("reference") or next(
-        (variant["id"] for variant in spec["variant"] if "float" in variant["id"]), spec["variant"][-1]["id"]
-    )
-    variant = next((variant for variant in spec["variant"] if variant["id"] == name), None)
-    if variant is None:
-        raise CliError(CONFLICT, f"golden.reference names variant {name!r}, which there is not")
-    card = load_card(_read(folder / variant["card"]).decode())
-    threshold = float(spec["golden"].get("threshold", card.thresholds.score))
-    samples, detections = [], []
-    try:
-        with TfliteModel(folder / variant["model"], card) as model:
-            for path, data in sorted(pictures.items()):
-                picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-                if picture is None:
-                    raise CliError(CONFLICT, f"{path} is not a picture")
-                samples.append((path, hashlib.sha256(data).hexdigest()))
-                seen = model.detect(picture.astype(np.uint8, copy=False), threshold=threshold)
-                detections.append(LabelledBoxes.found(seen, card.labels))
-        return make_parity(samples, detections, threshold=threshold, reference="float32" if "float" in name else "self")
-    except (ModelError, ValueError) as error:
-        raise CliError(CONFLICT, f"parity samples cannot be made: {error}") from None
+    kept = kept_parity(folder, spec, pictures)
+    return kept if kept is not None else own_parity(folder, spec, reference_variant(spec), pictures)[0]
 
 
 def _read(path: Path) -> bytes:

@@ -119,7 +119,7 @@ def test_an_unsigned_bundle_goes_nowhere(rookery, trust: Path, workplace: Path) 
 def test_a_flipped_byte_is_found_before_it_travels(rookery, signed: Path, trust: Path, workplace: Path) -> None:
     """One bit of the model in the file: verify and push both refuse it, and say what is wrong."""
     data = bytearray(signed.read_bytes())
-    at = data.find((RENDERED / "releases" / "yard-1" / "model_int8.tflite").read_bytes()[:64]) + 5000
+    at = len(data) // 2  # the packed models are by far the largest part
     data[at] ^= 1
     (workplace / "flipped.rookery").write_bytes(data)
     answer = rookery("bundle", "verify", "flipped.rookery", "--root", trust / "root.json")
@@ -141,7 +141,8 @@ def test_the_whole_way_of_a_release(rookery, signed: Path, trust: Path, signed_i
         assert pushed.code == 0, pushed.err
     listed = json.loads(rookery("-o", "json", "bundle", "list").out)["items"]
     assert [(item["release"], item["parity_only"], item["yanked"]) for item in listed] == [("yard@1", False, False)]
-    assert json.loads(rookery("-o", "json", "channel", "list").out)["items"] == [{"name": "stable", "version": 2}]
+    channels = json.loads(rookery("-o", "json", "channel", "list").out)["items"]
+    assert [(one["name"], one["version"]) for one in channels] == [("stable", 2)]
     now_s = time.time()
     with signed_in.context.database.write() as session:
         device = enrol(signed_in.context, session, "gate", 1, now_s)

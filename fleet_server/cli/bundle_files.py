@@ -1,0 +1,101 @@
+"""Opening bundles and trusted roots for the verbs that read them: what is wrong is a sentence and exit code 5, never a trace."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet_server.cli.errors import CONFLICT, FAILURE, USAGE, CliError
+
+if TYPE_CHECKING:
+    from ota.bundle.reader_disk import Bundle
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def open_file(file: Path) -> "Bundle":
+    """A bundle whose table of contents is right; nothing of it is verified yet."""
+    from ota.bundle.errors import BundleError
+    from ota.bundle.reader_disk import open_bundle
+
+    if not file.exists():
+        raise CliError(FAILURE, f"there is no {file}")
+    try:
+        return open_bundle(file)
+    except BundleError as error:
+        raise CliError(CONFLICT, f"{file.name}: {error}") from None
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
+
+
+def trusted_root(given: Path | None, beside: Path) -> tuple[bytes, str]:
+    """The root that this side judges by, and where it is from: ``--root``, else the pinned one, else ``root.json`` beside.
+
+    Never one inside of a bundle: who can make a bundle can put any root into it.
+    """
+    from fleet_server.cli.key_pin import pinned_file, pinned_root
+
+    if given is not None:
+        return _read(given), str(given)
+    pinned = pinned_root()
+    if pinned is not None:
+        return pinned, f"pinned, {pinned_file()}"
+    return _read(beside.parent / "root.json"), str(beside.parent / "root.json")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        hint = "give it with --root FILE, or pin it once: rookery key pin FILE"
+        raise CliError(FAILURE, f"cannot read the trusted root {file}: {error.strerror}", hint) from None
+
+
+def read_file(file: Path) -> bytes:
+    """All bytes of a file that a person named."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
+
+
+def instant(text: str | None) -> float:
+    """``--at`` as seconds since 1970: ISO 8601 (UTC where no offset is said), or seconds; now where none is given."""
+    if text is None:
+        return time.time()
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise CliError(USAGE, f"{text!r} is no time", "write 2026-11-23, 2026-11-23T18:00:00Z, or seconds since 1970") from None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+
+
+def release_keys(bundle: "Bundle") -> list[bytes]:
+    """The public keys (PEM) of the bundle's channel: who may sign the model. Call it for a verified bundle only."""
+    from ota.bundle.tuf_types import Metadata
+
+    targets = Metadata.from_bytes(bundle.metadata()["targets.json"]).signed
+    role = targets.get_delegated_role(bundle.manifest.channel)
+    return [str(targets.get_key(keyid).keyval["public"]).encode() for keyid in role.keyids]
+
+
+def check_model_signature(bundle: "Bundle", keys: list[bytes]) -> bool:
+    """Whether the release has a model signature; CliError when it has one that does not hold over exactly its files."""
+    from ota.bundle.errors import BundleError
+    from ota.bundle.model_signature import check_covers, read_model_signature
+
+    path = bundle.manifest.model_signature
+    if path is None:
+        return False
+    try:
+        signed = read_model_signature(bundle.read(path), keys)
+        check_covers(signed, {name: entry.sha256 for name, entry in bundle.manifest.files.items() if name != path})
+    except BundleError as error:
+        raise CliError(CONFLICT, f"{bundle.path.name} is refused (signature): {error}") from None
+    return True
