@@ -13,6 +13,7 @@ from device_agent.update.agent_trial import AgentJudge, AgentTrialLimits
 from device_agent.update.conditions_disk import Conditions
 from device_agent.update.deployment import Deployment
 from device_agent.update.health import HealthWindow
+from device_agent.update.hooks_process import Hooks
 from device_agent.update.installed import Installed
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Clock, Content, Reports, Trust
@@ -45,6 +46,7 @@ class AgentParts:
     frames: Callable[[], Mapping[str, int]]
     model: Callable[[], tuple[SlotInfo | None, Installed | None]]
     leave: Callable[[int], None]
+    hooks: Hooks | None = None
 
 
 class AgentSide:
@@ -63,6 +65,7 @@ class AgentSide:
                 trust=parts.trust, content=parts.content, conditions=parts.conditions, policy=parts.policy, clock=parts.clock,
                 facts=lambda: parts.facts, place=place, folder=place.data / "agent-downloads", config=parts.config,
                 model=lambda: model_request(*parts.model()), seeing=self._judge.seeing, alive_s=parts.alive_s,
+                hooks=parts.hooks,
             )
         )  # fmt: skip
         self.updater = Updater(

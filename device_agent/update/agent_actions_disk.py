@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from device_agent.launcher_disk import ALIVE_S, agents_folder
+from device_agent.update.actions_disk import told
 from device_agent.update.agent_environment_disk import Base, Parts, StoppedError, build_slot, own_base, remove_others
 from device_agent.update.agent_formats import Formats, after_commit, problem
 from device_agent.update.agent_place_disk import AgentPlace, token_of
@@ -22,11 +23,13 @@ from device_agent.update.agent_wheel_disk import WheelError
 from device_agent.update.conditions_disk import Conditions
 from device_agent.update.deployment import Deployment, Event
 from device_agent.update.downloads_disk import Downloads, Fetched
+from device_agent.update.hooks_process import GO, LATER, POST_COMMIT, POST_ROLLBACK, PRE_INSTALL, STOPPED, Answer, Hooks, facts_of
 from device_agent.update.installed import Running
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Clock, Content, Trust
 from device_agent.update.resolving_disk import Resolving, TrustSource, failed
 from device_agent.update.selftest import SelftestRequest
+from device_agent.update.wanted import AGENT as PART
 from ota.bundle.agent_release import board_problem, lock_path, parse_lock, wheels_of
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import AGENT, Manifest, Variant
@@ -69,6 +72,7 @@ class AgentBench:
     seeing: Callable[[], list[str]]
     selftest: AgentSelftest = run_agent_selftest
     alive_s: float = ALIVE_S
+    hooks: Hooks | None = None
     base: Callable[[], Base] = own_base
 
 
@@ -160,6 +164,10 @@ class AgentPerformer:
         if isinstance(found, Refusal):
             return failed(found)
         data, manifest, variant = found
+        hooked = self._hooks(PRE_INSTALL, deployment, should_stop)
+        if hooked.outcome != GO:
+            kind = "blocked" if hooked.outcome == LATER else "failed"
+            return None if hooked.outcome == STOPPED else Event(kind=kind, reason="hook", detail=hooked.words)
         try:
             files = self._unpacked(manifest, variant, should_stop)
             if isinstance(files, Refusal):
@@ -226,16 +234,29 @@ class AgentPerformer:
         self.leaving = True
         return None
 
-    def _roll_back(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+    def _roll_back(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         self._place.take_back(deployment.bundle.sha256)
         if self._place.slot == deployment.bundle.sha256:
             self.leaving = True
+        return self._after(POST_ROLLBACK, deployment, should_stop)
 
-    def _commit(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
+    def _commit(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
         self._place.commit(deployment.bundle.sha256)
         self._place.raise_formats(after_commit(self._place.formats_in_force()))
         self._downloads.clear()
         self._installs.collect_garbage()
+        return self._after(POST_COMMIT, deployment, should_stop)
+
+    def _hooks(self, moment: str, deployment: Deployment, should_stop: Callable[[], bool]) -> Answer:
+        hooks = self._bench.hooks
+        return Answer(GO) if hooks is None else hooks.run(moment, facts_of(deployment, PART.name), should_stop)
+
+    def _after(self, moment: str, deployment: Deployment, should_stop: Callable[[], bool]) -> Event | None:
+        """Hooks after the fact: nothing hangs on them, their words go into the report."""
+        answer = self._hooks(moment, deployment, should_stop)
+        if answer.outcome == STOPPED:
+            raise InterruptedError(f"the agent ends while hooks run ({moment}): they are run again at its next start")
+        return told(deployment, answer.words)
 
     def _discard(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
         if deployment.reason != "download":  # what was fetched before the line failed is not fetched again
