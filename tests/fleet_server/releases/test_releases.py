@@ -16,7 +16,7 @@ from fleet_server.releases import service
 from fleet_server.releases.published_disk import published_channels
 from fleet_server.releases.tables import ChannelRow, ReleaseRow
 from fleet_server.settings import Settings
-from ota.bundle.manifest import FileEntry, Manifest, Variant, encode_manifest, target_path
+from ota.bundle.manifest import Delta, FileEntry, Manifest, Packed, Variant, encode_manifest, target_path
 from ota.trust.key_types import CryptoSigner
 from ota.trust.repository_disk import Repository
 from ota.trust.roles import ChannelKeys, add_release, new_channel, new_root, new_targets, parse_metadata, remove_target, sign
@@ -205,3 +205,78 @@ def test_only_releasers_publish_and_only_admins_touch_the_root(
     assert post(operator, {}).status_code == 403
     assert sign_in("releaser").post("/api/v1/trust/root", json={}).status_code == 403
     assert admin.put(f"/api/v1/content/{'0' * 64}", data=b"x").status_code == 400
+
+
+def test_an_advisory_yank_is_said_and_taken_back_and_a_real_one_is_signed(
+    admin: FlaskClient, sign_in: Callable[[str], FlaskClient], signers: Signers, clock: Any, server: Any
+) -> None:
+    """Nobody with a release key is awake: the server offers it no longer and says that boards would still take it."""
+    put_content(admin)
+    metadata, text = signed(signers, clock())
+    post(admin, metadata, text)
+    assert sign_in("operator").post("/api/v1/releases/yard@1/yank", json={"reason": "it sees ghosts"}).status_code == 403
+    assert admin.post("/api/v1/releases/yard@1/yank", json={"reason": ""}).status_code == 400
+    assert admin.post("/api/v1/releases/yard@2/yank", json={"reason": "x"}).status_code == 404
+    found = admin.post("/api/v1/releases/yard@1/yank", json={"reason": "it sees ghosts"}).json
+    assert (found["advisory"], found["yanked"]) == ("it sees ghosts", False)
+    refused = admin.post("/api/v1/rollouts", json={"release": "yard@1"})
+    assert (refused.status_code, "it sees ghosts" in refused.json["detail"]) == (409, True)
+    assert "a USB stick may install it" in admin.get("/releases").text
+    assert admin.delete("/api/v1/releases/yard@1/yank").json["advisory"] == ""
+    who = [one["what"] for one in admin.get("/api/v1/audit").json["items"]]
+    assert {"release.yank", "release.unyank"} <= set(who)
+
+
+def test_what_bears_its_hash_never_changes_and_the_timestamp_always_may(
+    admin: FlaskClient, device_door: Any, signers: Signers, clock: Any
+) -> None:
+    """A content network may keep what is named by its hash for ever; what a restore may sign anew it asks for again."""
+    put_content(admin)
+    metadata, text = signed(signers, clock())
+    post(admin, metadata, text)
+    content = device_door.client.get(f"{BUNDLES}/files/{hashlib.sha256(MODEL).hexdigest()}")
+    assert content.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert device_door.client.get(f"{METADATA}/1.root.json").headers["Cache-Control"] == "public, max-age=3600"
+    assert device_door.client.get(f"{METADATA}/timestamp.json").headers["Cache-Control"] == "no-cache"
+    for missing in (f"{METADATA}/2.root.json", f"{BUNDLES}/files/{'0' * 64}"):
+        answer = device_door.client.get(missing)
+        assert answer.status_code == 404
+        assert "max-age" not in answer.headers.get("Cache-Control", ""), "what is not there today may be there tomorrow"
+
+
+def test_packed_files_and_patches_are_demanded_as_they_travel(
+    admin: FlaskClient, signers: Signers, clock: Any, repository: Repository
+) -> None:
+    """The manifest of version 2 names a packed form and a patch: without them no board could fetch the release."""
+    packed, patch = b"packed " * 9, b"patch"
+    entry = {
+        "model": FileEntry(
+            sha256=hashlib.sha256(MODEL).hexdigest(), length_bytes=len(MODEL),
+            packed=Packed(encoding="zstd", sha256=hashlib.sha256(packed).hexdigest(), length_bytes=len(packed)),
+            deltas=[Delta(encoding="zstd-patch", base_sha256="a" * 64, sha256=hashlib.sha256(patch).hexdigest(), length_bytes=5)],
+        ),
+        "card": FileEntry(sha256=hashlib.sha256(CARD).hexdigest(), length_bytes=len(CARD)),
+    }  # fmt: skip
+    data = encode_manifest(Manifest(
+        name="yard", version="1", channel="stable", counter=1, created_s=1_700_000_000, hardware=["*"], files=entry,
+        variants=[Variant(id="cpu", accelerator="cpu", runtimes=["litert"], model="model", card="card", files=["model", "card"])],
+    ))  # fmt: skip
+    channel = add_release(new_channel(clock() + 1e6), target_path("stable", "yard", "1"), data, clock() + 1e6)
+    sign(channel, signers.channel)
+    metadata = json.loads(channel.to_bytes())
+
+    def put(content: bytes) -> None:
+        assert admin.put(f"/api/v1/content/{hashlib.sha256(content).hexdigest()}", data=content).status_code == 201
+
+    put(CARD)
+    put(MODEL)  # unpacked it is of no use: nobody asks for it
+    for content in (packed, patch):
+        refused = post(admin, metadata, data.decode())
+        assert (refused.status_code, hashlib.sha256(content).hexdigest()[:12] in refused.json["detail"]) == (400, True)
+        put(content)
+    assert post(admin, metadata, data.decode()).status_code == 201
+    found = admin.get("/api/v1/releases/yard@1").json
+    assert found["variants"][0]["length_bytes"] == len(packed) + len(CARD), "what a board fetches"
+    assert found["problems"] == []
+    repository.content_path(hashlib.sha256(patch).hexdigest()).write_bytes(b"other")
+    assert "the patch of model from aaaaaaaaaaaa… is damaged" in admin.get("/api/v1/releases/yard@1").json["problems"][0]
