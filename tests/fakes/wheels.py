@@ -74,8 +74,8 @@ def _indented(text: str) -> str:
 
 
 def publish_agent(
-    fleet: ReleaseFleet, version: str, wheels: Mapping[str, bytes], *, counter: int, abi: str = ABI, machines: list[str] | None = None,
-    lock_abi: str | None = None,
+    fleet: ReleaseFleet, version: str, wheels: Mapping[str, bytes], *, counter: int, abi: str = ABI,
+    machines: list[str] | None = None, lock_abi: str | None = None,
 ) -> AssignedBundle:  # fmt: skip
     """Sign and publish a release of kind ``agent``; answers how an assignment names it."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in wheels.items()}

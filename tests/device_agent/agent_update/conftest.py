@@ -58,7 +58,7 @@ fps = 8
 """
         self.limits(120, 120)
         self.seq = 0
-        self.process: "subprocess.Popen[bytes] | None" = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def limits(self, frames_s: int, link_s: int) -> None:
         """How long an agent on trial may see nothing, and hear nothing."""

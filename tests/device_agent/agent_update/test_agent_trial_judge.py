@@ -53,9 +53,13 @@ def test_where_nothing_was_seen_before_it_stays_as_unseen() -> None:
     assert ends(before=None) == ("unseen", "")
 
 
-@given(st.floats(0, 2e5), st.dictionaries(st.sampled_from("abc"), st.integers(0, 50)), st.none() | st.lists(st.sampled_from("abc")),
-       st.booleans())  # fmt: skip
-def test_every_trial_ends_and_none_ends_well_blind_or_deaf(in_state_s: float, frames: dict[str, int], before, reached: bool) -> None:
+CAMERAS = st.sampled_from("abc")
+
+
+@given(st.floats(0, 2e5), st.dictionaries(CAMERAS, st.integers(0, 50)), st.none() | st.lists(CAMERAS), st.booleans())
+def test_every_trial_ends_and_none_ends_well_blind_or_deaf(
+    in_state_s: float, frames: dict[str, int], before, reached: bool
+) -> None:
     event, said = judge_agent(SeenOnTrial(in_state_s, frames, before, reached), LIMITS)
     assert said
     if event is not None and event.kind in ("good", "unseen"):
@@ -69,7 +73,9 @@ def test_the_process_that_ends_for_the_switch_judges_nothing() -> None:
     """The old agent still sees its cameras for a moment: that is no word about the new one."""
     frames = {"yard": 100}
     on_trial = [False]
-    judge = AgentJudge(lambda: frames, reached=lambda: True, on_trial=lambda: on_trial[0], before=lambda: ["yard"], limits=LIMITS)
+    judge = AgentJudge(
+        lambda: frames, reached=lambda: True, on_trial=lambda: on_trial[0], before=lambda: ["yard"], limits=LIMITS
+    )
     assert judge.verdict(1000, None) is None
     on_trial[0] = True
     event = judge.verdict(1000, None)

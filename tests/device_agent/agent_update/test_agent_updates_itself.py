@@ -1,7 +1,7 @@
 """A real agent under the real launcher updates itself, over the real wire, from a really signed release.
 
-Here a release is one small wheel whose environment falls through to this checkout and its packages (``thin_agent``): only tests do
-that. The whole set of real wheels is installed in the slow tier.
+Here a release is one small wheel whose environment falls through to this checkout and its packages (``thin_agent``): only tests
+do that. The whole set of real wheels is installed in the slow tier.
 """
 
 from pathlib import Path
@@ -36,9 +36,9 @@ def unreadable(folder: Path) -> list[str]:
 
 
 def test_a_broken_agent_is_left_a_good_one_stays_and_a_tampered_one_is_left(launched, fleet: ReleaseFleet) -> None:
-    """One board's week. An agent that crashes at its start: three starts, and the one before tells why. A good one: committed, and
-    told in the board's facts. Then somebody changes a file of it on the card: at the next start the agent before runs again, tells
-    it, and does not take the same release again by itself."""
+    """One board's week. An agent that crashes at its start: three starts, and the one before tells why. A good one: committed,
+    and told in the board's facts. Then somebody changes a file of it on the card: at the next start the agent before runs again,
+    tells it, and does not take the same release again by itself."""
     bad = publish_agent(fleet, "2", thin_agent("2", CRASHES), counter=2)
     launched.start()
     launched.assign(bad)
@@ -72,8 +72,8 @@ def test_a_broken_agent_is_left_a_good_one_stays_and_a_tampered_one_is_left(laun
 
 
 def test_a_broken_wheel_and_wheels_of_another_python_are_refused(launched, fleet: ReleaseFleet) -> None:
-    """Signed, and still no agent: a wheel that is no zip, one whose RECORD says something else, wheels for another Python, a model's
-    release in the agent's place. Each is refused with its reason before anything is started, and the agent goes on."""
+    """Signed, and still no agent: a wheel that is no zip, one whose RECORD says something else, wheels for another Python, a
+    model's release in the agent's place. Each is refused with its reason before anything is started, and the agent goes on."""
     no_zip = {"rookery-2-py3-none-any.whl": b"PK this is no zip"}
     wrong = dict([make_wheel("rookery", "3", {"device_agent/__init__.py": b"", "a.py": b"1"}, record={"a.py": b"2"})])
     other = {"rookery-4-cp399-cp399-any.whl": next(iter(thin_agent("4").values()))}

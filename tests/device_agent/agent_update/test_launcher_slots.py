@@ -272,10 +272,15 @@ def test_the_launcher_needs_nothing_but_the_standard_library() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
                 for name in names:
-                    assert name.partition(".")[0] in sys.stdlib_module_names or name in ("device_agent", "device_agent.launcher_disk")
+                    assert name.partition(".")[0] in sys.stdlib_module_names or name in (
+                        "device_agent",
+                        "device_agent.launcher_disk",
+                    )
 
 
 def test_what_the_launcher_did_is_bounded(board: Board) -> None:
     for number in range(50):
-        launcher_disk.write_done(board.data, {"slot": "s", "token": "", "reason": "hash", "detail": str(number), "at_s": 0, "to": None})
+        launcher_disk.write_done(
+            board.data, {"slot": "s", "token": "", "reason": "hash", "detail": str(number), "at_s": 0, "to": None}
+        )
     assert len(json.loads((board.data / launcher_disk.DONE).read_text())["fallen"]) == launcher_disk.KEPT_DONE

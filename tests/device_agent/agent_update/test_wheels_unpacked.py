@@ -1,4 +1,4 @@
-"""A wheel is a stranger's zip until its RECORD has been read: what is unpacked, and what is refused before anything is installed."""
+"""A wheel is a stranger's zip until its RECORD has been read: what is unpacked, what is refused before anything is installed."""
 
 import hashlib
 import io
@@ -78,8 +78,8 @@ def test_a_path_that_leaves_its_folder_is_refused(tmp_path: Path, path: str) -> 
         (("pack-1-py3-none-any.whl", make_wheel("pack", "1", PACKAGE)[1][:-40]), "no whole zip"),
         (("pack-1-py3-none-any.whl", b""), "no whole zip"),
     ],
-    ids=["record-hash", "not-in-record", "symlink", "version", "name", "scheme", "python-script", "foreign-data", "file-and-folder",
-         "bomb", "no-zip", "cut-zip", "empty"],
+    ids=["record-hash", "not-in-record", "symlink", "version", "name", "scheme", "python-script", "foreign-data",
+         "file-and-folder", "bomb", "no-zip", "cut-zip", "empty"],
 )  # fmt: skip
 def test_a_broken_wheel_is_refused_with_words(tmp_path: Path, made: tuple[str, bytes], words: str) -> None:
     with pytest.raises(WheelError, match=words):
@@ -100,7 +100,7 @@ def test_a_wheel_is_bounded_while_it_is_read(tmp_path: Path, monkeypatch: pytest
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 10**6), value=st.integers(1, 255))
 def test_one_flipped_byte_is_never_installed_as_something_else(tmp_path_factory, place: int, value: int) -> None:
-    """Whatever byte of a wheel changes: it is refused, or what is installed is what was meant (a zip has bytes without meaning)."""
+    """Whatever byte of a wheel changes: it is refused, or what is installed is what was meant (some bytes of a zip mean nothing)."""
     folder = tmp_path_factory.mktemp("flip")
     name, data = make_wheel("pack", "1", PACKAGE)
     at = place % len(data)
@@ -135,7 +135,9 @@ def test_wheels_of_another_machine_or_c_library_are_not_for_this_board(wheel: st
     assert (board_problem(lock, FACTS) == "") is fits
 
 
-@pytest.mark.parametrize("wheel", ["a-1-cp312-cp312-linux_aarch64.whl", "a-1-cp312-abi3-linux_aarch64.whl", "a-1-py2-none-any.whl"])
+@pytest.mark.parametrize(
+    "wheel", ["a-1-cp312-cp312-linux_aarch64.whl", "a-1-cp312-abi3-linux_aarch64.whl", "a-1-py2-none-any.whl"]
+)
 def test_a_wheel_of_another_python_is_not_even_locked(wheel: str) -> None:
     with pytest.raises(BundleError, match="not for cp311"):
         build_lock({wheel: "a" * 64, "rookery-1-py3-none-any.whl": "b" * 64}, "cp311")
@@ -157,16 +159,24 @@ def parts_of(folder: Path, made: tuple[str, bytes], manifest: bytes = b"{}") -> 
 
 
 def test_a_slot_runs_by_itself_and_every_change_in_it_is_seen(tmp_path: Path) -> None:
-    """The environment is made without venv, pip or network; its Python imports from it; what the launcher checks before each start
+    """The environment is made without venv, pip or network; its Python imports from it; what the launcher checks before a start
     finds a changed file, a new one, a missing one, another link, another list."""
     parts = parts_of(tmp_path, make_wheel("rookery", "3", PACKAGE))
     slot = build_slot(tmp_path / "agents", parts, own_base())
-    asked = [str(slot / "bin" / "python"), "-I", "-B", "-c", "import pack, importlib.metadata as m; print(pack.WORD, m.version('rookery'))"]
+    asked = [
+        str(slot / "bin" / "python"),
+        "-I",
+        "-B",
+        "-c",
+        "import pack, importlib.metadata as m; print(pack.WORD, m.version('rookery'))",
+    ]
     assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split() == ["ours", "3"]
     assert launcher_disk.slot_fault(slot) == ""
     listed = slot / launcher_disk.LIST
     assert stat.S_IMODE(listed.stat().st_mode) == 0o444
-    checked = subprocess.run(["sha256sum", "-c", "--quiet", launcher_disk.LIST], cwd=slot, capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        ["sha256sum", "-c", "--quiet", launcher_disk.LIST], cwd=slot, capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout
 
     packages = slot / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
@@ -203,7 +213,7 @@ def test_a_slot_that_cannot_be_made_whole_is_not_there_at_all(tmp_path: Path) ->
     good = parts_of(tmp_path, make_wheel("rookery", "3", PACKAGE))
     with pytest.raises(StoppedError):
         build_slot(tmp_path / "agents", good, own_base(), lambda: True)
-    swapped = Parts(good.manifest, good.lock_bytes, good.lock, {name: tmp_path / "other" for name in good.wheels})
+    swapped = Parts(good.manifest, good.lock_bytes, good.lock, dict.fromkeys(good.wheels, tmp_path / "other"))
     (tmp_path / "other").write_bytes(b"not it")
     with pytest.raises(WheelError, match="not the wheel that the lock names"):
         build_slot(tmp_path / "agents", swapped, own_base())

@@ -35,9 +35,9 @@ class World:
             listed = []
             for counter in (1, 2):
                 entry = FileEntry(sha256=str(counter) * 64, length_bytes=5)
-                one = Manifest(kind=AGENT, name="rookery-agent", version=str(counter), channel="agents", counter=counter, created_s=1,
-                               hardware=["*"], variants=[Variant(id="cp311", abi="cp311", machines=["aarch64"], files=["lock.json"])],
-                               files={"lock.json": entry})  # fmt: skip
+                variant = Variant(id="cp311", abi="cp311", machines=["aarch64"], files=["lock.json"])
+                one = Manifest(kind=AGENT, name="rookery-agent", version=str(counter), channel="agents", counter=counter,
+                               created_s=1, hardware=["*"], variants=[variant], files={"lock.json": entry})  # fmt: skip
                 data = encode_manifest(one)
                 digest = hashlib.sha256(data).hexdigest()
                 self.sha[one.release] = digest
@@ -135,7 +135,9 @@ def test_a_board_that_runs_the_agent_already_is_done(world: World) -> None:
     one, two = world.ids
     with world.database.read() as session:
         facts = msgspec.convert(inventory.get(session, one, NOW_S).facts, BoardFacts)
-    runs = msgspec.structs.replace(facts, agent_release="rookery-agent@1", agent_sha256=world.sha["rookery-agent@1"], abi="cp311")
+    runs = msgspec.structs.replace(
+        facts, agent_release="rookery-agent@1", agent_sha256=world.sha["rookery-agent@1"], abi="cp311"
+    )
     world.say(one, "rookery-agent@1", "idle", kind="agent", facts=runs)
     rollout = world.create("rookery-agent@1")
     assert world.state(rollout, one) == "committed"
