@@ -1,6 +1,7 @@
-"""``rookery-agent``: run, detect, simulate, doctor. Arguments and exit codes; every error is words, never a stack trace.
+"""``rookery-agent``: run, detect, simulate, doctor, repair, local-install. Every error is words, never a stack trace.
 
 Exit codes: 0 ended on purpose · 2 settings or usage · 3 claim or identity · 4 the server refuses · 5 board, camera or model ·
+1 a dry run of repair found what it would mend · 6 a local install ended without its release ·
 70 a fault of ours (the log has the details) · 75 an outage, or the launcher is to start another agent · 130, 143 Ctrl-C, SIGTERM
 ended a run without a server.
 """
@@ -53,7 +54,7 @@ def _guarded(call: Callable[[argparse.Namespace], int], options: argparse.Namesp
 def parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser(prog="rookery-agent", description=SUMMARY)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | detect | simulate | doctor")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | detect | simulate | doctor | repair | local-install")
 
     run = verbs.add_parser("run", help="run the agent, or a model on a film without any server")
     run.add_argument("--config", type=Path, help="agent.toml: run as a device of a fleet")
@@ -93,6 +94,18 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--config", type=Path, required=True)
     doctor.add_argument("--json", action="store_true", help="one JSON object, for programs")
     doctor.set_defaults(call=_doctor)
+
+    repair = verbs.add_parser("repair", help="mend what the agent keeps on its disk; the agent must not run")
+    repair.add_argument("--config", type=Path, required=True)
+    repair.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing (exit code 1 if anything)")
+    repair.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    repair.set_defaults(call=_repair)
+
+    local = verbs.add_parser("local-install", help="install a bundle from a USB stick or an air gap, without a server")
+    local.add_argument("bundle", type=Path, help="the .rookery file")
+    local.add_argument("--config", type=Path, required=True)
+    local.add_argument("--wait", type=float, metavar="SECONDS", default=3600.0, help="how long to watch; the install goes on")
+    local.set_defaults(call=_local_install)
     return top
 
 
@@ -201,6 +214,18 @@ def _doctor(options: argparse.Namespace) -> int:
     from device_agent.doctor_linux import run_doctor
 
     return run_doctor(options.config, as_json=options.json)
+
+
+def _repair(options: argparse.Namespace) -> int:
+    from device_agent.repair_disk import run_repair
+
+    return run_repair(options.config, dry_run=options.dry_run, as_json=options.json)
+
+
+def _local_install(options: argparse.Namespace) -> int:
+    from device_agent.local_install_disk import run_local_install
+
+    return run_local_install(options.config, options.bundle, wait_s=options.wait)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from device_agent.adapters_disk import ClaimFile, DetectorSwitch, FoundBoard, SpoolReports, UpdateSeat
+from device_agent.adapters_disk import ClaimFile, SpoolReports, UpdateSeat
 from device_agent.agent_side_disk import AgentParts, AgentSide
 from device_agent.assemble_base import Base, open_base
 from device_agent.assemble_eyes import Eyes, keeper_of, look_out, open_eyes
+from device_agent.assemble_updates_http import hooks_beside, line_of, performer_of, updater_of
 from device_agent.board_orders import BoardOrders
 from device_agent.camera_place import CameraPlace, frames_of
 from device_agent.duties.beating import Beating
@@ -36,7 +37,6 @@ from device_agent.link.identity_x509 import IdentityStore
 from device_agent.link.pool_http import counted_manager
 from device_agent.link.tls_x509 import context
 from device_agent.link.way_linux import look_at_way
-from device_agent.own_folder_disk import read_root
 from device_agent.self_report_linux import SelfReport
 from device_agent.server_side_http import ServerSide
 from device_agent.settings import Settings
@@ -45,24 +45,17 @@ from device_agent.spool.upload_http import Sender
 from device_agent.spool.upload_rule import UploadRule
 from device_agent.supervise import Notifier, Supervisor
 from device_agent.telemetry.probes_linux import read_host
-from device_agent.update.actions_disk import Bench, Performer
 from device_agent.update.agent_trial import AgentTrialLimits
 from device_agent.update.assignment_rule import Accepted
 from device_agent.update.conditions_disk import Conditions
 from device_agent.update.content_pool_http import PoolContent
-from device_agent.update.health import TrialLimits
-from device_agent.update.history_disk import HistoryFile
 from device_agent.update.installed import Installed
 from device_agent.update.policy import allows_host
-from device_agent.update.selftest_process import run_selftest
 from device_agent.update.shadow_fetch_disk import ShadowFetch
 from device_agent.update.state_disk import StateFile
-from device_agent.update.trial import TrialWatch
-from device_agent.update.updater import Updater
 from device_agent.vision.live_view import LiveView
 from device_agent.vision.shadow import BoardLimits
 from ota.trust.client_http import TrustClient
-from ota.wire import topics
 from ota.wire.assignments import Assignment
 
 EVENT_GATHER_S = 0.5
@@ -86,13 +79,11 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     base.outbox.changed = bells["send"].ring
     api = DeviceApi(settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.now_s)
     stack.callback(api.close)
-    pool = _pool(base, stack)
-    trust = _trust(base, api, pool)
-    content = PoolContent(pool, api.url(topics.BUNDLES))
-    performer, reports = _performer(base, eyes, trust, content), SpoolReports(base.outbox, bells["beat"].ring)
+    trust, content = line_of(base, api, _pool(base, stack), stack)
+    performer, reports = performer_of(base, eyes, trust, content), SpoolReports(base.outbox, bells["beat"].ring)
     agent = functools.partial(_agent_parts, base, eyes, trust, content, performer.conditions, reports)
     seat = UpdateSeat(
-        lambda device: _updater(device, base, eyes, trust, performer, reports), eyes.installed,
+        lambda device: updater_of(device, base, eyes, trust, performer, reports), eyes.installed,
         lambda device, model: AgentSide(device, model, agent(lambda: frames_of(places), lambda: seat.running)),
     )  # fmt: skip
     stop.on_set(seat.stop)
@@ -125,10 +116,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         eyes.detector, eyes.slots, seat, seeing, trust.versions, side.broker_connected,
         configuration=lambda: keeper.health, shadow=shadow.health, local_dropped=eyes.local.dropped,
     )  # fmt: skip
-    server = urlsplit(settings.server.url)
-    own = (server.hostname or "", server.port or 443)
-    rule = UploadRule(frozenset(base.policy.upload_classes), base.policy.upload_hosts, own)
-    sender = Sender(base.outbox, api, boot_id=base.boot_id, standing=report.standing, rule=rule)
+    sender = Sender(base.outbox, api, boot_id=base.boot_id, standing=report.standing, rule=_upload_rule(base))
     log_sender = LogSender(base.ring, api, boot_id=base.boot_id, upload_level=settings.logs.upload_level)
     beating = Beating(
         report.heartbeat, lambda: side.broker, api.send_heartbeat, bells["beat"],
@@ -145,6 +133,12 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         showing, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking,
     ]  # fmt: skip
     return always + [AfterLink(duty, linking.linked) for duty in after]
+
+
+def _upload_rule(base: Base) -> UploadRule:
+    server = urlsplit(base.settings.server.url)
+    own = (server.hostname or "", server.port or 443)
+    return UploadRule(frozenset(base.policy.upload_classes), base.policy.upload_hosts, own)
 
 
 def _watchers(
@@ -223,43 +217,6 @@ def _pool(base: Base, stack: ExitStack) -> urllib3.PoolManager:
     return pool
 
 
-def _trust(base: Base, api: DeviceApi, pool: urllib3.PoolManager) -> TrustClient:
-    return TrustClient(
-        base.data / "tuf", metadata_url=api.url(topics.METADATA), targets_url=api.url(topics.BUNDLES), pool=pool,
-        bootstrap_root=read_root(base.settings.factory.root), reference_time=base.clock.now_s,
-    )  # fmt: skip
-
-
-def _performer(base: Base, eyes: Eyes, trust: TrustClient, content: PoolContent) -> Performer:
-    return Performer(
-        Bench(
-            trust=trust,
-            content=content,
-            slots=eyes.slots,
-            models=DetectorSwitch(eyes.detector, base.settings.detector.threads),
-            board=FoundBoard(base.facts, base.settings.agent.board_root),
-            policy=base.policy,
-            clock=base.clock,
-            selftest=run_selftest,
-            folder=base.data / "downloads",
-            inhibit=base.data / "update-inhibit",
-        )
-    )
-
-
-def _updater(
-    device: str, base: Base, eyes: Eyes, trust: TrustClient, performer: Performer, reports: SpoolReports
-) -> Updater:
-    trial, factory = base.settings.trial, eyes.slots.factory()
-    limits = TrialLimits(trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes)
-    came_with_it = factory is not None and factory.sha256 == eyes.installed.sha256
-    reports.first_contact(eyes.installed, factory=came_with_it, now_s=base.clock.now_s())
-    return Updater(
-        device, memory=StateFile(base.data / "state"), actions=performer, trust=trust, clock=base.clock, reports=reports,
-        watch=TrialWatch(HistoryFile(base.data / "history"), limits),
-    )  # fmt: skip
-
-
 def _agent_parts(
     base: Base, eyes: Eyes, trust: TrustClient, content: PoolContent, conditions: Conditions, reports: SpoolReports,
     frames: Callable[[], dict[str, int]], running: Callable[[], Installed],
@@ -275,5 +232,5 @@ def _agent_parts(
         trust=trust, content=content, conditions=conditions, policy=base.policy, clock=base.clock, reports=reports,
         facts=base.facts, place=base.place, config=base.config,
         limits=AgentTrialLimits(trial.agent_settle_s, trial.agent_frames_s, trial.agent_link_s), alive_s=trial.agent_alive_s,
-        frames=frames, model=lambda: (eyes.slots.current(), running()), leave=leave,
+        frames=frames, model=lambda: (eyes.slots.current(), running()), leave=leave, hooks=hooks_beside(base.config),
     )  # fmt: skip

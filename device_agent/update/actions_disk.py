@@ -12,10 +12,11 @@ from typing import Protocol
 import msgspec
 
 from device_agent.update.conditions_disk import Conditions, available_memory_bytes
-from device_agent.update.deployment import Deployment, Event
+from device_agent.update.deployment import LOCAL, Deployment, Event
 from device_agent.update.downloads_disk import Downloads, Fetched
 from device_agent.update.hooks_process import GO, LATER, POST_COMMIT, POST_ROLLBACK, PRE_INSTALL, STOPPED, Answer, Hooks, facts_of
 from device_agent.update.installed import Installed, runnable
+from device_agent.update.local_disk import Inbox, LocalContent, LocalSource
 from device_agent.update.metered_disk import FILE as METERED
 from device_agent.update.metered_disk import MeteredFile
 from device_agent.update.policy import Policy
@@ -61,6 +62,7 @@ class Bench:
     delegate_library: str = "libedgetpu.so.1"
     memory_bytes: Callable[[], int | None] = available_memory_bytes
     hooks: Hooks | None = None
+    inbox: Inbox | None = None
 
 
 class Performer:
@@ -110,15 +112,25 @@ class Performer:
         return None if budget is None else budget * allowance(self._bench.board.facts())
 
     def _resolve(self, deployment: Deployment, floor: int, _: Callable[[], bool]) -> Event:
-        return self._resolving.resolve(deployment, floor, TrustSource(self._bench.trust, self._bench.policy))
+        bench = self._bench
+        server = TrustSource(bench.trust, bench.policy)
+        source = LocalSource(self._inbox(deployment)) if _carried(deployment) else server
+        return self._resolving.resolve(deployment, floor, source)
+
+    def _inbox(self, deployment: Deployment) -> Inbox:
+        if self._bench.inbox is None:
+            raise OSError(f"{deployment.bundle.release} was carried here, and this agent has no inbox")
+        return self._bench.inbox
 
     def _download(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> Event | None:
+        bench, carried = self._bench, _carried(deployment)
+        content = LocalContent(self._inbox(deployment).file(deployment.bundle.sha256)) if carried else bench.content
         done = Fetched.after(deployment.figures)
         before_bytes = done.fetched_bytes
         try:
-            refused = self._downloads.fetch(deployment, self._bench.content, should_stop, done)
+            refused = self._downloads.fetch(deployment, content, should_stop, done)
         finally:
-            if self._bench.policy.metered:
+            if bench.policy.metered and not carried:
                 self.conditions.metered.add(done.fetched_bytes - before_bytes, self._bench.clock.now_s())
         for note in done.notes:
             log.warning("%s: %s", deployment.bundle.release, note)
@@ -155,7 +167,7 @@ class Performer:
             return failed(found if isinstance(found, Refusal) else Refusal("hash", "the staged release cannot be read again"))
         _, manifest, variant = found
         golden = manifest.golden
-        acceptance = None if golden.acceptance is None else self._downloads.document(golden.acceptance.sha256)
+        acceptance = self._downloads.acceptance(manifest)
         pictures = {manifest.files[path].sha256: str(place.path / path) for path in variant.files}
         try:
             for image in self._downloads.acceptance_pictures(manifest):
@@ -224,15 +236,21 @@ class Performer:
         return told(deployment, answer.words)
 
     def _discard(self, deployment: Deployment, floor: int, should_stop: Callable[[], bool]) -> None:
-        if deployment.reason != "download":  # what was fetched before the line failed is not fetched again
-            self._clear(deployment)
+        if deployment.reason != "download" or _carried(deployment):
+            self._clear(deployment)  # else what was fetched before the line failed is not fetched again
 
     def _clear(self, deployment: Deployment) -> None:
         self._downloads.clear()
+        if _carried(deployment) and self._bench.inbox is not None:
+            self._bench.inbox.remove(deployment.bundle.sha256)
         try:
             self._bench.slots.collect_garbage()
         except SlotError as error:
             raise OSError(error.detail) from None
+
+
+def _carried(deployment: Deployment) -> bool:
+    return deployment.origin == LOCAL
 
 
 def told(deployment: Deployment, words: str) -> Event | None:

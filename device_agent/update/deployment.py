@@ -10,6 +10,10 @@ VERSION = 1
 """Of the state on the disk: written as this, read as this and the one before (``state_disk.READERS``)."""
 
 
+SERVER, LOCAL = "server", "local"
+"""Where a deployment came from: an assignment, or a bundle that was carried to the board."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a deployment.
 
@@ -87,3 +91,5 @@ class UpdateState(msgspec.Struct, frozen=True, kw_only=True):
     floor: int = 0
     deployments: int = 0
     """How many began on this device, ever."""
+    overridden: str = ""
+    """What the server wanted (sha256, or empty) when a local install began: not begun until it wants something else."""

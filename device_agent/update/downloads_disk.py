@@ -25,6 +25,8 @@ from ota.wire.enrolment import BoardFacts
 
 SPARE_BYTES = 16 * 1024 * 1024
 """Left free after everything was fetched and staged: the spool and the log go on."""
+ABSENT = ".absent"
+"""Ends the name of the mark of a document that a carried bundle does not bring."""
 FAILED = ".failed"
 """Ends the name of the mark of a delta that did not work: it is not tried again for this deployment."""
 
@@ -71,6 +73,24 @@ class Downloads:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.document(sha256), data)
 
+    def keep_or_miss(self, sha256: str, data: bytes | None) -> None:
+        """Keep a document, or the word that it is not at hand for this deployment; raises OSError."""
+        absent = self.document(sha256).with_suffix(ABSENT)
+        if data is not None:
+            absent.unlink(missing_ok=True)
+            self.keep(sha256, data)
+        else:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.document(sha256).unlink(missing_ok=True)
+            write_whole(absent, b"")
+
+    def acceptance(self, manifest: Manifest) -> Path | None:
+        """Where the channel's acceptance set lies; None where the release has none, or where it was not at hand."""
+        named = manifest.golden.acceptance
+        if named is None or self.document(named.sha256).with_suffix(ABSENT).exists():
+            return None
+        return self.document(named.sha256)
+
     def document(self, sha256: str) -> Path:
         """Where a kept document lies."""
         return self._folder / f"{sha256}.json"
@@ -92,7 +112,7 @@ class Downloads:
             wanted |= {entry.sha256, travelling(entry)[0], *(delta.sha256 for delta in entry.deltas)}
         for folder in (self._folder, self._folder / "files"):
             for file in folder.iterdir() if folder.is_dir() else ():
-                name = file.name.removesuffix(".json").removesuffix(TEMP_SUFFIX).removesuffix(FAILED)
+                name = file.name.removesuffix(".json").removesuffix(ABSENT).removesuffix(TEMP_SUFFIX).removesuffix(FAILED)
                 if file.is_file() and name not in wanted:
                     file.unlink(missing_ok=True)
 
@@ -183,9 +203,10 @@ class Downloads:
 
     def acceptance_pictures(self, manifest: Manifest) -> list[str]:
         """sha256 of every picture of the channel's acceptance set; raises OSError or GoldenError when it cannot be read again."""
-        if manifest.golden.acceptance is None:
+        document = self.acceptance(manifest)
+        if document is None or manifest.golden.acceptance is None:
             return []
-        data = self.document(manifest.golden.acceptance.sha256).read_bytes()
+        data = document.read_bytes()
         if hashlib.sha256(data).hexdigest() != manifest.golden.acceptance.sha256:
             raise OSError("it has changed since it was verified")
         return [image.sha256 for image in parse_acceptance(data).images]

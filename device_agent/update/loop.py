@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from device_agent.update.deployment import Deployment, Event
+from device_agent.update.deployment import LOCAL, Deployment, Event
 from device_agent.update.expiry import Renewal, begins_late, past_end
 from device_agent.update.installed import Running
 from device_agent.update.ledger import Ledger
@@ -33,7 +33,8 @@ log = logging.getLogger("rookery.update")
 
 
 class Loop:
-    """Carries deployments of one part of the board to their end. ``beside`` has words while another updater goes first."""
+    """Carries deployments of one part of the board to their end. ``beside`` has words while another updater goes first,
+    ``inbox`` names a bundle that was carried here."""
 
     def __init__(
         self, ledger: Ledger, orders: Orders, part: Part, *, actions: Actions, clock: Clock, reports: Reports, watch: Judge
@@ -41,6 +42,7 @@ class Loop:
         self._ledger, self._orders, self._part, self._lock = ledger, orders, part, ledger.lock
         self._actions, self._clock, self._reports, self._watch = actions, clock, reports, watch
         self.beside: Callable[[], str] = str
+        self.inbox: Callable[[], AssignedBundle | None] = lambda: None
         self.running: Running | None = actions.running()
         self._stopped = threading.Event()
         self._interrupted = self.active() is not None
@@ -83,14 +85,22 @@ class Loop:
         return self._renewal.go_on(event, late, self._clock.steady_s())
 
     def wanted(self) -> AssignedBundle | None:
-        """The bundle of the newest assignment that is this part's own."""
+        """The bundle of the newest assignment that is this part's own, unless a local install took its place."""
+        said = self._said()
+        return None if said is None or said.sha256 == self._ledger.state.overridden else said
+
+    def _said(self) -> AssignedBundle | None:
         assignment = self._orders.assignment
         return None if assignment is None else self._part.wanted(assignment)
 
     def _obstacle(self) -> Event | None:
         """What forbids to begin: the other updater's work first, then what the board says."""
         other = self.beside()
-        return Event(kind="blocked", reason="other_update", detail=other) if other else self._actions.obstacle()
+        if other:
+            return Event(kind="blocked", reason="other_update", detail=other)
+        found, deployment = self._actions.obstacle(), self._ledger.state.deployment
+        carried = deployment is not None and deployment.origin == LOCAL
+        return None if carried and found is not None and found.reason == "metered" else found
 
     def active(self) -> Deployment | None:
         """The deployment that is not over, if any; one over whose end actions remain to be done counts."""
@@ -104,7 +114,10 @@ class Loop:
             if deployment is None or self._orders.assignment is None:
                 return None
             running = None if self.running is None else self.running.sha256
-            return interrupting(deployment, self.wanted(), running)
+            wanted = self.wanted()
+            if deployment.origin == LOCAL and (wanted is None or STATES[deployment.state].ended):
+                return None  # whoever carried it here is not overruled by "keep what runs"
+            return interrupting(deployment, wanted, running)
 
     def _next_event(self) -> Event | None:
         deployment = self.active()
@@ -139,9 +152,17 @@ class Loop:
         return None if self._obstacle() is not None else self._unless_late(deployment, Event(kind="ask"))
 
     def _begin(self) -> Event | None:
-        assignment, wanted = self._orders.assignment, self.wanted()
-        if assignment is None or self.active() is not None:
+        if self.active() is not None:
             return None
+        carried, runs = self.inbox(), None if self.running is None else self.running.sha256
+        if carried is not None and carried.sha256 != runs:
+            return self._begin_local(carried)
+        assignment, said = self._orders.assignment, self._said()
+        if assignment is None:
+            return None
+        if self._ledger.state.overridden and (said is None or said.sha256 != self._ledger.state.overridden):
+            self._keep(overridden="")  # the server wants something else by now: its word holds again
+        wanted = self.wanted()
         running = None if self.running is None else self.running.sha256
         now_s, seen, state = self._clock.now_s(), self._orders.seen, self._ledger.state
         bundle = should_begin(assignment, wanted, seen.digest, state.deployment, running, now_s)
@@ -151,6 +172,14 @@ class Loop:
         fresh = begin(seen.seq, seen.digest, bundle, now_s)
         # Not written down before it is ``offered``: idle has nothing to resume.
         self._ledger.hold(deployment=fresh, deployments=state.deployments + 1)
+        return Event(kind="assigned")
+
+    def _begin_local(self, bundle: AssignedBundle) -> Event:
+        """A person with the board's authority goes before the server, until the server changes its mind."""
+        said, seen, state = self._said(), self._orders.seen, self._ledger.state
+        fresh = begin(seen.seq, seen.digest, bundle, self._clock.now_s(), origin=LOCAL)
+        overridden = "" if said is None or said.sha256 == bundle.sha256 else said.sha256
+        self._ledger.hold(deployment=fresh, deployments=state.deployments + 1, overridden=overridden)
         return Event(kind="assigned")
 
     def _forget_overtaken(self, wanted: AssignedBundle | None) -> None:
@@ -168,6 +197,8 @@ class Loop:
             changes: dict[str, object] = {"deployment": done.deployment}
             if done.deployment.state == "committed":
                 changes["floor"] = max(self._ledger.state.floor, done.deployment.min_counter)
+            elif STATES[done.deployment.state].ended and done.deployment.origin == LOCAL:
+                changes["overridden"] = ""
             self._keep(**changes)
             self._steady_s = self._clock.steady_s()
             if done.deployment.state != before:

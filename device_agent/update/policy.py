@@ -46,6 +46,7 @@ class Policy:
     does not know, and of its card. ``upload_classes``: kinds of pictures that may leave the board.
     ``upload_hosts``: object stores that pictures may be put to besides the server itself; ``server_hosts``: where server and
     broker may be; ``local_output_hosts``: where local MQTT and webhook may be. Entries are ``host`` or ``host:port``; None: any.
+    ``content_hosts``: stores that the server may send us on to for content of releases; none unless the owner names them.
     ``metered``: the line costs money, so updates fetch at most ``metered_bytes_per_month`` over it, and nothing where that is
     None. ``max_download_bytes_per_s``: of updates, None is as fast as it goes. ``follow``: a policy target
     (``policy/shops.toml``) that this board takes its rules from; empty: this file alone.
@@ -67,6 +68,7 @@ class Policy:
     upload_hosts: tuple[str, ...] | None = None
     server_hosts: tuple[str, ...] | None = None
     local_output_hosts: tuple[str, ...] | None = None
+    content_hosts: tuple[str, ...] = ()
     metered: bool = False
     metered_bytes_per_month: int | None = None
     max_download_bytes_per_s: int | None = None
@@ -245,4 +247,5 @@ _READERS: dict[str, Callable[[str, object, list[str]], object]] = {
     "metered_bytes_per_month": _bytes, "max_download_bytes_per_s": _bytes, "follow": _follow, "blur_by": _labels,
     "blur_model": _path, "blur_card": _path,
     "upload_classes": _classes, "upload_hosts": _hosts, "server_hosts": _hosts, "local_output_hosts": _hosts,
+    "content_hosts": _hosts,
 }  # fmt: skip

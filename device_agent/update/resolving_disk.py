@@ -7,7 +7,7 @@ import msgspec
 
 from device_agent.update.assignment_rule import judge_manifest, judge_target
 from device_agent.update.conditions_disk import Conditions
-from device_agent.update.deployment import Deployment, Event
+from device_agent.update.deployment import LOCAL, Deployment, Event
 from device_agent.update.downloads_disk import Downloads
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Trust
@@ -28,8 +28,8 @@ class Source(Protocol):
         """Its bytes, verified up to the trusted root, in a channel that the policy allows."""
         ...
 
-    def document(self, path: str, sha256: str) -> bytes | Refusal:
-        """Another signed target by path and digest: the channel's acceptance set."""
+    def document(self, path: str, sha256: str) -> bytes | Refusal | None:
+        """Another signed target by path and digest: the channel's acceptance set; None where it is not at hand at all."""
         ...
 
 
@@ -83,8 +83,9 @@ class Resolving:
 
     def resolve(self, deployment: Deployment, floor: int, source: Source) -> Event:
         """``resolved``, ``blocked`` by this board, or ``failed`` with the wire's reason code. Raises OSError."""
+        carried = deployment.origin == LOCAL
         obstacle = self._conditions.obstacle()
-        if obstacle is not None:
+        if obstacle is not None and not (carried and obstacle.reason == "metered"):
             return obstacle
         bundle = deployment.bundle
         data = source.manifest(bundle)
@@ -106,15 +107,15 @@ class Resolving:
         acceptance = _acceptance(manifest, source)
         if isinstance(acceptance, Refusal):
             return Event(kind="failed", reason=acceptance.code, detail=acceptance.detail, learned=learned)
-        obstacle = self._make_room(bundle, manifest, resolution.variant)
+        obstacle = self._make_room(bundle, manifest, resolution.variant, carried=carried)
         if obstacle is not None:
             return msgspec.structs.replace(obstacle, learned={**learned, **obstacle.learned})
         self._downloads.keep(bundle.sha256, data)
-        if acceptance is not None and manifest.golden.acceptance is not None:
-            self._downloads.keep(manifest.golden.acceptance.sha256, acceptance)
+        if manifest.golden.acceptance is not None:
+            self._downloads.keep_or_miss(manifest.golden.acceptance.sha256, acceptance)
         return Event(kind="resolved", learned=learned)
 
-    def _make_room(self, bundle: AssignedBundle, manifest: Manifest, variant: Variant) -> Event | None:
+    def _make_room(self, bundle: AssignedBundle, manifest: Manifest, variant: Variant, *, carried: bool) -> Event | None:
         """Old things go before new ones come; then disk, memory and the line's budget must hold what is coming."""
         acceptance = manifest.golden.acceptance
         keep = {bundle.sha256} | ({acceptance.sha256} if acceptance is not None else set())
@@ -131,7 +132,7 @@ class Resolving:
         if short is not None:
             return failed(short)
         few = self._conditions.too_little_memory(manifest.budget.memory_bytes)
-        return few or self._conditions.too_much(self._downloads.missing_bytes(manifest, variant))
+        return few or (None if carried else self._conditions.too_much(self._downloads.missing_bytes(manifest, variant)))
 
 
 def failed(refusal: Refusal) -> Event:
@@ -146,7 +147,7 @@ def _acceptance(manifest: Manifest, source: Source) -> bytes | Refusal | None:
     if not named.path.startswith(f"{manifest.channel}/acceptance/"):
         return Refusal("channel", f"the acceptance set {named.path} is not of the channel {manifest.channel}")
     data = source.document(named.path, named.sha256)
-    if isinstance(data, Refusal):
+    if data is None or isinstance(data, Refusal):
         return data
     try:
         parse_acceptance(data)

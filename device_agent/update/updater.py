@@ -20,7 +20,9 @@ from device_agent.update.ports import Actions, Clock, Judge, Memory, Reports, Tr
 from device_agent.update.status import Status, status_of
 from device_agent.update.wanted import MODEL, Part, busy_with
 from ota.trust.refusal import Refusal
-from ota.wire.assignments import Assignment, StateAnswer
+from ota.wire.assignments import AssignedBundle, Assignment, StateAnswer
+
+CARRIED = "A release was carried to this board and goes before the server's word, until the server wants another one."
 
 log = logging.getLogger("rookery.update")
 
@@ -89,12 +91,16 @@ class Updater:
             return status_of(
                 self._ledger.state.deployment, self.assignment, self._loop.wanted(), self._loop.running,
                 now_s=self._clock.now_s(), refused_answer=self._orders.refused, trial_note=self._watch.note,
-                state_note=self._ledger.note, failing=self._ledger.failing,
+                state_note=self._ledger.note or (CARRIED if self._ledger.state.overridden else ""), failing=self._ledger.failing,
             )  # fmt: skip
 
     def stand_beside(self, busy: Callable[[], str]) -> None:
         """Begin nothing while ``busy`` (another updater's, see there) has words."""
         self._loop.beside = busy
+
+    def take_from(self, inbox: Callable[[], AssignedBundle | None]) -> None:
+        """Begin what ``inbox`` names (a bundle that was carried to the board, and may be installed) before the server's word."""
+        self._loop.inbox = inbox
 
     def poll_answer(self, answer: StateAnswer, nonce: str) -> Accepted | Refusal:
         """Judge the server's answer to the poll that carried ``nonce``; what is accepted is kept before it is acted upon."""

@@ -217,6 +217,7 @@ class World:
         self.policy = Policy()
         self.limits = TrialLimits()
         self.seq = 0
+        self.inbox = None
         self.slots = CuttingSlots(folder / "slots")
         self.slots.hands = self.hands
         first = self.publish("1", counter=1)
@@ -238,7 +239,7 @@ class World:
             Bench(
                 trust=trust, content=HandContent(self.hands), slots=self.slots, models=board, board=board, policy=self.policy,
                 clock=board, selftest=board.selftest, folder=self.folder / "downloads", inhibit=self.folder / "inhibit",
-                memory_bytes=lambda: self.hands.memory_bytes, hooks=Hooks(self.folder / "hooks"),
+                memory_bytes=lambda: self.hands.memory_bytes, hooks=Hooks(self.folder / "hooks"), inbox=self.inbox,
             )
         )  # fmt: skip
         self.watch = TrialWatch(HistoryFile(self.folder / "history"), self.limits)
@@ -246,6 +247,8 @@ class World:
             DEVICE, memory=CuttingState(self.folder / "state", self.hands), actions=self.performer, trust=trust, clock=board,
             reports=board, watch=self.watch,
         )  # fmt: skip
+        if self.inbox is not None:
+            self.updater.take_from(self.inbox.next)
         return self.updater
 
     def publish(self, version: str, *, counter: int = 2, min_counter: int = 0, channel: str = "stable", **how) -> AssignedBundle:
