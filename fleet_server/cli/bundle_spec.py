@@ -133,15 +133,21 @@ def _model_variants(folder: Path, spec: dict[str, Any], files: dict[str, bytes])
 
 
 def _agent_variants(folder: Path, spec: dict[str, Any], files: dict[str, bytes]) -> "tuple[list[Variant], list[str]]":
+    from ota.bundle.agent_release import LOCK, build_lock
+    from ota.bundle.errors import BundleError
     from ota.bundle.manifest import Variant
 
     variants: list[Variant] = []
     for raw in spec["variant"]:
-        wheels = sorted((folder / raw["wheels"]).glob("*.whl"))
+        wheels = {wheel.name: _read(wheel) for wheel in sorted((folder / raw["wheels"]).glob("*.whl"))}
         if not wheels:
             raise CliError(FAILURE, f"{folder / raw['wheels']} holds no wheels", "pip download fills such a folder")
+        try:
+            lock = build_lock({name: hashlib.sha256(data).hexdigest() for name, data in wheels.items()}, raw["abi"])
+        except BundleError as error:
+            raise CliError(CONFLICT, f"variant {raw['id']}: {error}") from None
         # Under the variant's id: two builds of one wheel may bear one name.
-        listed = {f"{raw['id']}/{wheel.name}": _read(wheel) for wheel in wheels}
+        listed = {f"{raw['id']}/wheels/{name}": data for name, data in wheels.items()} | {f"{raw['id']}/{LOCK}": lock}
         files |= listed
         variants.append(Variant(**{key: value for key, value in raw.items() if key != "wheels"}, files=sorted(listed)))
     return variants, []
