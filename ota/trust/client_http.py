@@ -4,6 +4,7 @@ tuf.ngclient does the verifying. Ours is the transport (the caller's pool with i
 clock (a board has none: the caller's floored time), and durability (rollback floors must survive a power cut).
 """
 
+import contextlib
 import fcntl
 import hashlib
 import itertools
@@ -12,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 """Largest manifest or acceptance set that is read into memory."""
 
 MAX_ERROR_PIECES = 4
+_TORN = (ValueError, KeyError, TypeError, RecursionError)
 
 T = TypeVar("T")
 
@@ -57,6 +58,18 @@ class TargetInfo:
     custom: Mapping[str, Any] = field(default_factory=dict)
     served_path: str = ""
     """Below the address of targets: with the hash in its name where the root says consistent snapshots, else ``path``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    kind: str
+    version: int
+    ends_s: float
+
+
+def _piece(data: bytes) -> _Piece:
+    signed = json.loads(data)["signed"]
+    return _Piece(str(signed["_type"]), int(signed["version"]), datetime.fromisoformat(signed["expires"]).timestamp())
 
 
 class TrustClient:
@@ -88,7 +101,7 @@ class TrustClient:
         self._updater: Updater | None = None
         self._keys: dict[str, Key] | None = None
         self._synced: dict[str, tuple[int, int]] = {}
-        self._numbers: dict[str, tuple[tuple[int, int], Any]] = {}
+        self._known: dict[str, tuple[tuple[int, int], _Piece]] = {}
         self._one_at_a_time = threading.RLock()
 
     def anchor(self) -> Refusal | None:
@@ -112,10 +125,9 @@ class TrustClient:
 
     def find(self, path: str) -> TargetInfo | Refusal:
         """What the signed metadata says of a target; refused with ``mismatch`` when no channel has signed it."""
-        if self._updater is None:
-            refused = self.refresh()
-            if refused is not None:
-                return refused
+        refused = self.refresh() if self._updater is None else None
+        if refused is not None:
+            return refused
         updater = self._updater
         assert updater is not None
         entry = self._guarded(lambda: updater.get_targetinfo(path))
@@ -135,8 +147,7 @@ class TrustClient:
         target = self.find(path)
         if isinstance(target, Refusal):
             return target
-        wrong_length = expected_length is not None and expected_length != target.length_bytes
-        if expected_sha256 != target.sha256 or wrong_length:
+        if expected_sha256 != target.sha256 or expected_length not in (None, target.length_bytes):
             return Refusal(
                 "mismatch",
                 f"{path}: the assignment says {expected_sha256[:12]}… ({expected_length} bytes), the signed metadata "
@@ -170,19 +181,28 @@ class TrustClient:
         return self._keys
 
     def versions(self) -> dict[str, int]:
-        """Role -> version of the metadata on disk, for polls and reports. A file is read again only when it changed."""
-        found: dict[str, int] = {}
+        """Role -> version of the metadata on disk, for polls and reports."""
+        return {role: piece.version for role, piece in self._pieces().items()}
+
+    def earliest_end_s(self) -> float:
+        """When the first of the trusted root, targets and channels ends, seconds since 1970: no floor is raised beyond it."""
+        pieces = self._pieces()
+        with contextlib.suppress(*_TORN):  # nothing was ever refreshed: the root that came with the board
+            pieces = pieces or {"root": _piece(self._bootstrap)}
+        return min((piece.ends_s for piece in pieces.values() if piece.kind in ("root", "targets")), default=float("inf"))
+
+    def _pieces(self) -> dict[str, "_Piece"]:
+        found: dict[str, _Piece] = {}
         for path in sorted(self._dir.glob("*.json")):
             try:
                 stat = path.stat()
                 mark = (stat.st_ino, stat.st_mtime_ns)
-                known = self._numbers.get(path.name)
-                if known is None or known[0] != mark:
-                    known = self._numbers[path.name] = mark, json.loads(path.read_bytes())["signed"]["version"]
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                known = self._known.get(path.name)
+                if known is None or known[0] != mark:  # asked at every poll: a file is read again only when it changed
+                    known = self._known[path.name] = mark, _piece(path.read_bytes())
+            except (OSError, *_TORN):
                 continue  # torn by a power cut: the next refresh fetches it again
-            if isinstance(known[1], int):
-                found[unquote(path.name.removesuffix(".json"))] = known[1]
+            found[unquote(path.name.removesuffix(".json"))] = known[1]
         return found
 
     def _begin(self) -> Updater:
@@ -219,7 +239,7 @@ class TrustClient:
             except OSError as error:
                 return Refusal("disk", f"{self._dir}: {error.strerror or error}")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         # ngclient wants its folder for itself; a second agent on this board waits here.
         with (self._dir / ".lock").open("w") as file:
