@@ -5,7 +5,6 @@ It never loads OpenCV for a model that takes bytes: pictures come at the model's
 It ends when its socket closes, and the kernel kills it when the agent dies while it is busy.
 """
 
-import argparse
 import ctypes
 import importlib
 import json
@@ -31,19 +30,15 @@ RECEIVE_BYTES = 4096
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve requests until the agent closes the socket."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--socket", type=int, required=True)
-    parser.add_argument("--slots", type=int, nargs="+", required=True)
-    parser.add_argument("--opener", required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    arguments = parser.parse_args(argv)
-    _die_with(arguments.parent)
+    """Serve requests until the agent closes the socket. `argv`: its process id, opener, and the fds of socket and slots."""
+    # The agent's own words, in its own order: a parser of arguments would be nearly half a megabyte here.
+    parent, opener, talk_fd, *slots = sys.argv[1:] if argv is None else argv
+    _die_with(int(parent))
     # Ctrl-C and systemd's stop reach the whole group: the agent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with socket.socket(fileno=arguments.socket) as talk:
-        _Server(talk, [_Slot(fd) for fd in arguments.slots], _opener(arguments.opener)).serve()
+    with socket.socket(fileno=int(talk_fd)) as talk:
+        _Server(talk, [_Slot(int(fd)) for fd in slots], _opener(opener)).serve()
     return 0
 
 

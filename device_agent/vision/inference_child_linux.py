@@ -49,15 +49,20 @@ class FrameSlot:
         self.number = number
         self.fd = os.memfd_create(f"rookery-frame-{number}", os.MFD_CLOEXEC)
         self._map: mmap.mmap | None = None
+        self._view: Picture | None = None
 
     def room(self, height_px: int, width_px: int) -> Picture:
         """The slot as a picture (H, W, 3) to be written to; it grows with the largest one."""
+        view = self._view
+        if view is not None and view.shape == (height_px, width_px, 3):
+            return view
         needed = height_px * width_px * 3
         if self._map is None or len(self._map) < needed:
             self._unmap()
             os.ftruncate(self.fd, needed)
             self._map = mmap.mmap(self.fd, needed)
-        return np.frombuffer(self._map, np.uint8, needed).reshape(height_px, width_px, 3)
+        self._view = np.frombuffer(self._map, np.uint8, needed).reshape(height_px, width_px, 3)
+        return self._view
 
     def close(self) -> None:
         """Give the memory back."""
@@ -67,6 +72,7 @@ class FrameSlot:
             self.fd = -1
 
     def _unmap(self) -> None:
+        self._view = None
         if self._map is not None:
             with contextlib.suppress(BufferError):  # a view that is still alive unmaps it when it goes
                 self._map.close()
@@ -79,8 +85,8 @@ class InferenceChild:
     def __init__(self, opener: str, slots: Sequence[FrameSlot], on_line: Callable[[str], None] | None = None) -> None:
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(slot.fd for slot in slots)]
-        command = [sys.executable, "-P", "-m", "device_agent.vision.inference_main_linux", "--socket", str(fds[0])]
-        command += ["--slots", *map(str, fds[1:]), "--opener", opener, "--parent", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "device_agent.vision.inference_main_linux"]
+        command += [str(os.getpid()), opener, *map(str, fds)]
         with theirs:
             try:
                 self._process = subprocess.Popen(
@@ -108,13 +114,13 @@ class InferenceChild:
         try:
             self._talk.settimeout(deadline_s)
             self._talk.sendall(message)
-            while (reply := self._inbox.take()) is None:
-                self._talk.settimeout(max(0.001, until_s - time.monotonic()))
+            while True:
                 part = self._talk.recv(RECEIVE_BYTES)
                 if not part:
                     raise self._died("it closed its end")
-                self._inbox.add(part)
-            return reply
+                if (reply := self._inbox.whole(part)) is not None:
+                    return reply
+                self._talk.settimeout(max(0.001, until_s - time.monotonic()))
         except TimeoutError as error:
             raise ChildHungError("no reply within the deadline") from error
         except (OSError, ValueError) as error:

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import mmap
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,6 +151,8 @@ def _open_in_child(runtime: Runtime, path: Path) -> None:
     key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
     if key in _opened_in_child:
         return
+    import subprocess  # half a megabyte; with LiteRT nobody comes here
+
     command = [sys.executable, "-c", _CHILD_PROBE.format(module=runtime.module), str(path)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=CHILD_PROBE_S, check=False)

@@ -1,7 +1,6 @@
 """Reads what a model file says of itself: the archive behind the model, and TensorFlow's metadata inside."""
 
 import mmap
-import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,8 @@ def read_metadata(path: Path) -> Metadata:
 
 def _texts(path: Path) -> list[tuple[str, str]]:
     """Names and contents of the text files in the archive behind a model, at most a few and none too large."""
+    import zipfile  # half a megabyte; a model with a card is asked nothing
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith((".txt", ".json"))][:8]

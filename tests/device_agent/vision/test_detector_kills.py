@@ -133,7 +133,7 @@ def check_what_is_left(before, memory_before, children_before):
     assert set(our_children()) <= set(children_before), "neither a child nor a zombie"
     assert frame_memory() == 0
     assert descriptors() == before
-    assert not any("rookery" in path.name for path in Path("/dev/shm").iterdir())
+    assert not any("rookery-frame" in path.name for path in Path("/dev/shm").iterdir())
     assert resident_bytes() - memory_before < 48 * 1024 * 1024
 
 
