@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.vision.detector import Answer
-from device_agent.vision.tracker import Sighting
+from device_agent.vision.tracker_matching import Found
 from models.card import UNUSED_LABELS, ModelCard
 from models.inference.types import Detections
 
@@ -19,9 +19,8 @@ class LabelNumbers:
         self.names: list[str] = []
         self._min_score = min_score or {}
         self._card: ModelCard | None = None
-        self._used: list[bool] = []
-        self._ids: npt.NDArray[np.int32] = np.zeros(0, np.int32)
-        self._thresholds: npt.NDArray[np.float32] = np.zeros(0, np.float32)
+        self._numbers: list[int] = []
+        self._least: list[float] = []
 
     def threshold(self, label: str) -> float:
         """The score that this label is reported from: the present model's card's, or the configuration's higher one."""
@@ -35,30 +34,34 @@ class LabelNumbers:
         if self._card is not None:
             self._learn(self._card)
 
-    def sighting(self, answer: Answer) -> tuple[Sighting, Detections]:
+    def sighting(self, answer: Answer) -> tuple[Found, Detections]:
         """An answer as the tracker takes it, and the detections that are reported. Boxes without area or label are left out."""
         if answer.card is not self._card:
             self._learn(answer.card)
         found = answer.detections
         if not self._usable(found):
             found = found[self._named(found)]
-        ids = found.class_id
-        strong = found.confidence >= self._thresholds[ids]
-        reported = found if all(strong.tolist()) else found[strong]
-        return Sighting(found.xyxy, found.confidence, self._ids[ids], strong), reported
+        ids, scores, least, numbers = found.class_id.tolist(), found.confidence.tolist(), self._least, self._numbers
+        strong = [score >= least[number] for score, number in zip(scores, ids, strict=True)]
+        boxes = [(box[0], box[1], box[2], box[3]) for box in found.xyxy.tolist()]
+        # Answers come best first, so the strong ones nearly always lead: a slice of them is no copy.
+        many = sum(strong)
+        reported = found if many == len(strong) else found[:many] if all(strong[:many]) else found[np.array(strong)]
+        return Found(boxes, scores, [numbers[number] for number in ids], strong), reported
 
     def _usable(self, found: Detections) -> bool:
         """Whether all detections have label and area, as nearly always: then nothing is picked out of them. False for NaN."""
         ids, boxes = found.class_id.tolist(), found.xyxy.tolist()
-        names, used = self._used, len(self._used)
-        return all(0 <= number < used and names[number] for number in ids) and all(
+        numbers, known = self._numbers, len(self._numbers)
+        return all(0 <= number < known and numbers[number] >= 0 for number in ids) and all(
             -math.inf < left < right < math.inf and -math.inf < top < bottom < math.inf for left, top, right, bottom in boxes
         )
 
     def _named(self, found: Detections) -> npt.NDArray[np.bool_]:
         ids = found.class_id
-        named: npt.NDArray[np.bool_] = (ids >= 0) & (ids < len(self._ids))
-        named[named] = self._ids[ids[named]] >= 0
+        numbers = np.array(self._numbers, np.int32)
+        named: npt.NDArray[np.bool_] = (ids >= 0) & (ids < len(numbers))
+        named[named] = numbers[ids[named]] >= 0
         named &= (found.xyxy[:, 2:] > found.xyxy[:, :2]).all(axis=1) & np.isfinite(found.xyxy).all(axis=1)
         return named
 
@@ -74,6 +77,6 @@ class LabelNumbers:
                 numbers[label] = len(self.names)
                 self.names.append(label)
             ids.append(numbers[label])
-        self._used = [number >= 0 for number in ids]
-        self._ids = np.array(ids, np.int32)
-        self._thresholds = np.array([self.threshold(label) for label in card.labels], np.float32)
+        self._numbers = ids
+        # As float32, like the scores: one that is exactly at the threshold counts.
+        self._least = np.array([self.threshold(label) for label in card.labels], np.float32).tolist()

@@ -31,8 +31,8 @@ COARSE_WIDTH_PX, COARSE_HEIGHT_PX = 24, 14
 """Size of the plane on which light is estimated: medians over five of its pixels span a fifth of the picture's width."""
 DARK_BELOW, BRIGHT_FROM = 70.0, 105.0
 """Mean luma 0..255 that parts dark, dim and bright frames: in the drawn yards most nights lie at 50 to 70, days above 105."""
-HELD_S = 0.2
-"""How old a verdict may become while the gate is held open: a third of `recent_s`, the shortest memory that a frame feeds."""
+HELD_S = 0.25
+"""How old a verdict may become while the gate is held open: well below `recent_s`, the shortest memory that a frame feeds."""
 CLOCK_S = 1e-3
 """Frames come at times that are rounded."""
 WINDOW_PX = 5

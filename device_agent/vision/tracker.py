@@ -100,7 +100,9 @@ class Tracker:
         """Whether there is anything to follow: the detector must then keep looking. What stands undisputed needs no looking."""
         return any(not body.stationary or body.missed_s > 0 or body.strayed_s < math.inf for body in self._bodies)
 
-    def step(self, seen: Sighting, frame: int, at_s: float, labels: Sequence[str], view: LumaView | None = None) -> TrackerStep:
+    def step(
+        self, seen: Sighting | Found, frame: int, at_s: float, labels: Sequence[str], view: LumaView | None = None
+    ) -> TrackerStep:
         """Take in one frame's detections. Frames must come in order of time; `labels[i]` names class id i.
 
         `view` is the frame's luma, by which stationary objects are known where the detector misses them. Time that runs backwards
@@ -108,7 +110,7 @@ class Tracker:
         """
         before = self.finish(labels) if at_s < self._last_s else []
         self._last_s = at_s
-        bodies, found = self._bodies, _found(seen)
+        bodies, found = self._bodies, seen if isinstance(seen, Found) else _found(seen)
         expected = [expect(body, at_s) for body in bodies]
         pairs, free = self._match(expected, found, at_s, view)
         for row, column in pairs:

@@ -111,7 +111,7 @@ class SsdDecoder:
         Some ten boxes come out of the model: as plain numbers they cost a fifth of what forty calls of numpy do.
         """
         classes, scores = _numbers(outputs[self._found.classes])[0], _numbers(outputs[self._found.scores])[0]
-        told = np.ravel(_numbers(outputs[self._found.count]))[0]
+        told = dequantise(outputs[self._found.count].values, outputs[self._found.count].info).item()
         many = min(max(int(told), 0), len(scores)) if math.isfinite(told) else 0
         if not self._sure:
             at = _scores_by_value(np.array(classes[:many], np.float32), np.array(scores[:many], np.float32))

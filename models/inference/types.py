@@ -43,8 +43,9 @@ class Detections:
     @classmethod
     def of(cls, xyxy: Any, confidence: Any, class_id: Any) -> "Detections":
         """Detections from anything array-like, converted to the types above."""
+        boxes = np.asarray(xyxy, np.float32)
         return cls(
-            np.asarray(xyxy, np.float32).reshape(-1, 4),
+            boxes if boxes.ndim == 2 else boxes.reshape(-1, 4),
             np.asarray(confidence, np.float32).reshape(-1),
             np.asarray(class_id, np.int32).reshape(-1),
         )

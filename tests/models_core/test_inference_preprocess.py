@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.card import InputSpec
 from models.inference.errors import ModelError
-from models.inference.preprocess import Preprocessor, fit, prepare
+from models.inference.preprocess import Geometry, Preprocessor, fit, prepare
 from models.inference.types import TensorInfo
 
 UINT8, INT8, FLOAT = (np.dtype(name) for name in ("uint8", "int8", "float32"))
@@ -156,3 +156,28 @@ def test_a_crop_of_a_frame_need_not_be_copied_by_the_caller() -> None:
         tensor, _ = prepare(view, spec, info(FLOAT))
         again, _ = prepare(np.ascontiguousarray(view), spec, info(FLOAT))
         assert (tensor == again).all()
+
+
+@given(
+    st.lists(st.floats(-500, 1500, width=32), min_size=4, max_size=4),
+    st.integers(1, 4000), st.integers(1, 4000), st.floats(0.05, 4), st.floats(0.05, 4), st.integers(0, 200), st.integers(0, 200),
+)  # fmt: skip
+def test_one_box_goes_the_way_that_many_go(
+    box: list[float], width: int, height: int, scale_x: float, scale_y: float, left: int, top: int
+) -> None:
+    """The few boxes of an answer are placed as plain numbers: to the same place as an array of them, and nowhere if outside."""
+    geometry = Geometry(width, height, scale_x, scale_y, left, top)
+    many = geometry.to_source(np.array([box], np.float32))[0]
+    one = geometry.box_to_source(*box)
+    if one is None:
+        assert many[2] - many[0] < 0.01 or many[3] - many[1] < 0.01
+    else:
+        assert one == pytest.approx(many.tolist(), abs=0.01)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_box_with_a_number_that_is_none_has_no_place(at: int) -> None:
+    """A broken model may say NaN: nobody is told of such a box."""
+    box = [10.0, 10.0, 20.0, 20.0]
+    box[at] = float("nan")
+    assert Geometry(100, 100, 1.0, 1.0).box_to_source(*box) is None

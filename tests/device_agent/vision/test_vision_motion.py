@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from device_agent.vision.motion import GateSettings, MotionGate, brightness_of
+from device_agent.vision import motion
+from device_agent.vision.motion import HELD_S, GateSettings, MotionGate, brightness_of
+from device_agent.vision.privacy import Privacy
 from device_agent.vision.types import Frame
 from models.rendered.scenes import Scene
 
@@ -206,3 +208,50 @@ def test_what_came_to_rest_and_what_it_left_behind_are_no_motion_for_long(draw):
     results = [gate.step(frame(picture, 20 + t), active_track=False) for t, picture in enumerate(moving + resting)]
     assert sum(result.moved for result in results[:10]) >= 8
     assert not any(result.moved for result in results[30:])
+
+
+def test_while_a_track_holds_it_open_a_verdict_is_a_moment_old_at_most_and_between_nothing_is_measured(draw, monkeypatch):
+    """A visitor at 30 frames a second: every frame goes to the detector, four a second are measured. When his track ends the
+    very next frame is judged, by a mean that has learnt meanwhile."""
+    measured = []
+    real = motion.luma_plane
+    monkeypatch.setattr(motion, "luma_plane", lambda shot: measured.append(shot.index) or real(shot))
+    gate = MotionGate(NO_KEEP_ALIVE)
+    pictures = noisy(draw, 60) + noisy(draw, 60, (50, 90, 75, 150), seed=2)
+    results = play(gate, pictures, active=True, fps=30.0)
+    assert all(result.open for result in results)
+    gaps = np.diff(measured)
+    assert (gaps.max() - 1) / 30 < HELD_S, "the verdict that stands for the frame before the next look"
+    assert len(measured) <= 120 / 30 / HELD_S + 2
+    assert not any(result.moved for result in results[:60])
+    assert any(result.moved for result in results[60 : 60 + round(30 * HELD_S) + 1]), "he is seen to move within that moment"
+    before = len(measured)
+    quiet = noisy(draw, 30, seed=3)
+    after = [gate.step(frame(picture, 120 + t, fps=30.0), active_track=False) for t, picture in enumerate(quiet)]
+    assert len(measured) == before + 30
+    assert not any(result.moved for result in after[20:])
+
+
+def test_a_gate_that_is_switched_off_measures_as_rarely(draw, monkeypatch):
+    """The settings hold it open: what it would say is still counted, four times a second."""
+    measured = []
+    real = motion.luma_plane
+    monkeypatch.setattr(motion, "luma_plane", lambda shot: measured.append(shot.index) or real(shot))
+    results = play(MotionGate(GateSettings(enabled=False)), noisy(draw, 40))
+    assert all(result.open for result in results)
+    assert 40 / 10 / HELD_S * 0.5 <= len(measured) <= 40 / 10 / HELD_S * 1.2
+
+
+def test_the_plane_of_a_frame_that_was_not_measured_is_its_own_and_hides_what_masks_hide(draw):
+    """The tracker asks how a place looks now: it gets this frame's plane, not the last one that was measured, and nothing of
+    what lies behind a mask."""
+    veil = Privacy((((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)),)).veil
+    held, every = MotionGate(), MotionGate()
+    for index, picture in enumerate(noisy(draw, 12)):
+        shot = frame(picture, index, fps=60.0)
+        lazy = held.step(shot, active_track=True, veil=veil).view
+        full = every.step(shot, active_track=False, veil=veil).view
+        assert full.at_hand
+        assert np.array_equal(lazy.plane, full.plane)
+        assert lazy.at_hand
+        assert len(np.unique(lazy.plane[veil.hidden])) == 1
