@@ -76,8 +76,6 @@ class AgentBoard:
         choice = self.launcher._choose(0)
         self.slot, self.frames, self.reached = choice.slot, 0, False
         assert self.slot in (self.story.old, self.story.new), f"the launcher starts {self.slot[:12] or 'the factory agent'}"
-        fault = slot_fault(agents_folder(self.folder) / self.slot)
-        assert not fault, f"the agent that runs: {fault}"
         story = Story(Path(self.story.shop), "", "", "", "", {}, False)
         self.model = Board(self.folder, story, self.promise, self.clock_s)
         place = AgentPlace(self.folder, self.slot, f"start-{self.starts}", True)
@@ -138,7 +136,9 @@ class AgentBoard:
         raise AssertionError(f"the update of the agent did not end: {self.updater.status}")
 
     def check_start(self, promises: Collection[str]) -> None:
-        """What was promised is kept (what runs was checked at the start)."""
+        """What runs is whole, and what was promised is kept."""
+        fault = slot_fault(agents_folder(self.folder) / self.slot)
+        assert not fault, f"the agent that runs: {fault}"
         agent = self.memory.newest
         assert agent is not None
         mine = [promise for promise in promises if promise.startswith("agent-saved ")]

@@ -6,6 +6,7 @@ everything that the code has promised to somebody: what was accepted, saved, ver
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ FACTS = BoardFacts(
     runtimes={"litert": "2.1"}, python="3.11", agent_version="0.1.0",
 )  # fmt: skip
 RUNS_OLD = {"offered", "waiting", "downloading", "verifying", "staging", "selftest", "refused", "superseded", "cancelled"}
+DOWNLOADS = (("downloads",), ("agent-downloads",))
 ROUNDS = 60
 """Of the loop until a deployment must have ended."""
 
@@ -263,13 +265,12 @@ class Board:
 
 def leftovers(folder: Path) -> list[str]:
     """Whatever is half-done or no longer wanted on a board at rest."""
-    begun, found = (".new-", ".staging-", ".trash-", ".unpacking-"), []
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        downloaded = name.parts[0].endswith("downloads") and path.is_file()
-        if downloaded or path.name.endswith((".part", ".unreadable")) or path.name.startswith(begun):
-            found.append(name)
-    return sorted(map(str, found))
+    begun, ends, found = (".new-", ".staging-", ".trash-", ".unpacking-"), (".part", ".unreadable"), []
+    for where, names, files in os.walk(folder):
+        downloaded = files if Path(where).relative_to(folder).parts[:1] in DOWNLOADS else []
+        found += [f"{where}/{name}" for name in (*names, *files) if name.endswith(ends) or name.startswith(begun)]
+        found += [f"{where}/{name}" for name in downloaded]
+    return sorted(path.removeprefix(f"{folder}/") for path in found)
 
 
 def set_up(folder: Path, *, blind: bool = False) -> Story:

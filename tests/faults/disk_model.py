@@ -15,6 +15,7 @@ What the model holds (pessimistic where file systems differ; what ext4, XFS, Btr
 - Modes travel with the file; times are no part of a state.
 """
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,20 +269,23 @@ class Disk:
 def write_tree(tree: Tree, folder: Path) -> None:
     """Put a state on a real disk."""
     folder.mkdir(parents=True)
-    late: list[tuple[Path, int]] = []
-    for path, (kind, mode, data) in sorted(tree.items()):
-        target = folder / path
+    base, late = f"{folder}/", []
+    for path in sorted(tree):
+        kind, mode, data = tree[path]
+        target = base + path
         if kind == "dir":
-            target.mkdir()
+            os.mkdir(target)  # noqa: PTH102 - thousands of trees are written: without pathlib in half the time
             late.append((target, mode))
         elif kind == "link":
-            target.symlink_to(data.decode())
+            os.symlink(data, target)  # noqa: PTH211
         else:
-            target.write_bytes(data)
-            if mode != 0o644:
-                late.append((target, mode))
+            handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(handle, data)
+            os.fchmod(handle, mode)
+            os.close(handle)
     for target, mode in reversed(late):
-        target.chmod(mode)
+        if mode != 0o755:
+            os.chmod(target, mode)  # noqa: PTH101
 
 
 def read_tree(folder: Path) -> Tree:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -82,6 +83,19 @@ def judge(states: Iterable[CrashState], check: Callable[[Path, CrashState], None
                     return failures
             shutil.rmtree(folder)
     return failures
+
+
+def missed(recording: Recording, path: str, check: Callable[[Path, CrashState], None]) -> Failure | None:
+    """The negative control: the syncs of one kind of file (a pattern of its path) are overlooked one at a time, the last first,
+
+    until a crash state fails; None where none does.
+    """
+    places = [place for place in recording.syncs() if re.fullmatch(path, recording.log[place].path)]
+    assert places, f"nothing like {path} is synced any more: {sorted({recording.log[at].path for at in recording.syncs()})}"
+    for place in reversed(places):
+        if found := judge(recording.without(place), check, first=True):
+            return found[0]
+    return None
 
 
 def told(failures: list[Failure], log: list[Op]) -> str:
