@@ -315,8 +315,7 @@ def make_client(tmp_path: Path, pool: urllib3.PoolManager) -> Callable[..., Trus
             targets_url=f"{server.url}/targets",
             pool=pool,
             bootstrap_root=root or fleet.root.to_bytes(),
-            reference_time=lambda: fleet.now_s,
-            **how,
+            **{"reference_time": lambda: fleet.now_s, **how},
         )
 
     return make

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from device_agent.link.clock import TrustedClock
 from ota.bundle.manifest import target_path
 from ota.bundle.tuf_types import Metadata
 from ota.trust import roles
@@ -287,3 +288,44 @@ def test_metadata_survives_serialisation(fleet):
     assert len(status.signed) == 3
     assert status.complete
     assert str(status) == "3 of 3 signed, 2 needed"
+
+
+class Board:
+    """The trusted clock of a board whose own clock says what the test wants."""
+
+    def __init__(self, floor_s: float, system_s: float) -> None:
+        self.steady_s = 0.0
+        self.clock = TrustedClock(floor_s, now=lambda: system_s, steady=lambda: self.steady_s, keep=lambda _: None)
+
+
+@pytest.mark.parametrize("system_s", [0.0, 1_000.0])
+def test_a_board_in_1970_judges_by_its_floor(fleet, serve, make_client, system_s):
+    """The battery is empty. Metadata that has expired by the floor is refused, whatever the board's own clock says."""
+    fleet.publish("1")
+    board = Board(fleet.now_s, system_s)
+    client = make_client(serve(fleet.tuf), fleet, reference_time=board.clock.now_s)
+    assert look_up(client).path == "stable/yard/1/manifest.json"
+    board.steady_s = 61 * DAY_S
+    assert code(look_up(client)) == "expired"
+
+
+def test_one_2099_does_not_end_the_board(fleet, serve, make_client):
+    """A server with a broken clock signs 2099 once: the floor stops where metadata ends, so the next release is taken."""
+    fleet.publish("1")
+    board = Board(fleet.now_s, 0.0)
+    client = make_client(serve(fleet.tuf), fleet, reference_time=board.clock.now_s)
+    board.clock.bound_by(client.earliest_end_s)
+    assert client.earliest_end_s() == fleet.root.signed.expires.timestamp(), "before anything was fetched: of the pinned root"
+    assert client.refresh() is None
+    assert client.find("stable/yard/1/manifest.json").path
+    ends_s = fleet.now_s + 60 * DAY_S
+    assert client.earliest_end_s() == ends_s, "the channel's end is the first"
+    board.clock.verified(4_080_000_000.0)
+    assert board.clock.now_s() == ends_s
+    fleet.now_s = ends_s  # the fleet lives on, and people sign as ever
+    assert fleet.repository.refresh_timestamp() is True
+    manifest = fleet.release("2", counter=2)
+    following = roles.add_release(fleet.channel(), target_path("stable", "yard", "2"), manifest, fleet.now_s + 60 * DAY_S)
+    roles.sign(following, fleet.signers["stable-1"])
+    assert isinstance(fleet.repository.publish_channel("stable", following.to_bytes(), [manifest]), list)
+    assert look_up(client, "2").path == "stable/yard/2/manifest.json"
