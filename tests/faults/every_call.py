@@ -1,5 +1,6 @@
 """Changes a folder by every call that the recorder knows, once each; run above it by its test."""
-# ruff: noqa: PTH - the calls themselves are meant
+# The calls themselves are meant.
+# ruff: noqa: PTH101, PTH104, PTH108, PTH211
 
 import ctypes
 import os
