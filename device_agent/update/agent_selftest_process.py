@@ -13,7 +13,7 @@ import msgspec
 from device_agent.update.agent_selftest import DEADLINE_S, AgentSelftestRequest, AgentSelftestResult
 from ota.trust.refusal import Refusal
 
-MODULE = "device_agent.update.agent_selftest_child_disk"
+MODULE = "device_agent.agent_selftest_child_disk"
 LAST_WORDS_BYTES = 2000
 LOOK_EVERY_S = 0.2
 

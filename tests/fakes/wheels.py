@@ -10,12 +10,15 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from ota.bundle.agent_release import LOCK, build_lock
-from ota.bundle.manifest import AGENT, Manifest, Variant, encode_manifest, target_path
+from ota.bundle.manifest import AGENT, Manifest, Packed, Variant, encode_manifest, target_path
 from ota.bundle.tuf_types import Metadata
 from ota.bundle.writer_disk import file_entry
 from ota.trust import roles
 from ota.wire.assignments import AssignedBundle
+from ota.zstd_frames import pack
 from tests.fakes.release_fleet import DAY_S, ReleaseFleet
 
 ROOT = Path(__file__).parents[2]
@@ -80,13 +83,17 @@ def publish_agent(
     """Sign and publish a release of kind ``agent``; answers how an assignment names it."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in wheels.items()}
     files = {LOCK: build_lock(digests, lock_abi or abi)} | {f"wheels/{name}": data for name, data in wheels.items()}
+    packed = b"".join(pack(io.BytesIO(files[LOCK]), len(files[LOCK])))  # the lock travels packed, wheels are packed already
+    entries = {path: file_entry(data) for path, data in files.items()}
+    form = Packed(sha256=hashlib.sha256(packed).hexdigest(), length_bytes=len(packed))
+    entries[LOCK] = msgspec.structs.replace(entries[LOCK], packed=form)
     manifest = Manifest(
         kind=AGENT, name="rookery-agent", version=version, channel="stable", counter=counter, created_s=int(time.time()),
         hardware=["*"], variants=[Variant(id=abi, abi=abi, machines=machines or [platform.machine()], files=sorted(files))],
-        files={path: file_entry(data) for path, data in files.items()},
+        files=entries,
     )  # fmt: skip
     data = encode_manifest(manifest)
-    for content in files.values():
+    for content in (packed, *(files[path] for path in files if path != LOCK)):
         fleet.repository.put_content(hashlib.sha256(content).hexdigest(), io.BytesIO(content))
     path = target_path("stable", "rookery-agent", version)
     present = fleet.repository.channel_metadata("stable")

@@ -100,7 +100,7 @@ def test_a_wheel_is_bounded_while_it_is_read(tmp_path: Path, monkeypatch: pytest
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 10**6), value=st.integers(1, 255))
 def test_one_flipped_byte_is_never_installed_as_something_else(tmp_path_factory, place: int, value: int) -> None:
-    """Whatever byte of a wheel changes: it is refused, or what is installed is what was meant (some bytes of a zip mean nothing)."""
+    """Whatever byte of a wheel changes: it is refused, or what is installed is what was meant (some bytes mean nothing)."""
     folder = tmp_path_factory.mktemp("flip")
     name, data = make_wheel("pack", "1", PACKAGE)
     at = place % len(data)
