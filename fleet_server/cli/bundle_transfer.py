@@ -267,12 +267,12 @@ def _without(
     passphrase_file: Path | None,
 ) -> tuple[bytes, bool]:  # fmt: skip
     """(the channel's next version without this target, whether enough have signed it); a draft of the same is signed further."""
-    from fleet_server.cli.channels import present_metadata, published, read_trust, sign_channel
+    from fleet_server.cli.channels import least_version, present_metadata, published, read_trust, sign_channel
     from ota.trust.errors import TrustError
     from ota.trust.roles import CHANNEL_LIFE_S, parse_metadata, remove_target, signature_status
 
     _, targets = read_trust(trust)
-    present = present_metadata(published(client, channel), targets, channel)
+    present = present_metadata(published(client, channel), targets, channel, least_version(client, channel))
     try:
         following = remove_target(present, path, time.time() + CHANNEL_LIFE_S)
         if draft is not None and draft.exists():

@@ -93,7 +93,7 @@ def sign(
     Where a channel needs several keys, each signer runs this on the same file. The first signature adds model.sig, by which
     others' tools know the model; it is a file of the release, so the manifest is written anew with it.
     """
-    from fleet_server.cli.channels import present_metadata, published, read_trust
+    from fleet_server.cli.channels import least_version, present_metadata, published, read_trust
     from ota.bundle.errors import BundleError
     from ota.trust.errors import TrustError
 
@@ -101,7 +101,11 @@ def sign(
     channel = opened.manifest.channel
     root, targets = read_trust(trust)
     signer = open_signer(session, key, passphrase_file)
-    present = present_metadata(read_file(metadata) if metadata else published(session.client(), channel), targets, channel)
+    if metadata:
+        present = present_metadata(read_file(metadata), targets, channel)
+    else:
+        client = session.client()
+        present = present_metadata(published(client, channel), targets, channel, least_version(client, channel))
     try:
         if not no_model_signature:
             opened = _with_model_signature(opened, signer, targets)
