@@ -197,6 +197,11 @@ class UpdateSeat:
         """Whether a release is on trial."""
         return self._updater is not None and self._updater.status.state == "trial"
 
+    @property
+    def busy(self) -> bool:
+        """Whether an update, of whatever part of the board, is under way."""
+        return self._updater is not None and bool(self._updater.busy or self._updater.other_busy)
+
     def poll_answer(self, answer: StateAnswer, nonce: str) -> Accepted | Refusal:
         """Judge an answer."""
         assert self._updater is not None, "polls begin after enrolment"

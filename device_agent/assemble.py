@@ -16,7 +16,7 @@ from device_agent.adapters_disk import ClaimFile, SpoolReports, UpdateSeat
 from device_agent.agent_side_disk import AgentParts, AgentSide
 from device_agent.assemble_base import Base, open_base
 from device_agent.assemble_eyes import Eyes, keeper_of, look_out, open_eyes
-from device_agent.assemble_updates_http import hooks_beside, line_of, performer_of, updater_of
+from device_agent.assemble_updates_http import following_of, hooks_beside, line_of, performer_of, updater_of
 from device_agent.board_orders import BoardOrders
 from device_agent.camera_place import CameraPlace, frames_of
 from device_agent.duties.beating import Beating
@@ -122,10 +122,11 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         report.heartbeat, lambda: side.broker, api.send_heartbeat, bells["beat"],
         every_s=settings.telemetry.heartbeat_s, https_every_s=settings.telemetry.https_heartbeat_s,
     )  # fmt: skip
-    after = (
+    after: tuple[Duty, ...] = (
         polling, Updating(seat, bells["update"]), beating,
         Sending("outbox", sender.step, bells["send"], draw=random.random, gather_s=EVENT_GATHER_S),
         Sending("log upload", log_sender.step, bells["logs"], draw=random.random),
+        *following_of(base, trust, reports, seat),
     )  # fmt: skip
     always: list[Duty] = [
         Living(base.place.say_alive),

@@ -62,7 +62,7 @@ def open_base(settings: Settings, stack: ExitStack, config: Path = Path("agent.t
     logging.getLogger().addHandler(handler)
     stack.callback(ring.flush)
     stack.callback(logging.getLogger().removeHandler, handler)
-    policy = read_policy(settings.policy)
+    policy = read_policy(settings.policy, settings.agent.data_dir)
     names = [camera.name for camera in settings.cameras]
     faults = policy_faults(policy, names, settings.server.url, settings.local.hosts)
     if faults:

@@ -6,9 +6,12 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from device_agent.adapters_disk import DetectorSwitch, FoundBoard, SpoolReports
+from device_agent.adapters_disk import DetectorSwitch, FoundBoard, SpoolReports, UpdateSeat
 from device_agent.assemble_base import Base
 from device_agent.assemble_eyes import Eyes
+from device_agent.duties.following import Following
+from device_agent.duties.turn import Duty
+from device_agent.launcher import EXIT_FOR_SWITCH
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.pool_http import store_manager
 from device_agent.local_bench_disk import inbox_of
@@ -18,7 +21,9 @@ from device_agent.update.content_pool_http import PoolContent
 from device_agent.update.health import TrialLimits
 from device_agent.update.history_disk import HistoryFile
 from device_agent.update.hooks_process import Hooks
-from device_agent.update.policy import Policy, allows_host
+from device_agent.update.policy import Policy, allows_host, policy_faults
+from device_agent.update.policy_target_disk import PolicyFollower
+from device_agent.update.reports import report_of_refused_policy
 from device_agent.update.selftest_process import run_selftest
 from device_agent.update.state_disk import StateFile
 from device_agent.update.trial import TrialWatch
@@ -82,6 +87,29 @@ def performer_of(base: Base, eyes: Eyes, trust: TrustClient, content: PoolConten
             inbox=inbox_of(base.settings, base.policy, base.clock),
         )
     )
+
+
+def following_of(base: Base, trust: TrustClient, reports: SpoolReports, seat: UpdateSeat) -> list[Duty]:
+    """The duty that looks for a newer policy, where policy.toml names one to follow; none elsewhere."""
+    settings, path = base.settings, base.policy.follow
+    if not path or settings.policy is None:
+        return []
+    names = [camera.name for camera in settings.cameras]
+    follower = PolicyFollower(
+        base.data / "policy", path, settings.policy.read_text(encoding="utf-8"), trust,
+        lambda policy: policy_faults(policy, names, settings.server.url, settings.local.hosts),
+    )  # fmt: skip
+
+    def leave() -> None:
+        base.stop.exit_code = EXIT_FOR_SWITCH
+        base.stop.set()
+
+    return [
+        Following(
+            follower, busy=lambda: seat.busy, leave=leave,
+            tell=lambda refused: reports.put(report_of_refused_policy(refused, path, seat.running, base.clock.now_s())),
+        )
+    ]  # fmt: skip
 
 
 def updater_of(

@@ -145,7 +145,7 @@ def look_at_policy(settings: Settings) -> Finding:
         advice = 'write one and name it in agent.toml (policy = "policy.toml"), as the guide to provisioning shows'
         return note("policy", "missing", "no policy.toml: the built-in, strictest one holds", advice)
     try:
-        policy = read_policy(path)
+        policy = read_policy(path, settings.agent.data_dir)
     except OwnerError as error:
         return bad("policy", "invalid", error.message, "correct the file; the agent does not start with it")
     mode = stat.S_IMODE(path.stat().st_mode)

@@ -42,7 +42,7 @@ class CarriedRefusedError(OwnerError):
 def run_local_install(config: Path, bundle: Path, *, wait_s: float) -> int:
     """Prove, put, and watch or do; prints each state as it comes. Returns the exit code; raises AgentError."""
     settings = read_settings(config)
-    policy = read_policy(settings.policy)
+    policy = read_policy(settings.policy, settings.agent.data_dir)
     clock = TrustedClock(
         read_floor(settings.agent.data_dir / "state" / "clock", BUILD_S), now=time.time, steady=time.monotonic,
         keep=lambda floor_s: None,

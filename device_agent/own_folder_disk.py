@@ -7,8 +7,9 @@ from pathlib import Path
 from device_agent.errors import BoardError, OwnerError, SettingsError
 from device_agent.settings import Settings, parse
 from device_agent.update.policy import Policy, PolicyError, load_policy, missing_policy
+from device_agent.update.policy_target_disk import with_followed
 
-FOLDERS = ("identity", "state", "slots", "downloads", "spool", "logs", "tuf", "history")
+FOLDERS = ("identity", "state", "slots", "downloads", "spool", "logs", "tuf", "history", "policy")
 
 
 def open_folder(data: Path, stack: ExitStack) -> None:
@@ -29,12 +30,14 @@ def open_folder(data: Path, stack: ExitStack) -> None:
         raise OwnerError(f"another agent is running in {data}", hint) from None
 
 
-def read_policy(path: Path | None) -> Policy:
-    """The board's own policy; raises SettingsError with all its faults."""
+def read_policy(path: Path | None, data: Path | None = None) -> Policy:
+    """The board's own policy, with what it follows (as it was taken into ``data``); raises SettingsError with all its faults."""
     if path is None:
         return missing_policy()
     try:
-        return load_policy(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        own = load_policy(text)
+        return own if data is None else with_followed(own, text, data)
     except OSError as error:
         raise SettingsError(str(path), [f"policy cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:

@@ -23,6 +23,8 @@ UPLOAD_CLASSES = ("crop", "burst", "recall", "debug")
 DEFAULT_CLASSES = ("crop",)
 """What may leave unless the owner says more: the other classes show whole frames, and a server could ask for them at any time."""
 ANY_CAMERA = "*"
+OWN_KEYS = ("follow", "server_hosts")
+"""Keys that no followed policy changes: who may change the rules, and who the server is, is decided on the board."""
 
 
 class PolicyError(ValueError):
@@ -84,12 +86,32 @@ def missing_policy() -> Policy:
 
 def load_policy(text: str) -> Policy:
     """The policy that a TOML text describes; raises PolicyError with ALL faults at once, unknown keys among them."""
+    return _policy_of(_parsed(text))
+
+
+def merged_policy(own: str, followed: str) -> Policy:
+    """The board's own text with what a followed policy names in its place; raises PolicyError, naming faults of either.
+
+    Two keys stay the board's own: whom it follows, and where its server may be. Masks are taken by camera.
+    """
+    load_policy(followed)  # by itself it must be one, too
+    base, over = _parsed(own), _parsed(followed)
+    both = {**base, **{key: value for key, value in over.items() if key not in OWN_KEYS}}
+    if isinstance(base.get("masks"), dict) and isinstance(over.get("masks"), dict):
+        both["masks"] = {**base["masks"], **over["masks"]}
+    return _policy_of(both)
+
+
+def _parsed(text: str) -> dict[str, Any]:
     if len(text) > MAX_TEXT_CHARS:
         raise PolicyError([f"the text is longer than {MAX_TEXT_CHARS} characters"])
     try:
-        raw = tomllib.loads(text)
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError([f"not TOML: {error}"]) from None
+
+
+def _policy_of(raw: dict[str, Any]) -> Policy:
     known = {field.name for field in fields(Policy)} - {"note"}
     faults = [f"unknown key {key!r} (known: {', '.join(sorted(known))})" for key in sorted(set(raw) - known)]
     values: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """A deployment as the report that the server gets of it: one for every change of state. Pure."""
 
+import hashlib
 import logging
 import math
 
@@ -55,6 +56,22 @@ def report_of_refused_answer(
         assignment_seq=0 if assignment is None else assignment.seq,
         target_sha256=digest if bundle is None else bundle.sha256,
         target="(assignment)" if bundle is None else bundle.release,
+        state="refused",
+        reason=refusal.code,
+        detail=refusal.detail[:MAX_DETAIL_CHARS],
+        running_sha256=None if running is None else running.sha256,
+        running="" if running is None else running.release,
+    )
+
+
+def report_of_refused_policy(refusal: Refusal, path: str, running: Running | None, now_s: float) -> DeploymentReport:
+    """A policy target that this board follows and did not take; the digest of its path stands for it."""
+    return DeploymentReport(
+        sequence=0,
+        at_s=now_s,
+        assignment_seq=0,
+        target_sha256=hashlib.sha256(path.encode()).hexdigest(),
+        target=path,
         state="refused",
         reason=refusal.code,
         detail=refusal.detail[:MAX_DETAIL_CHARS],

@@ -85,6 +85,11 @@ class Updater:
             return busy_with(self._loop.active())
 
     @property
+    def other_busy(self) -> str:
+        """The same of the updater beside this one."""
+        return self._loop.beside()
+
+    @property
     def status(self) -> Status:
         """Where things stand, with the reasons in sentences."""
         with self._lock:
