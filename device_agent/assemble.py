@@ -77,7 +77,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     settings, stop = base.settings, base.stop
     bells = {name: Bell(stop) for name in ("poll", "send", "logs", "beat", "update", "configuration")}
     base.outbox.changed = bells["send"].ring
-    api = DeviceApi(settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.now_s)
+    api = DeviceApi(settings.server.url, _tls(base), base.count, timeout_s=settings.server.timeout_s, now_s=base.clock.server_s)
     stack.callback(api.close)
     trust, content = line_of(base, api, _pool(base, stack), stack)
     performer, reports = performer_of(base, eyes, trust, content), SpoolReports(base.outbox, bells["beat"].ring)
@@ -92,6 +92,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         broker_allowed=functools.partial(allows_host, base.policy.server_hosts),
     )  # fmt: skip
     side.keys = trust.assignment_keys
+    base.clock.bound_by(trust.earliest_end_s)
     stack.callback(side.close)
     store = IdentityStore(base.data / "identity")
     linking = Linking(
@@ -213,7 +214,7 @@ def _tls(base: Base) -> ssl.SSLContext:
 
 
 def _pool(base: Base, stack: ExitStack) -> urllib3.PoolManager:
-    pool = counted_manager(_tls(base), base.count, urllib3.Timeout(base.settings.server.timeout_s), base.clock.now_s)
+    pool = counted_manager(_tls(base), base.count, urllib3.Timeout(base.settings.server.timeout_s), base.clock.server_s)
     stack.callback(pool.clear)
     return pool
 

@@ -19,7 +19,7 @@ from models.golden import GoldenError, parse_acceptance
 from ota.bundle.manifest import DELTA_ZSTD, Delta, FileEntry, Manifest, Variant, parse_manifest, travelling
 from ota.bundle.variants import files_for
 from ota.delta.unpack_disk import apply_delta
-from ota.durable_disk import TEMP_SUFFIX, write_whole
+from ota.durable_disk import TEMP_SUFFIX, fsync_folder, make_folder, write_whole
 from ota.trust.refusal import Refusal
 from ota.wire.enrolment import BoardFacts
 
@@ -70,7 +70,6 @@ class Downloads:
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Keep a verified document (manifest, acceptance set); raises OSError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.document(sha256), data)
 
     def keep_or_miss(self, sha256: str, data: bytes | None) -> None:
@@ -80,7 +79,6 @@ class Downloads:
             absent.unlink(missing_ok=True)
             self.keep(sha256, data)
         else:
-            self._folder.mkdir(parents=True, exist_ok=True)
             self.document(sha256).unlink(missing_ok=True)
             write_whole(absent, b"")
 
@@ -103,6 +101,8 @@ class Downloads:
         """Forget everything."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._folder)
+        with contextlib.suppress(FileNotFoundError):
+            fsync_folder(self._folder.parent)  # else a cut brings it back when the deployment is over, and nobody looks
 
     def clear_others(self, manifest: Manifest, variant: Variant, keep: frozenset[str]) -> None:
         """Forget what another deployment left: all but what this one fetches, its begun files, and ``keep``'s documents."""
@@ -194,7 +194,7 @@ class Downloads:
     def room(self, manifest: Manifest, variant: Variant) -> Refusal | None:
         """Refused with ``disk`` when what travels, and what becomes of it in the install place, would not fit."""
         staged = sum(manifest.files[path].length_bytes for path in self.paths(manifest, variant))
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         free = shutil.disk_usage(self._folder).free
         needed = self.missing_bytes(manifest, variant) + staged + SPARE_BYTES
         if free >= needed:

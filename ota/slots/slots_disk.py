@@ -178,6 +178,7 @@ class Slots:
                     self._files.fsync_folder(self._directory)
                     self._files.remove_tree(trash)
                     removed.append(path.name)
+            self._files.fsync_folder(self._directory)  # else a cut brings back what was removed, and nobody looks
         except OSError as error:
             raise SlotError("disk", f"clearing old releases: {error.strerror or error}") from None
         return removed
