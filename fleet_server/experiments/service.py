@@ -16,6 +16,7 @@ from fleet_server.releases import service as releases
 from fleet_server.rollouts.targets import set_target, targets
 from fleet_server.statistics.cohorts import in_share, rate_interval
 from fleet_server.telemetry import service as telemetry
+from ota.bundle.manifest import MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,13 @@ def create(
     if a == b:
         raise InvalidError("both sides are the same release")
     for each in (a, b):
-        if releases.release(session, each).yanked:
+        found = releases.release(session, each)
+        if found.kind != MODEL:
+            raise InvalidError(f"{each} is a release of kind {found.kind}: an experiment compares models")
+        if found.yanked:
             raise ConflictError(f"{each} was taken out of its channel's signed metadata")
+        if found.advisory:
+            raise ConflictError(f"{each} is not to be offered any more: {found.advisory}")
     if session.scalar(select(ExperimentRow.id).where(ExperimentRow.name == name)) is not None:
         raise ConflictError(f"there is an experiment named {name!r} already", "its name decides the sides; choose another")
     chosen = inventory.select_ids(session, group=group, devices=devices)

@@ -1,7 +1,7 @@
 """The repository for devices (static files), and for releasers the way into it."""
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, request, send_from_directory
 from flask_openapi3.blueprint import APIBlueprint
@@ -51,6 +51,12 @@ class YankBody(BaseModel):
     """Why a release is not to be offered any more."""
 
     reason: str = Field(min_length=1, max_length=500)
+
+
+class ContentsBody(BaseModel):
+    """Content files by their hashes."""
+
+    sha256: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(max_length=2000)
 
 
 class RootBody(BaseModel):
@@ -141,6 +147,14 @@ def post_root(body: RootBody) -> Response:
             origin=origin(), now_s=here.clock(),
         )  # fmt: skip
     return reply({"root_version": status.root_version, "channels": status.channels, "initialised": status.initialised}, 201)
+
+
+@operator.post("/content/missing")
+@require("releaser")
+def post_missing(body: ContentsBody) -> Response:
+    """Which of these content files are not in the store (or damaged there): only those need be sent."""
+    repository = context().repository
+    return reply({"missing": [sha256 for sha256 in body.sha256 if repository.content_problem(sha256) is not None]})
 
 
 @operator.put("/content/<sha256>")

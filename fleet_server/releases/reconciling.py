@@ -59,7 +59,7 @@ def is_ahead(claimed: Mapping[str, int], ours: Mapping[str, int]) -> bool:
 
 
 def judge(ours: Mapping[str, int], claims: Mapping[str, Mapping[str, int]], fleet: int) -> Standing:
-    """What follows from ``claims`` (device -> role -> version) for a server that publishes ``ours``; ``fleet``: devices in all."""
+    """What follows from ``claims`` (device -> role -> version) for a server that publishes ``ours`` to ``fleet`` devices."""
     witnesses = max(1, min(WITNESSES, fleet))
     lift: dict[str, int] = {}
     behind: list[Behind] = []

@@ -29,8 +29,8 @@ class VariantEntry:
 class Release:
     """One release as the API shows it. ``sha256`` and ``length_bytes`` are the manifest's; ``kind`` is model or agent.
 
-    ``yanked``: no longer in the channel's signed metadata, which every board finds by itself. ``advisory``: the server offers it no
-    longer and says why; the signature still stands, so that a board that was told before, or a USB stick, may install it.
+    ``yanked``: no longer in the channel's signed metadata, which every board finds by itself. ``advisory``: why the server
+    offers it no longer; the signature still stands, so that a board that was told before, or a USB stick, may install it.
     """
 
     release: str
@@ -191,5 +191,6 @@ def _release(row: ReleaseRow) -> Release:
     ]
     return Release(
         row.release, row.kind, row.name, row.version, row.channel, row.counter, row.sha256, row.path, row.length_bytes,
-        row.created_s, row.acceptance, row.acceptance is None, variants, row.yanked, [str(each) for each in row.problems], row.advisory,
+        row.created_s, row.acceptance, row.acceptance is None, variants, row.yanked, [str(each) for each in row.problems],
+        row.advisory,
     )  # fmt: skip

@@ -17,9 +17,21 @@ from fleet_server.releases.published_disk import published_channels
 from fleet_server.releases.tables import ChannelRow, ReleaseRow
 from fleet_server.settings import Settings
 from ota.bundle.manifest import Delta, FileEntry, Manifest, Packed, Variant, encode_manifest, target_path
+from ota.bundle.tuf_types import DelegatedRole
 from ota.trust.key_types import CryptoSigner
 from ota.trust.repository_disk import Repository
-from ota.trust.roles import ChannelKeys, add_release, new_channel, new_root, new_targets, parse_metadata, remove_target, sign
+from ota.trust.roles import (
+    ChannelKeys,
+    add_policy,
+    add_release,
+    delegated_paths,
+    new_channel,
+    new_root,
+    new_targets,
+    parse_metadata,
+    remove_target,
+    sign,
+)  # fmt: skip
 from ota.wire.topics import BUNDLES, METADATA
 
 MODEL = b"model bytes " * 100
@@ -280,3 +292,47 @@ def test_packed_files_and_patches_are_demanded_as_they_travel(
     assert found["problems"] == []
     repository.content_path(hashlib.sha256(patch).hexdigest()).write_bytes(b"other")
     assert "the patch of model from aaaaaaaaaaaa… is damaged" in admin.get("/api/v1/releases/yard@1").json["problems"][0]
+
+
+def test_only_what_the_store_lacks_need_be_sent(admin: FlaskClient, repository: Repository) -> None:
+    """A releaser on a slow line asks first; what was damaged on the server's disk counts as missing."""
+    put_content(admin)
+    digests = [hashlib.sha256(data).hexdigest() for data in (MODEL, CARD, b"never sent")]
+    repository.content_path(digests[1]).write_bytes(b"damaged")
+    answer = admin.post("/api/v1/content/missing", json={"sha256": digests})
+    assert answer.json == {"missing": digests[1:]}
+    assert admin.post("/api/v1/content/missing", json={"sha256": ["../../x"]}).status_code == 400
+
+
+POLICY = b'counter = 1\n[channels]\nallowed = ["stable"]\n'
+
+
+def test_policies_are_published_like_a_channel_and_are_none(
+    admin: FlaskClient, repository: Repository, signers: Signers, clock: Any, device_door: Any
+) -> None:
+    """The role ``policy`` is pushed through the same door; no list of channels shows it, and its counter must rise."""
+    channels = {"stable": ChannelKeys([signers.channel.public_key])}
+    targets = new_targets(channels, [repository.online_keys()["assignment"]], clock() + 1e7, 2)
+    targets.signed.delegations.roles["policy"] = DelegatedRole("policy", [], 1, True, delegated_paths("policy"))
+    targets.signed.add_key(signers.root.public_key, "policy")
+    sign(targets, signers.root)
+    assert admin.post("/api/v1/trust/root", json={"targets": json.loads(targets.to_bytes())}).status_code == 201
+
+    def push(before: Any, data: bytes, counter: int, signer: Any = None) -> Any:
+        metadata = add_policy(before, "policy/shops.toml", data, 9, clock() + 1e6)
+        metadata.signed.targets["policy/shops.toml"].unrecognized_fields["custom"] = {"counter": counter}
+        sign(metadata, signer or signers.root)
+        body = {"metadata": json.loads(metadata.to_bytes()), "manifests": [data.decode()]}
+        return admin.post("/api/v1/channels/policy/metadata", json=body), metadata
+
+    assert push(new_channel(clock() + 1e6), POLICY, 1, signers.channel)[0].status_code == 400, "a release key signs no policy"
+    answer, first = push(new_channel(clock() + 1e6), POLICY, 1)
+    assert (answer.status_code, answer.json["version"]) == (201, 1)
+    changed = POLICY + b"# wider\n"
+    assert push(first, changed, 1)[0].status_code == 409
+    assert push(first, changed, 2)[0].status_code == 201
+    trust = admin.get("/api/v1/trust").json
+    assert (trust["channels"], trust["versions"]["policy"]) == ({}, 2)
+    assert admin.get("/api/v1/releases").json["items"] == []
+    digest = hashlib.sha256(changed).hexdigest()
+    assert device_door.client.get(f"{BUNDLES}/policy/{digest}.shops.toml").data == changed
