@@ -2,7 +2,8 @@
 
 Only what this board's variant needs is fetched (for an accelerator the CPU's variant too: it answers while that fails), and
 nothing that is there already. A file lies here in the form in which it travelled (packed, it is unpacked where it is staged), or,
-made of a delta and a file of an install place, as it is used. Everything read back is hashed again.
+made of a delta and a file of an install place, as it is used. Everything read back is hashed again, unless this very process
+hashed it and nobody has touched it since.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from ota.bundle.manifest import DELTA_ZSTD, Delta, FileEntry, Manifest, Variant,
 from ota.bundle.variants import files_for
 from ota.delta.unpack_disk import apply_delta
 from ota.durable_disk import TEMP_SUFFIX, fsync_folder, make_folder, write_whole
+from ota.slots.hashed_disk import Hashed
 from ota.trust.refusal import Refusal
 from ota.wire.enrolment import BoardFacts
 
@@ -65,8 +67,10 @@ class Fetched:
 class Downloads:
     """The download folder of this board: one deployment at a time. ``facts`` are the board's, ``installs`` its install places."""
 
-    def __init__(self, folder: Path, facts: Callable[[], BoardFacts], installs: Installs) -> None:
-        self._folder, self._facts, self._installs = folder, facts, installs
+    def __init__(
+        self, folder: Path, facts: Callable[[], BoardFacts], installs: Installs, hashed: Hashed | None = None
+    ) -> None:
+        self._folder, self._facts, self._installs, self.hashed = folder, facts, installs, hashed or Hashed()
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Keep a verified document (manifest, acceptance set); raises OSError."""
@@ -154,8 +158,7 @@ class Downloads:
             return pictures
         for sha256 in [self._lying(manifest.files[path]) for path in self.paths(manifest, variant)] + pictures:
             try:
-                with self.file(sha256).open("rb") as file:
-                    seen = hashlib.file_digest(file, "sha256").hexdigest()
+                seen = self.hashed.sha256(self.file(sha256))
             except OSError as error:
                 return Refusal("hash", f"a downloaded file cannot be read again: {error.strerror}")
             if seen != sha256:
@@ -254,6 +257,7 @@ class Downloads:
             target = self.file(entry.sha256)
             refused = apply_delta(base, patch, delta, entry, target, should_stop=line.should_stop)
             if refused is None:
+                self.hashed.record(target, entry.sha256)
                 patch.unlink(missing_ok=True)
         return refused
 
@@ -283,6 +287,8 @@ class _Line:
         before = _size(file)
         refused = self._content.fetch(sha256, length_bytes, file, self.should_stop)
         self.done.fetched_bytes += max(0, _size(file) - before)
+        if refused is None and file.exists():
+            self._downloads.hashed.record(file, sha256)  # whole under its name: every byte was hashed on the way
         return refused
 
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ota.bundle.errors import BundleError
-from ota.bundle.manifest import Manifest, parse_manifest
+from ota.bundle.manifest import FileEntry, Manifest, parse_manifest
 from ota.slots.errors import SlotError
 from ota.slots.files_disk import Files
-from ota.slots.sources_disk import Sources, folders, is_whole, read_or_none
+from ota.slots.hashed_disk import Hashed
+from ota.slots.sources_disk import Sources, folders, read_or_none
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -42,10 +43,11 @@ class SlotInfo:
 
 
 class Slots:
-    """The install places of one board. One writer at a time: the agent."""
+    """The install places of one board. One writer at a time: the agent. ``hashed`` is what this process has hashed already."""
 
     def __init__(self, directory: Path, files: Files | None = None) -> None:
         self._directory = directory
+        self.hashed = Hashed()
         self._files = files or Files()
 
     def stage(self, manifest_bytes: bytes, files: Mapping[str, Path], packed: Collection[str] = ()) -> Path:
@@ -151,7 +153,7 @@ class Slots:
         if info is None:
             return [f"{sha256[:12]} is not installed or its manifest is damaged"]
         present = info.files()
-        good = {path for path, file in present.items() if is_whole(file, info.manifest.files[path])}
+        good = {path for path, file in present.items() if self._is_whole(file, info.manifest.files[path])}
         faults = [f"{path} is damaged" for path in sorted(set(present) - good)]
         if not any(set(variant.files) <= good for variant in info.manifest.variants):
             faults.append("no variant is whole")
@@ -190,7 +192,8 @@ class Slots:
         for path in sorted(sources.files):
             self._files.make_folder((staging / path).parent)
             try:
-                sources.bring(path, staging / path, self._files)
+                sources.bring(path, staging / path, self._files, self.hashed)
+                self.hashed.record(staging / path, sources.manifest.files[path].sha256)
             except SlotError:
                 self._files.remove_tree(staging)
                 raise
@@ -204,21 +207,25 @@ class Slots:
         # The place may be the one that runs, so it never disappears: each file is replaced by itself.
         for path in sorted(sources.files):
             target = place / path
-            if is_whole(target, sources.manifest.files[path]):
+            if self._is_whole(target, sources.manifest.files[path]):
                 continue
             fresh = target.with_name(f".new-{target.name}")
             self._files.make_folder(target.parent)
             try:
-                sources.bring(path, fresh, self._files)
+                sources.bring(path, fresh, self._files, self.hashed)
             except SlotError:
                 fresh.unlink(missing_ok=True)
                 raise
             self._files.replace(fresh, target)
+            self.hashed.record(target, sources.manifest.files[path].sha256)
         if read_or_none(place / MANIFEST) != manifest_bytes:
             self._files.write_new(place / f".new-{MANIFEST}", manifest_bytes)
             self._files.replace(place / f".new-{MANIFEST}", place / MANIFEST)
         for folder in folders(place, sources.files):
             self._files.fsync_folder(folder)
+
+    def _is_whole(self, path: Path, entry: FileEntry) -> bool:
+        return self.hashed.is_whole(path, entry.sha256, entry.length_bytes)
 
     def _demand(self, sha256: str) -> None:
         faults = self.verify(sha256)
