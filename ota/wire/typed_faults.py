@@ -4,7 +4,6 @@ msgspec stops at the first fault; a person who fixes one and is told of the next
 along the type, and each place speaks for itself. Never raises, whatever it is given.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -111,6 +110,8 @@ def _struct(kind: inspect.StructType, value: object, path: str) -> Iterator[Faul
     fields = {field.encode_name: field for field in kind.fields}
     for key in value:
         if key not in fields:
+            import difflib  # a tenth of a megabyte, for whoever mistyped alone
+
             near = difflib.get_close_matches(str(key)[:60], fields, n=1)
             yield Fault(below(path, str(key)), "is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     for name, field in fields.items():

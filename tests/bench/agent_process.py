@@ -16,8 +16,11 @@ from tests.fakes.device_door_fake import DeviceDoor
 from tests.fakes.release_fleet import ReleaseFleet
 
 START_S = 60.0
-AGENT = "import sys; sys.modules.update(boto3=None, pkcs11=None, asn1crypto=None); from device_agent.__main__ import main; sys.exit(main())"
-"""The agent as on a board, whose extra holds no boto3 and no pkcs11: where they are installed a library below TUF loads all of both."""
+AGENT = """import sys
+sys.modules.update(boto3=None, pkcs11=None, asn1crypto=None)
+from device_agent.__main__ import main
+sys.exit(main())"""
+"""The agent as on a board, whose extra holds no boto3 and no pkcs11: where they are installed a library below TUF loads them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pytest
 from device_agent import launcher, launcher_disk, supervise
 from device_agent.duties.turn import Bell, Stop
 from device_agent.errors import ClaimRefusedError
+from device_agent.memory_linux import give_back, one_heap
 from device_agent.supervise import Notifier, Supervisor
 
 
@@ -48,6 +49,24 @@ def test_a_duty_that_fails_is_started_again_and_the_others_never_notice() -> Non
     Supervisor([Duty("fragile", fragile), Duty("steady", steady)], stop).run()
     assert len(starts) == 3
     assert len(other_starts) == 1
+
+
+def test_memory_that_starting_left_free_goes_back_to_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What start-up freed is given back once it is over, and again later; a library that cannot do it is no fault."""
+    monkeypatch.setattr(supervise, "FIRST_TIDY_S", 0.0)
+    monkeypatch.setattr(supervise, "TIDY_EVERY_S", 0.0)
+    monkeypatch.setattr(supervise, "LOOK_EVERY_S", 0.01)
+    stop, given = Stop(), []
+
+    def tidy() -> None:
+        give_back()
+        given.append(1)
+        if len(given) == 3:
+            stop.set()
+
+    one_heap()
+    Supervisor([Duty("steady", lambda stop, progress: stop.wait(60) and None)], stop, tidy=tidy).run()
+    assert len(given) == 3
 
 
 def test_what_only_a_person_can_change_ends_everything() -> None:
