@@ -215,3 +215,18 @@ def kept_parity(folder: Path, spec: Mapping[str, Any], pictures: Mapping[str, by
     if found != {path: hashlib.sha256(one).hexdigest() for path, one in pictures.items()}:
         raise CliError(CONFLICT, f"{file} is of other pictures than those beside it", f"rookery bundle golden {folder}")
     return data
+
+
+def make_parity_samples(folder: Path, spec: Mapping[str, Any]) -> bytes | None:
+    """parity.json: the one that ``bundle golden`` left beside the pictures, else made now; None when the release has none.
+
+    Made now, the reference is the variant that ``golden.reference`` names; without a float one it is the same file on this
+    machine's CPU kernels, which is said openly as ``self``.
+    """
+    from fleet_server.cli.bundle_spec import golden_pictures
+
+    pictures = golden_pictures(folder, spec)
+    if not pictures:
+        return None
+    kept = kept_parity(folder, spec, pictures)
+    return kept if kept is not None else own_parity(folder, spec, reference_variant(spec), pictures)[0]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +201,7 @@ def check_models(folder: Path, spec: dict[str, Any]) -> None:
             raise CliError(CONFLICT, f"variant {raw['id']}: {error.message}") from None
 
 
-def golden_pictures(folder: Path, spec: dict[str, Any]) -> dict[str, bytes]:
+def golden_pictures(folder: Path, spec: Mapping[str, Any]) -> dict[str, bytes]:
     """Bundle path -> bytes of the pictures that parity samples are made of."""
     given = spec.get("golden", {}).get("pictures")
     if not given:
@@ -209,21 +210,6 @@ def golden_pictures(folder: Path, spec: dict[str, Any]) -> dict[str, bytes]:
     if not found:
         raise CliError(FAILURE, f"{folder / given} holds no pictures for parity samples")
     return {f"golden/{path.name}": _read(path) for path in found}
-
-
-def make_parity_samples(folder: Path, spec: dict[str, Any]) -> bytes | None:
-    """parity.json: the one that ``bundle golden`` left beside the pictures, else made now; None when the release has none.
-
-    Made now, the reference is the variant that ``golden.reference`` names; without a float one it is the same file on this
-    machine's CPU kernels, which is said openly as ``self``.
-    """
-    from fleet_server.cli.bundle_golden import kept_parity, own_parity, reference_variant
-
-    pictures = golden_pictures(folder, spec)
-    if not pictures:
-        return None
-    kept = kept_parity(folder, spec, pictures)
-    return kept if kept is not None else own_parity(folder, spec, reference_variant(spec), pictures)[0]
 
 
 def _read(path: Path) -> bytes:

@@ -10,7 +10,7 @@ import click
 
 from fleet_server.cli.bundle_compare import diff
 from fleet_server.cli.bundle_files import FILE, open_file, read_file
-from fleet_server.cli.bundle_golden import golden
+from fleet_server.cli.bundle_golden import golden, make_parity_samples
 from fleet_server.cli.bundle_init import init
 from fleet_server.cli.bundle_transfer import export, import_bundle, push, yank
 from fleet_server.cli.bundle_verify import info, verify
@@ -45,7 +45,7 @@ def build(session: Session, folder: Path, out: Path | None, bases: tuple[Path, .
 
     The same folder gives the same bytes (set created_s in bundle.toml, or SOURCE_DATE_EPOCH; keep golden/parity.json).
     """
-    from fleet_server.cli.bundle_spec import check_models, make_draft, make_parity_samples, read_spec
+    from fleet_server.cli.bundle_spec import check_models, make_draft, read_spec
     from ota.bundle.errors import BundleError
     from ota.bundle.manifest import PLAIN_VERSION, VERSION, travelling_all
     from ota.bundle.packing_disk import pack_release
