@@ -1,4 +1,4 @@
-"""``rookery-server``: run, worker, migrate, setup-link, token, check. Exit codes: 0 well, 1 failed, 2 change something first."""
+"""``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile. Exit: 0 well, 1 failed, 2 change something first."""
 
 import argparse
 import getpass
@@ -20,6 +20,7 @@ from fleet_server.doors_http import DOORS, serve
 from fleet_server.errors import OperatorError, ServerError
 from fleet_server.ingest import worker
 from fleet_server.migrate import migrate
+from fleet_server.restored_disk import reconcile
 from fleet_server.settings import Settings, apply, from_environment
 from fleet_server.supervise import new_setup_link, run
 from ota.durable_disk import write_whole
@@ -68,6 +69,8 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
         return 0
     if parsed.verb == "check":
         return check(settings)
+    if parsed.verb == "reconcile" and settings.data_dir.is_dir():
+        return reconcile(settings)
     if not settings.data_dir.is_dir():
         raise OperatorError(f"{settings.data_dir} is not there", "`rookery-server run --data DIR` makes it")
     database = Database(settings.database)
@@ -130,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "setup-link": "print a new one-time link for the first admin",
         "token": "make an API token for a machine, here on the server",
         "check": "look whether everything that a server needs is there",
+        "reconcile": "after a restore from backup: pause rollouts, sign above what devices have seen",
     }
     for verb, text in texts.items():
         made = verbs.add_parser(verb, help=text, description=text)

@@ -58,7 +58,7 @@ CLOCKS = {
 
 FLOORS = (
     ("__main__",),
-    ("supervise", "doors_http", "check_disk"),
+    ("supervise", "doors_http", "check_disk", "restored_disk"),
     ("migrations", "assemble"),
     ("app",),
     ("dashboard", "ingest"),
@@ -91,6 +91,7 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.inventory.device": "values: a device as everybody sees it",
     "fleet_server.releases.published_disk": "the worker is its shell",
     "fleet_server.releases.reconcile_disk": "the worker is its shell",
+    "fleet_server.releases.reconciling": "pure",
     "fleet_server.releases.seen": "use cases of what devices have seen of the metadata: the other half of the service",
     "fleet_server.rollouts.explain": "the use case of why-not",
     "fleet_server.rollouts.orders": "values: what a rollout is asked for",

@@ -29,6 +29,9 @@ from fleet_server.inventory import service as inventory
 from fleet_server.releases import seen
 from fleet_server.releases import service as releases
 from fleet_server.releases.published_disk import published_channels
+from fleet_server.restored_disk import reconcile
+from fleet_server.rollouts import service as rollouts
+from fleet_server.rollouts.orders import Order
 from fleet_server.rollouts.targets import set_target, target
 from fleet_server.settings import Settings
 from ota.bundle.manifest import FileEntry, Manifest, Variant, encode_manifest, target_path
@@ -411,3 +414,29 @@ def sign_in_to(server: Server) -> Callable[[Context], Any]:
         return made
 
     return client
+
+
+def test_the_verb_after_a_restore_needs_no_device(
+    server: Server, releaser: Releaser, device: Device, tmp_path: Path, make_context_of: Any
+) -> None:
+    """`rookery-server reconcile`: the channel was not touched since the backup, so devices take the server's word at once."""
+    aim(server, "yard@1")
+    device.poll()
+    server.save(tmp_path / "copy")
+    for _ in range(20):
+        server.context.repository.refresh_timestamp(force=True)
+    assert device.trust.refresh() is None
+    server.put_back(tmp_path / "copy", make_context_of)
+    with server.context.database.write() as session:
+        order = Order(release="yard@1", group=None, devices=None, stages=[1.0])
+        made = rollouts.create(session, order, who="ann", now_s=server.clock())
+    assert isinstance(device.trust.refresh(), Refusal)
+    lines: list[str] = []
+    assert reconcile(server.context.settings, lines.append, server.clock) == 0
+    assert "paused  rollout" in lines[0]
+    assert lines[-1] == "here    root 1, stable 1, targets 1: push again what was signed after these"
+    with server.context.database.read() as session:
+        assert rollouts.rollout(session, made.id).state == "paused"
+    assert device.trust.refresh() is None
+    assert reconcile(server.context.settings, lines.append, server.clock) == 0, "once too often does no harm"
+    assert device.trust.refresh() is None
