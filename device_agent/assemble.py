@@ -92,7 +92,6 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         broker_allowed=functools.partial(allows_host, base.policy.server_hosts),
     )  # fmt: skip
     side.keys = trust.assignment_keys
-    base.clock.bound_by(trust.earliest_end_s)
     stack.callback(side.close)
     store = IdentityStore(base.data / "identity")
     linking = Linking(

@@ -41,10 +41,12 @@ def line_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager, stack: ExitSt
 
 def trust_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager) -> TrustClient:
     """Verified metadata of the server, from the root that came with the board."""
-    return TrustClient(
+    made = TrustClient(
         base.data / "tuf", metadata_url=api.url(topics.METADATA), targets_url=api.url(topics.BUNDLES), pool=pool,
         bootstrap_root=read_root(base.settings.factory.root), reference_time=base.clock.now_s,
     )  # fmt: skip
+    base.clock.bound_by(made.earliest_end_s)  # one wrong 2099 must not end this board
+    return made
 
 
 def content_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager, stack: ExitStack) -> PoolContent:

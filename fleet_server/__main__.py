@@ -1,4 +1,4 @@
-"""``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile. Exit: 0 well, 1 failed, 2 change something first."""
+"""``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile. Exit: 0 well, 1 failed, 2 change something."""
 
 import argparse
 import getpass
