@@ -97,7 +97,7 @@ def test_a_broken_wheel_and_wheels_of_another_python_are_refused(launched, fleet
 
 def test_an_agent_that_sees_no_frames_ends_with_the_one_before(launched, fleet: ReleaseFleet) -> None:
     """It starts, reaches the server, and its camera gives nothing, though it did before: back, with the camera's name."""
-    launched.limits(frames_s=5, link_s=120)
+    launched.limits(frames_s=3, link_s=120)
     blind = publish_agent(fleet, "2", thin_agent("2", BLIND), counter=2)
     launched.start()
     beats = launched.door.state.heartbeats
