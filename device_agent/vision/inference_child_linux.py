@@ -20,7 +20,7 @@ from device_agent.vision.types import Picture
 END_WAIT_S = 1.0
 STDERR_LINES = 40
 LINE_BYTES = 500
-RECEIVE_BYTES = 65536
+RECEIVE_BYTES = 4096
 
 
 class ChildHungError(Exception):
