@@ -74,7 +74,7 @@ class Performer:
             lambda: bench.policy, bench.clock, bench.board.temperature_c, bench.inhibit,
             MeteredFile(bench.folder.with_name(METERED)), bench.memory_bytes,
         )  # fmt: skip
-        self._downloads = Downloads(bench.folder, bench.board.facts, bench.slots)
+        self._downloads = Downloads(bench.folder, bench.board.facts, bench.slots, bench.slots.hashed)
         self._resolving = Resolving(self.conditions, self._downloads, bench.slots, bench.policy, bench.board.facts)
         self._by_name: Mapping[str, Callable[[Deployment, int, Callable[[], bool]], Event | None]] = {
             "resolve": self._resolve,

@@ -43,13 +43,12 @@ class Installs(Protocol):
 
 @dataclass(slots=True)
 class Fetched:
-    """What was fetched for one deployment, for the report: bytes that travelled, deltas that were used, and those that failed."""
+    """What was fetched for one deployment, for the report: bytes, deltas used, deltas failed (and why: ``notes``)."""
 
     fetched_bytes: int = 0
     delta_used: int = 0
     delta_failed: int = 0
     notes: list[str] = field(default_factory=list)
-    """Why deltas failed."""
 
     @classmethod
     def after(cls, figures: Mapping[str, float]) -> "Fetched":
@@ -59,17 +58,14 @@ class Fetched:
 
     def figures(self) -> dict[str, float]:
         """For the report; deltas only where one was tried."""
-        tried = self.delta_used + self.delta_failed
-        deltas = {"delta_used": float(self.delta_used), "delta_failed": float(self.delta_failed)} if tried else {}
-        return {"fetched_bytes": float(self.fetched_bytes), **deltas}
+        deltas = {"delta_used": float(self.delta_used), "delta_failed": float(self.delta_failed)}
+        return {"fetched_bytes": float(self.fetched_bytes), **(deltas if any(deltas.values()) else {})}
 
 
 class Downloads:
     """The download folder of this board: one deployment at a time. ``facts`` are the board's, ``installs`` its install places."""
 
-    def __init__(
-        self, folder: Path, facts: Callable[[], BoardFacts], installs: Installs, hashed: Hashed | None = None
-    ) -> None:
+    def __init__(self, folder: Path, facts: Callable[[], BoardFacts], installs: Installs, hashed: Hashed | None = None) -> None:
         self._folder, self._facts, self._installs, self.hashed = folder, facts, installs, hashed or Hashed()
 
     def keep(self, sha256: str, data: bytes) -> None:
@@ -262,7 +258,7 @@ class Downloads:
         return refused
 
     def _forget(self, entry: FileEntry) -> None:
-        # A hash was wrong: nothing that lies here is believed, neither whole files nor begun ones; and no delta is tried again.
+        # A hash was wrong: nothing that lies here is believed, whole or begun, and no delta is tried again.
         for sha256 in (entry.sha256, travelling(entry)[0], *(delta.sha256 for delta in entry.deltas)):
             self._remove(sha256)
         for delta in entry.deltas:

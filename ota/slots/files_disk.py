@@ -10,6 +10,7 @@ from ota.bundle.manifest import FileEntry
 from ota.delta.unpack_disk import unpack_file
 
 CHUNK_BYTES = 256 * 1024
+COPY_BYTES = 1024 * 1024
 
 
 class Files:
@@ -40,9 +41,20 @@ class Files:
             os.fsync(writing.fileno())
             return digest.hexdigest(), writing.tell()
 
-    def unpack_new(self, source: Path, entry: FileEntry, path: Path) -> Refusal | None:
-        """Make the file that ``entry`` lists of the packed ``source``, whole and synced; refused with hash, format or disk."""
-        return unpack_file(source, entry, path)
+    def copy_known(self, source: Path, path: Path) -> int:
+        """Copy a file whose hash is known to a name that nothing refers to yet, and fsync it; returns its length in bytes."""
+        with source.open("rb") as reading, path.open("wb") as writing:
+            shutil.copyfileobj(reading, writing, COPY_BYTES)
+            writing.flush()
+            os.fsync(writing.fileno())
+            return writing.tell()
+
+    def unpack_new(self, source: Path, entry: FileEntry, path: Path, *, hashed: bool = False) -> Refusal | None:
+        """Make the file that ``entry`` lists of the packed ``source``, whole and synced; refused with hash, format or disk.
+
+        ``hashed``: what travelled is known to be what was signed, and is not read for that.
+        """
+        return unpack_file(source, entry, path, hashed=hashed)
 
     def replace(self, source: Path, target: Path) -> None:
         """Atomic rename over whatever is there."""

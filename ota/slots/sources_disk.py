@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ota.bundle.manifest import FileEntry, Manifest
+from ota.bundle.manifest import FileEntry, Manifest, travelling
 from ota.slots.errors import SlotError
 from ota.slots.files_disk import Files
+from ota.slots.hashed_disk import Hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +19,17 @@ class Sources:
     files: Mapping[str, Path]
     packed: frozenset[str] = frozenset()
 
-    def bring(self, path: str, target: Path, files: Files) -> None:
+    def bring(self, path: str, target: Path, files: Files, hashed: Hashed) -> None:
         """One file to a name that nothing refers to yet; raises SlotError (hash, format, disk) or OSError."""
         entry, source = self.manifest.files[path], self.files[path]
         if path in self.packed:
-            refused = files.unpack_new(source, entry, target)
+            refused = files.unpack_new(source, entry, target, hashed=hashed.known(source) == travelling(entry)[0])
             if refused is not None:
                 raise SlotError(refused.code, f"{path} of {self.manifest.release}: {refused.detail}")
+        elif hashed.known(source) == entry.sha256:
+            # The same bytes were hashed moments ago: copied as they are, their length says whether all came.
+            if files.copy_known(source, target) != entry.length_bytes:
+                raise SlotError("hash", f"{path} of {self.manifest.release} changed while it was copied")
         elif files.copy_new(source, target) != (entry.sha256, entry.length_bytes):
             raise SlotError("hash", f"{path} is not what the manifest of {self.manifest.release} says")
 

@@ -130,8 +130,11 @@ class HandContent:
         refused = self.hands.refuse.get(sha256) or self.hands.refuse.get("content")
         if refused is not None:
             return refused
+        data = self.hands.content[sha256]
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return Refusal("hash", "what came is not what was signed")
         destination.parent.mkdir(parents=True, exist_ok=True)
-        destination.write_bytes(self.hands.content[sha256])
+        destination.write_bytes(data)
         return None
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import random
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 from device_agent.update.conditions import month_of, next_month_s
 from device_agent.update.policy import Policy
 from ota.bundle.manifest import Budget, Delta, FileEntry, Packed
+from ota.slots.hashed_disk import Hashed
 from ota.trust.refusal import Refusal
 from ota.zstd_frames import make_patch, pack
 
@@ -246,3 +248,51 @@ def test_a_board_at_the_limit_of_its_heat_does_not_begin_and_stop_for_ever(world
     world.hands.temperature = 79.0
     world.ticks()
     assert world.states()[-1] == "trial"
+
+
+def test_nothing_is_read_twice_by_one_process(world) -> None:
+    """Ninety megabytes on a slow card: hashed as they come and as they are unpacked, and not once more on the way to the
+    trial. Somebody who takes the memory of that out reads them three times again."""
+    entry = packed_entry(world, WORDS)
+    world.slots.hashed.read_bytes = 0
+    world.assign(world.publish("2", files={"model.tflite": WORDS}, entries={"model.tflite": entry}))
+    world.ticks()
+    assert world.states()[-1] == "trial", world.hands.reports[-1]
+    assert world.slots.hashed.read_bytes == 0
+
+
+def test_a_file_that_changed_under_our_hands_is_hashed_again(world) -> None:
+    """While the self-test runs the card flips a bit of the staged model, of the same length and with its old time of change
+    put back: the switch sees it, for the kernel's own time of change cannot be put back."""
+    bundle = world.publish("2")
+
+    def rot() -> None:
+        model = world.slots.slot(bundle.sha256).path / "model.tflite"
+        found = model.stat()
+        while model.stat().st_ctime_ns == found.st_ctime_ns:  # the kernel's clock for it ticks every few milliseconds
+            model.write_bytes(b"X" + model.read_bytes()[1:])
+            os.utime(model, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    world.hands.during_selftest = rot
+    world.assign(bundle)
+    world.ticks()
+    last = world.hands.reports[-1]
+    assert (last.state, last.reason) == ("rolled_back", "hash")
+    assert world.runs() == "yard@1"
+
+
+def test_what_was_hashed_is_remembered_by_identity_and_not_by_name(tmp_path) -> None:
+    """Another file under the same name, a longer one, and another process: each is read."""
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_bytes(b"one")
+    hashed = Hashed()
+    assert (hashed.sha256(file), hashed.sha256(file), hashed.read_bytes) == (sha(b"one"), sha(b"one"), 3)
+    other.write_bytes(b"two")
+    other.replace(file)
+    assert (hashed.known(file), hashed.sha256(file)) == (None, sha(b"two"))
+    hashed.record(file, sha(b"two"))
+    file.write_bytes(b"longer")
+    assert not hashed.is_whole(file, sha(b"two"), 3)
+    assert hashed.is_whole(file, sha(b"longer"), 6)
+    assert Hashed().known(file) is None
+    assert not hashed.is_whole(tmp_path / "missing", sha(b""), 0)
