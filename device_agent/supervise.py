@@ -21,7 +21,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 END_S = 8.0
 """All duties end within this after a stop; systemd's own patience is longer."""
 LOOK_EVERY_S = 1.0
-FIRST_TIDY_S, TIDY_EVERY_S = 10.0, 60.0
+FIRST_TIDY_S, TIDY_EVERY_S = 10.0, 10.0
 """From the start until most of what starting needed is free again; then what passing work (a download, a new model) left free."""
 
 

@@ -23,7 +23,7 @@ from tests.bench.film import Material, material
 from tests.bench.result import Result
 
 SECONDS = float(os.environ.get("ROOKERY_BENCH_P6_S", "60"))
-WARM_S, EVERY_S, STILLS = 30.0, 1.0, 150
+WARM_S, EVERY_S, STILLS = 45.0, 1.0, 150
 BARS = [2.0, 3.0, 1.0]
 GROWTH_SHARE_PER_MIN = 0.01
 """Growth that counts as none: a hundredth of the memory a minute, the noise of page accounting over a minute."""
