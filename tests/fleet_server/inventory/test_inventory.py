@@ -145,6 +145,7 @@ def test_the_api_shows_the_whole_device(server: Any, sign_in: Any, enrolled: Any
     assert set(found) == {
         "id", "name", "group", "state", "last_seen_s", "profile", "board_model", "serial", "facts", "accelerator", "runtime",
         "running", "deployment", "wanted", "log_level", "log_level_until_s", "heartbeat", "enrolled_s", "certificate", "held",
+        "agent",
     }  # fmt: skip
     assert client.get("/api/v1/devices").json["items"] == [found]
     assert client.get("/api/v1/devices/nobody").status_code == 404
