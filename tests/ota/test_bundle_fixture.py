@@ -20,6 +20,7 @@ from ota.trust.keys_disk import generate_key, load_signer
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "bundles"
 NOW_S = 1_790_000_000.0
+pytestmark = pytest.mark.timeout(300)
 ROOT = (FOLDER / "root.json").read_bytes()
 
 
@@ -152,7 +153,10 @@ def test_a_comment_an_extra_field_and_a_date_are_refused(bundle):
     system[directory + 5] = 0
     executable = bytearray(good)
     executable[directory + 40] ^= 0o111
-    for data in (commented, bytes(dated), bytes(system), bytes(executable)):
+    checksum = bytearray(good)  # the same wrong one in both places
+    checksum[14] ^= 1
+    checksum[directory + 16] ^= 1
+    for data in (commented, bytes(dated), bytes(system), bytes(executable), bytes(checksum)):
         bundle.write_bytes(data)
         assert refused(bundle).code == "format"
 
