@@ -93,9 +93,8 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     )  # fmt: skip
     side.keys = trust.assignment_keys
     stack.callback(side.close)
-    store = IdentityStore(base.data / "identity")
     linking = Linking(
-        store, api, ClaimFile(settings.server.claim_file), lambda: base.facts,
+        IdentityStore(base.data / "identity"), api, ClaimFile(settings.server.claim_file), lambda: base.facts,
         use=side.use, confirm=side.confirm, learn_time=side.learn_time, now_s=base.clock.now_s, draw=random.random,
     )  # fmt: skip
     shadow = _shadow(base, seat, trust, content)
