@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 
 from device_agent.update.expiry import PATIENCE_S
-from device_agent.update.machine import BOOT_LIMITS, RETRY_BUDGET, TRANSITION_LIMIT
+from device_agent.update.machine import BOOT_LIMITS, HOOK_ASKS, RETRY_BUDGET, TRANSITION_LIMIT
 from device_agent.update.states import BEFORE_TRIAL, EVENTS, STATES, TABLE
 
 
@@ -27,9 +27,15 @@ def _head() -> Iterator[str]:
     yield "An assignment past its end begins no download, no install and no trial: `refused` (`expired`), after the server had"
     yield f"{PATIENCE_S:.0f} s to renew it where the board had waited or was dark. What runs, on trial or not, goes on running."
     yield ""
-    yield "Fed by the board: window, heat, inhibit lock, disk; frame rate, latency, crashes, detection rates by brightness, the"
-    yield "link, and whether gateway (IPv4) or name lookups got worse since the switch (not known after a restart in the trial)."
-    yield "**Not fed yet:** whether a line is metered. `waiting(metered)` is in the rules and is never entered on a real board."
+    yield "A hook that says \"not now\" is asked again after a minute, two, … half an hour, at most "
+    yield f"{HOOK_ASKS} times; asking is no transition. A local install (`origin` local) follows the same table; a newer"
+    yield "assignment ends it only where it names another release than the one that was wanted when it began."
+    yield ""
+    yield "Fed by the board: window, heat (with 5 °C to cool), inhibit lock, hooks, the other updater, memory, disk, the metered"
+    yield "line's budget (`policy.toml`); frame rate, latency, crashes, detection rates by brightness, the link, and whether"
+    yield "gateway (IPv4) or name lookups got worse since the switch (not known after a restart in the trial)."
+    yield ""
+    yield "What hooks, local install and repair do: `docs/board-updates.md`."
     yield ""
 
 
