@@ -15,6 +15,7 @@ from fleet_server.errors import ConflictError, NotFoundError
 
 KINDS = (
     "device_silent", "trouble", "rollout_paused", "disk_full", "verifier_dead", "broker_down", "trust", "expiry", "reconcile",
+    "metadata_lag",
 )  # fmt: skip
 MAX_CALL_ATTEMPTS = 8
 MAX_WAITING_CALLS = 1000

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 from fleet_server.alerts.parts import parts
 from fleet_server.alerts.service import Condition
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.device import Presence
 from fleet_server.releases import seen
 from fleet_server.rollouts import service as rollouts
+from fleet_server.rollouts import targets
 from fleet_server.verification import service as verification
 from ota.trust.expiry_warnings import expiry_warnings
 
@@ -18,6 +20,8 @@ SILENT_AFTER_S = 300.0
 """An enrolled device that was heard before and is silent for this long (or twice the online window, if longer) alerts."""
 LOW_DISK_BYTES = 512 * 1024 * 1024
 LOW_DISK_SHARE = 0.02
+LAG_AFTER_S = 86_400.0
+"""A maintenance window opens at least once a day."""
 BACKLOG_AGE_S = 300.0
 """A verifier that answers and lets crops wait this long is as good as dead."""
 
@@ -29,7 +33,8 @@ def gather(
     """Every condition that holds now. ``versions`` and ``expires_s``: of the published metadata, by role."""
     found: list[Condition] = []
     after_s = max(SILENT_AFTER_S, 2 * within_s)
-    for one in inventory.presences(session, None, now_s, within_s).values():
+    fleet = inventory.presences(session, None, now_s, within_s)
+    for one in fleet.values():
         if not one.online and not one.revoked and one.last_seen_s is not None and now_s - one.last_seen_s > after_s:
             text = f"{one.name} is silent: not heard for {after_s:.0f} s or longer"
             found.append(Condition("device_silent", one.id, text))
@@ -51,9 +56,24 @@ def gather(
     if trust is not None and not trust.ok:
         found.append(Condition("trust", "repository", trust.note))
     found += [Condition("expiry", one.role, one.text) for one in expiry_warnings(expires_s or {}, now_s)]
+    found += _lagging(session, fleet, now_s)
     standing = seen.standing(session, versions or {})
     if standing.texts:
         found.append(Condition("reconcile", "repository", "; ".join(standing.texts)))
+    return found
+
+
+def _lagging(session: Session, fleet: Mapping[str, Presence], now_s: float) -> list[Condition]:
+    """Devices that poll, were offered a release long ago and have seen no newer metadata since: a freeze looks like that."""
+    waiting = targets.unheeded(session, now_s - LAG_AFTER_S)
+    news = seen.last_news_s(session, waiting)
+    found = []
+    for device, (release, since_s) in sorted(waiting.items()):
+        if device in fleet and fleet[device].online and news.get(device, 0.0) <= since_s:
+            hours = (now_s - since_s) / 3600
+            name = fleet[device].name
+            text = f"{name} polls, was offered {release} {hours:.0f} hours ago and has fetched no signed metadata since"
+            found.append(Condition("metadata_lag", device, f"{text}: is something between it and the server holding it back?"))
     return found
 
 

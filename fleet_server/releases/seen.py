@@ -1,6 +1,6 @@
 """What devices have seen of the signed metadata: how a restored server learns that it is behind, and who lags."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -46,6 +46,12 @@ def standing(session: Session, ours: Mapping[str, int]) -> Standing:
 def believed_version(session: Session, role: str, ours: Mapping[str, int]) -> int:
     """The version of this role that devices have seen, when it is above ours and believed; else 0."""
     return next((one.seen for one in standing(session, ours).behind if one.role == role), 0)
+
+
+def last_news_s(session: Session, devices: Collection[str]) -> dict[str, float]:
+    """When each of these devices last said that it has seen newer metadata than before."""
+    query = select(MetadataSeenRow.device_id, MetadataSeenRow.at_s).where(MetadataSeenRow.device_id.in_(list(devices)))
+    return {row.device_id: row.at_s for row in session.execute(query)}
 
 
 def _numbers(row: MetadataSeenRow) -> dict[str, int]:

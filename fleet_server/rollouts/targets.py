@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from fleet_server.database import upsert
 from fleet_server.inventory import service as inventory
-from fleet_server.rollouts.tables import TargetRow
+from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow, TargetRow
 from ota.bundle.manifest import MODEL
 
 
@@ -46,6 +46,16 @@ def targets(session: Session, devices: Collection[str], kind: str = MODEL) -> di
     query = select(TargetRow).where(TargetRow.device_id.in_(list(devices)), TargetRow.kind == kind)
     query = query.execution_options(populate_existing=True)
     return {row.device_id: Target(row.release, row.role, row.arm, row.source) for row in session.scalars(query)}
+
+
+def unheeded(session: Session, before_s: float) -> dict[str, tuple[str, float]]:
+    """Devices that were offered a release before this time by an open rollout and have not even begun: (release, since when)."""
+    query = (
+        select(RolloutDeviceRow.device_id, RolloutRow.release, RolloutDeviceRow.at_s)
+        .join(RolloutRow, RolloutRow.id == RolloutDeviceRow.rollout_id)
+        .where(RolloutRow.state == "running", RolloutDeviceRow.state == "offered", RolloutDeviceRow.at_s < before_s)
+    )
+    return {row.device_id: (row.release, row.at_s) for row in session.execute(query)}
 
 
 def take_unwoken(session: Session) -> list[str]:

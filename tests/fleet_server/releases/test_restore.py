@@ -31,7 +31,7 @@ from fleet_server.releases import service as releases
 from fleet_server.releases.published_disk import published_channels
 from fleet_server.restored_disk import reconcile
 from fleet_server.rollouts import service as rollouts
-from fleet_server.rollouts.orders import Order
+from fleet_server.rollouts.orders import Order, Timing
 from fleet_server.rollouts.targets import set_target, target
 from fleet_server.settings import Settings
 from ota.bundle.manifest import FileEntry, Manifest, Variant, encode_manifest, target_path
@@ -440,3 +440,40 @@ def test_the_verb_after_a_restore_needs_no_device(
     assert device.trust.refresh() is None
     assert reconcile(server.context.settings, lines.append, server.clock) == 0, "once too often does no harm"
     assert device.trust.refresh() is None
+
+
+def test_a_board_that_is_kept_from_the_metadata_is_told_of(
+    server: Server, releaser: Releaser, device: Device, clocks: Clocks
+) -> None:
+    """Freeze: somebody between board and server lets polls through and metadata not. A day after the offer people hear of it."""
+    device.poll()
+    with server.context.database.write() as session:
+        seen.note(session, _ids(session)[0], device.trust.versions(), server.context.repository.versions(), clocks())
+        order = Order(release="yard@1", group=None, devices=None, stages=[1.0])
+        made = rollouts.create(session, order, who="ann", now_s=clocks())
+        assert rollouts.tick(session, clocks(), 1, Timing(90.0, 600.0)) >= 0
+    assert rollout_state(server, made.id) == "offered"
+    clocks.now_s += 23 * 3600.0
+    heard(server)
+    assert "metadata_lag" not in alerts_of(server)
+    clocks.now_s += 2 * 3600.0
+    heard(server)
+    assert "was offered yard@1 25 hours ago and has fetched no signed metadata since" in alerts_of(server)["metadata_lag"]
+    aim(server, "yard@1")
+    device.poll()  # the way is free again
+    heard(server)
+    device.poll()
+    with server.context.database.write() as session:
+        seen.note(session, _ids(session)[0], device.trust.versions(), server.context.repository.versions(), clocks())
+    assert device.installed == ["yard@1"]
+
+
+def heard(server: Server) -> None:
+    with server.context.database.write() as session:
+        inventory.record_seen(session, _ids(session)[0], server.clock())
+
+
+def rollout_state(server: Server, rollout: Any) -> str:
+    with server.context.database.read() as session:
+        (one,) = rollouts.rollout(session, rollout).devices
+    return str(one.state)
