@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ota.bundle.reader_disk import Bundle
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+LAST_INSTANT_S = 253_402_214_400
+"""The last day of the year 9999: what calendars here can say."""
 
 
 def open_file(file: Path) -> "Bundle":
@@ -66,9 +68,15 @@ def instant(text: str | None) -> float:
     if text is None:
         return time.time()
     try:
-        return float(text)
+        at_s = float(text)
     except ValueError:
-        pass
+        at_s = _written(text)
+    if not 0 <= at_s <= LAST_INSTANT_S:
+        raise CliError(USAGE, f"{text!r} is not between 1970 and 9999")
+    return at_s
+
+
+def _written(text: str) -> float:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

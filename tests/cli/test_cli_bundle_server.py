@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet_server.cli import bundle_transfer
+from fleet_server.cli.client_http import Client
+from fleet_server.cli.errors import FAILURE, CliError
 from fleet_server.cli.main import main
 from ota.bundle.model_signature import sign_model, statement
 from ota.bundle.reader_disk import open_bundle
@@ -134,6 +137,40 @@ def test_a_release_goes_out_and_comes_back(call: Call, trust: Path, workplace: P
     code, _, err = call("bundle", "export", two, "--out", "stick.rookery", "--root", trust / "root.json",
                         "--metadata", "stable.json")  # fmt: skip
     assert (code, "no longer" in err) == (5, True), err
+
+
+def test_a_push_that_broke_off_goes_on_where_it_was(
+    call: Call, trust: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line breaks for good after the second file: begun again, only the others travel. A hiccup costs one file once more."""
+    four = signed(call, workplace, "4")
+    put, sent = Client.put_content, []
+
+    def broken(self: Client, sha256: str, data: bytes) -> bool:
+        sent.append(sha256)
+        if len(sent) > 1:
+            raise CliError(FAILURE, "cannot reach the server: connection reset")
+        return put(self, sha256, data)
+
+    monkeypatch.setattr(Client, "put_content", broken)
+    monkeypatch.setattr(bundle_transfer, "PAUSE_S", 0.0)
+    code, _, err = call("bundle", "push", four)
+    assert (code, "connection reset" in err) == (1, True), err
+    assert len(sent) == 1 + bundle_transfer.TRIES
+    hiccups = [True]
+
+    def hiccup(self: Client, sha256: str, data: bytes) -> bool:
+        sent.append(sha256)
+        if hiccups.pop() if hiccups else False:
+            raise CliError(FAILURE, "cannot reach the server: connection reset")
+        return put(self, sha256, data)
+
+    first, sent[:] = sent[0], []
+    monkeypatch.setattr(Client, "put_content", hiccup)
+    code, _, err = call("bundle", "push", four)
+    assert (code, "trying again" in err, "yard@4 is published" in err) == (0, True, True), err
+    assert first not in sent
+    assert sent[0] == sent[1]
 
 
 def test_a_stick_is_taken_in_after_every_check(call: Call, trust: Path, workplace: Path) -> None:
