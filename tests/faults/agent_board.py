@@ -25,6 +25,7 @@ from device_agent.update.agent_place_disk import AgentMemory, AgentPlace, token_
 from device_agent.update.agent_selftest import AgentSelftestRequest, AgentSelftestResult
 from device_agent.update.agent_trial import AgentJudge, AgentTrialLimits
 from device_agent.update.content_pool_http import PoolContent
+from device_agent.update.deployment import UpdateState
 from device_agent.update.health import HealthWindow
 from device_agent.update.policy import Policy
 from device_agent.update.state_disk import AGENT_STATE_FILE, StateFile
@@ -79,7 +80,7 @@ class AgentBoard:
         story = Story(Path(self.story.shop), "", "", "", "", {}, False)
         self.model = Board(self.folder, story, self.promise, self.clock_s)
         place = AgentPlace(self.folder, self.slot, f"start-{self.starts}", True)
-        self.memory = _Memory(StateFile(self.folder / "state", AGENT_STATE_FILE), place)
+        self.memory = ToldMemory(StateFile(self.folder / "state", AGENT_STATE_FILE), place)
         self.memory.promise = self.promise
         judge = AgentJudge(
             lambda: {"yard": self.frames}, reached=lambda: self.reached, on_trial=lambda: self._deployed() == self.slot,
@@ -170,11 +171,15 @@ class AgentBoard:
         assert places <= {self.story.old, self.story.new}, f"not collected: {places}"
 
 
-class _Memory(AgentMemory):
-    promise: Callable[[str], None]
+class ToldMemory(AgentMemory):
+    """Says what was saved; ``after_save`` is called then."""
 
-    def save(self, state) -> None:  # type: ignore[no-untyped-def]
+    promise: Callable[[str], None]
+    after_save: Callable[[UpdateState], None] = staticmethod(lambda state: None)
+
+    def save(self, state: UpdateState) -> None:
         super().save(state)
+        self.after_save(state)
         self.promise(f"agent-saved {state.floor} {'none' if state.deployment is None else state.deployment.state}")
 
 

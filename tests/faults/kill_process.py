@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.update.deployment import UpdateState
+from tests.faults.agent_board import AgentBoard, AgentStory, ToldMemory
 from tests.faults.board import Board, Story
 from tests.faults.shop import NOW_S
 
@@ -71,17 +72,34 @@ class Kills:
     """The plans' executor."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._story = folder, Story.read(folder / "story.json")
-        self._case = folder / "case"
+        self._folder, self._case = folder, folder / "case"
+
+    @property
+    def _story(self) -> Story:
+        return Story.read(self._folder / "story.json")
+
+    def agent_state(self, state: str) -> str:
+        """The agent's own update (another set-up), killed right after this state was written down."""
+        story = AgentStory(**json.loads((self._folder / "story.json").read_text()))
+
+        def begin() -> None:
+            ToldMemory.after_save = staticmethod(_kill_at(state))
+            AgentBoard(self._case / "board", story).live()
+
+        def again() -> None:
+            board = AgentBoard(self._case / "board", story, now_s=NOW_S + 5000.0)
+            board.check_start([])
+            board.live()
+            board.check_end([])
+
+        self._fresh()
+        assert os.WIFSIGNALED(_forked(begin)), f"{state} was never written down"
+        return self._judged(again)
 
     def state(self, story: str, state: str) -> str:
         """Killed right after this state was written down."""
-        def after_save(saved: UpdateState) -> None:
-            if saved.deployment is not None and saved.deployment.state == state:
-                os.kill(os.getpid(), signal.SIGKILL)
-
         self._fresh()
-        status = _forked(lambda: self._play(story, after_save))
+        status = _forked(lambda: self._play(story, _kill_at(state)))
         assert os.WIFSIGNALED(status), f"{state} was never written down in the story {story!r}"
         return self._go_on(story)
 
@@ -119,18 +137,25 @@ class Kills:
         play(board, story)
 
     def _go_on(self, story: str) -> str:
+        def again() -> None:
+            ended, runs = ("rolled_back", "old") if self._story.blind else STORIES[story]
+            board = Board(self._case / "board", self._story, now_s=NOW_S + 5000.0)
+            play_after(board, story)
+            board.check_rest(ended, getattr(self._story, runs), [])
+
+        return self._judged(again)
+
+    def _judged(self, again: Callable[[], None]) -> str:
+        """What was wrong in the next process; empty when nothing was."""
         wrong = self._case / "wrong"
 
-        def again() -> None:
+        def work() -> None:
             try:
-                ended, runs = ("rolled_back", "old") if self._story.blind else STORIES[story]
-                board = Board(self._case / "board", self._story, now_s=NOW_S + 5000.0)
-                play_after(board, story)
-                board.check_rest(ended, getattr(self._story, runs), [])
+                again()
             except Exception:
                 wrong.write_text(traceback.format_exc())
 
-        status = _forked(again)
+        status = _forked(work)
         if not os.WIFEXITED(status) or os.WEXITSTATUS(status) != 0:
             return f"the next process ended with status {status}"
         return wrong.read_text() if wrong.exists() else ""
@@ -162,6 +187,14 @@ class Kills:
         return status
 
 
+def _kill_at(state: str) -> Callable[[UpdateState], None]:
+    def after_save(saved: UpdateState) -> None:
+        if saved.deployment is not None and saved.deployment.state == state:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return after_save
+
+
 def _fork(work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
@@ -185,6 +218,9 @@ def main(folder: Path, plans: list[dict[str, object]]) -> None:
     """Follow the plans, one answer a line."""
     kills = Kills(folder)
     for plan in plans:
+        if "agent" in plan:
+            print(json.dumps({**plan, "wrong": kills.agent_state(str(plan["agent"]))}), flush=True)
+            continue
         if "state" in plan:
             wrong = kills.state(str(plan["story"]), str(plan["state"]))
             print(json.dumps({**plan, "wrong": wrong}), flush=True)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.update.states import STATES as TABLE_STATES
+from tests.faults.agent_board import set_up as set_up_agent
 from tests.faults.board import set_up
 from tests.faults.judging import scratch
 from tests.faults.recording import ROOT
@@ -39,6 +41,8 @@ def kill(room: Path, plans: list[dict[str, object]], timeout_s: float = 600.0) -
 
 def ptrace() -> None:
     """Skips where processes may not be traced."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
     asked = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
     if asked.returncode != 0:
         pytest.skip(f"ptrace refused by the kernel: {asked.stderr.strip()[-200:]}")
@@ -53,6 +57,17 @@ def test_killed_after_every_state_that_is_written_down(room: Path) -> None:
     wrong = [f"{one['state']}: {one['wrong']}" for one in found if one["wrong"]]
     assert not wrong, "\n".join(wrong)
     assert {one["state"] for one in found} == {state for state, fact in TABLE_STATES.items() if fact.persisted}
+
+
+def test_the_agents_own_update_killed_after_every_state_that_is_written_down() -> None:
+    """The same for the agent itself: the launcher starts an agent that is whole, and the update ends committed."""
+    with scratch() as folder:
+        set_up_agent(folder)
+        states = [state for story, state in STATES if story == "new"]
+        found = kill(folder, [{"agent": state} for state in states])
+    wrong = [f"{one['agent']}: {one['wrong']}" for one in found if one["wrong"]]
+    assert not wrong, "\n".join(wrong)
+    assert len(found) == len(states)
 
 
 def random_calls(room: Path, kills: int, seed: str) -> None:
