@@ -80,7 +80,7 @@ def new_targets(
     targets = Targets(version=version, expires=instant(expires_s))
     roles: dict[str, DelegatedRole] = {}
     for name, who in sorted(channels.items()):
-        if name in RESERVED_CHANNELS:
+        if name in RESERVED_CHANNELS and name != POLICY:
             raise TrustError(f"{name!r} cannot be the name of a channel")
         threshold = check_threshold(name, who.threshold, who.keys)
         roles[name] = DelegatedRole(name, [], threshold, terminating=True, paths=delegated_paths(name))
