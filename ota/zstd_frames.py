@@ -18,7 +18,7 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 """Memory that a decoder may be made to take; also the largest base and result of a patch."""
 PACKED_WINDOW_LOG = 23
 """8 MiB: what a board needs to unpack, however large the file."""
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
 PACKER = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} level {LEVEL}"
 _MAX_HEADER_BYTES = 18
 """Magic, descriptor, window, dictionary id and content size at their longest (RFC 8878, 3.1.1)."""
