@@ -7,8 +7,6 @@ not made and nothing is executed: the agent is started as a module.
 
 import base64
 import csv
-import email.parser
-import email.policy
 import hashlib
 import io
 import os
@@ -149,8 +147,15 @@ def _check_metadata(archive: zipfile.ZipFile, folder: str, locked: LockedWheel) 
 
 
 def _headers(data: bytes) -> dict[str, str]:
-    found = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(data, headersonly=True)
-    return {name: str(value).strip() for name, value in found.items()}
+    """Name -> value of the lines before the first empty one; the first of a name counts, long values are of no interest here."""
+    found: dict[str, str] = {}
+    for line in data.decode("utf-8", "replace").splitlines():
+        if not line.strip():
+            break
+        name, colon, value = line.partition(":")
+        if colon and not line[0].isspace():
+            found.setdefault(name, value.strip())
+    return found
 
 
 def _record(data: bytes) -> dict[str, tuple[bytes, int | None]]:
