@@ -231,20 +231,23 @@ def test_a_start_that_cannot_be_counted_is_not_made(board: Board, monkeypatch: p
     assert board.log == ["factory"]
 
 
-def test_the_reason_outlives_a_cut_between_its_two_writes(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The launcher writes what it does before it does it: cut between the two, it does it again and tells it once."""
+@pytest.mark.parametrize("writing", ["write_pointer", "write_done"])
+def test_the_reason_outlives_a_cut_at_either_of_its_two_writes(
+    board: Board, monkeypatch: pytest.MonkeyPatch, writing: str
+) -> None:
+    """The launcher writes what it does before it does it: cut at one of the two, it does it again and tells it once."""
     new = board.slot("new", "sys.exit(0)")
     write_pointer(board.data, Pointer(trial=Trial(new, starts=3, limit=3, token="t-1")))
     board.factory("sys.exit(0)")
-    real = launcher_disk.write_pointer
+    real = getattr(launcher_disk, writing)
 
-    def cut(data: Path, pointer: Pointer) -> None:
+    def cut(*given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launcher_disk, "write_pointer", cut)
+    monkeypatch.setattr(launcher_disk, writing, cut)
     with pytest.raises(KeyboardInterrupt):
         board.run()
-    monkeypatch.setattr(launcher_disk, "write_pointer", real)
+    monkeypatch.setattr(launcher_disk, writing, real)
     assert board.run() == 0
     assert board.done == [(new, "boots")]
     assert read_pointer(board.data) == Pointer()
