@@ -35,6 +35,8 @@ FALL_BACK_AFTER = 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 TRIAL_WAIT_S = 1.0
 """Between two starts of an agent on trial: they are counted, so there is nothing to wait for but a board that is busy."""
+JUDGED_S = 26 * 3600.0
+"""Longer than any trial lasts by the agent's own rules (25 h): one that has not come to a verdict by then cannot judge itself."""
 FINAL_CODES = (0, 2, 3)
 """The agent ended on purpose, or a person has to act (settings, claim): starting it again would change nothing."""
 EXIT_FOR_SWITCH = 75
@@ -210,23 +212,28 @@ class Launcher:
             return 126
         if self._ending.is_set():
             self._child.terminate()
-        until_s = time.monotonic() + choice.trial.alive_s if choice.trial is not None else None
+        looks = [] if choice.trial is None else sorted([(choice.trial.alive_s, False), (JUDGED_S, True)])
+        started_s = time.monotonic()
         while True:
             try:
                 code = self._child.wait(timeout=0.5)
             except subprocess.TimeoutExpired:
-                if until_s is not None and time.monotonic() > until_s and not self._ending.is_set():
-                    until_s = None
-                    self._end_if_silent(nonce, choice)
+                if looks and time.monotonic() - started_s > looks[0][0] and not self._ending.is_set():
+                    self._look(*looks.pop(0), nonce, choice)
                 continue
             return code if code >= 0 else 128 - code
 
-    def _end_if_silent(self, nonce: str, choice: Choice) -> None:
+    def _look(self, after_s: float, verdict: bool, nonce: str, choice: Choice) -> None:
+        """Kill an agent on trial that has not said in time that it works, or (``verdict``) has not come to one."""
         assert self._data is not None
-        assert choice.trial is not None
         assert self._child is not None
-        if disk.alive_nonce(self._data) != nonce:
-            self._ended = ("alive", f"it did not say within {choice.trial.alive_s:.0f} s that it works, and was killed")
+        if verdict:
+            trial = disk.read_pointer(self._data).trial
+            if trial is not None and trial.slot == choice.slot:
+                self._ended = ("deadline", f"it did not judge itself within {after_s:.0f} s, and was killed")
+                self._child.kill()
+        elif disk.alive_nonce(self._data) != nonce:
+            self._ended = ("alive", f"it did not say within {after_s:.0f} s that it works, and was killed")
             self._child.kill()
 
     def _forward(self, number: int, _frame: object) -> None:

@@ -168,6 +168,17 @@ sys.exit(0)
     assert board.done == []
 
 
+def test_an_agent_that_never_judges_itself_is_left(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that it works and then does nothing for its own trial (its link part is broken, say): not for ever."""
+    monkeypatch.setattr(launcher, "JUDGED_S", 1.0)
+    new = board.slot("new", "time.sleep(600)")
+    write_pointer(board.data, Pointer(trial=Trial(new, limit=1, token="t-1", alive_s=3600.0)))
+    board.factory("sys.exit(0)")
+    assert board.run() == 0
+    assert board.log[-1] == "factory"
+    assert board.done == [(new, "deadline")]
+
+
 def test_a_slot_that_was_tampered_with_is_not_started(board: Board) -> None:
     """Somebody changes one byte of an installed agent, on trial and later: it never runs, the one before does."""
     new = board.slot("new", "sys.exit(0)")
