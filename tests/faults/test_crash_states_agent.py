@@ -35,6 +35,7 @@ def resumed(story: AgentStory):
     return check
 
 
+@pytest.mark.timeout(900)  # some 25 s of a core, whoever else is using it
 def test_every_crash_state_of_an_agent_update_starts_a_runnable_agent_and_ends_committed(
     agent_update: tuple[AgentStory, Recording],
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_log_holds_what_an_agent_update_must_write(agent_update: tuple[Agent
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_slow_crash_states_of_an_agent_of_fifty_files() -> None:
     """All of them, for an agent of some forty files."""
     with recorded(modules=8) as (room, story):
@@ -83,6 +85,7 @@ def test_slow_crash_states_of_an_agent_of_fifty_files() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("part", range(SAMPLE_PARTS))
 def test_slow_crash_states_of_an_agent_of_real_wheels_sampled(part: int) -> None:
     """The agent's own packages and some that it needs: drawn with a seed, two thousand in all parts together."""

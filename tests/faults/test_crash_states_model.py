@@ -27,6 +27,7 @@ def resumed(story: Story):
     return check
 
 
+@pytest.mark.timeout(600)  # some 10 s of a core, whoever else is using it
 @pytest.mark.parametrize("which", ["model_update", "model_roll_back"])
 def test_every_crash_state_of_a_model_update_resumes_to_a_runnable_model_and_a_true_report(which: str, request) -> None:
     """The power fails after every single change, with every unsynced one kept, dropped, dropped alone, or the last one torn.

@@ -26,6 +26,7 @@ def fail(room: Path, faults: dict[str, int]) -> dict[str, int]:
     return said["seen"]
 
 
+@pytest.mark.timeout(600)
 def test_a_disk_that_is_full_from_any_change_on_leaves_the_old_model_running_and_the_update_goes_on_later(room: Path) -> None:
     """ENOSPC at every change of the update in turn, after half of the write where it is one. A whole model runs throughout,
 
@@ -40,6 +41,7 @@ def test_a_disk_that_becomes_read_only_at_any_change_leaves_the_old_model_runnin
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_slow_disk_fails_in_every_way_at_every_change(room: Path) -> None:
     """Full with and without half a write, and read-only, at every change."""
     fail(room, {"FULL": 1, "FULL_SHORT": 1, "READ_ONLY": 1})

@@ -78,6 +78,7 @@ def random_calls(room: Path, kills: int, seed: str) -> None:
     assert sum(bool(one["killed"]) for one in found) == kills
 
 
+@pytest.mark.timeout(900)
 def test_killed_at_fifty_random_system_calls(room: Path) -> None:
     """strace kills the process at the entry of one of its system calls, drawn at random from a run without any."""
     ptrace()
@@ -85,6 +86,7 @@ def test_killed_at_fifty_random_system_calls(room: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("part", range(10))
 def test_slow_sigkill_at_a_thousand_random_system_calls(room: Path, part: int) -> None:
     """The same, a thousand times in ten parts."""
