@@ -78,7 +78,7 @@ def library() -> Path:
     return built
 
 
-def run_below(module: str, *arguments: str | Path, timeout_s: float = 300.0) -> str:
+def run_below(module: str, *arguments: str | Path, timeout_s: float = 3000.0) -> str:
     """Run a module of the tests with the library below it; its standard output. Fails with what the child said."""
     # Without .pyc files the real code is imported in the same way everywhere, and nothing is written beside it.
     environment = {**os.environ, "LD_PRELOAD": str(library()), "PYTHONDONTWRITEBYTECODE": "1"}
