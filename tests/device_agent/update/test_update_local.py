@@ -96,6 +96,24 @@ def test_a_carried_release_that_fails_leaves_the_servers_word_in_force(world, in
     assert world.runs() == "yard@2"
 
 
+def test_what_the_server_wanted_in_vain_before_a_failed_stick_is_tried_again(world, inbox) -> None:
+    """The line failed for the server's 2; the 3 on the stick is bad. When the server renews its word, 2 comes after all."""
+    two = world.publish("2")
+    world.hands.refuse["content"] = Refusal("download", "the line is dead")
+    world.assign(two)
+    world.ticks(40, 60.0)
+    assert (world.states()[-1], world.hands.reports[-1].reason) == ("refused", "download")
+    world.hands.selftest = Refusal("parity", "outputs differ")
+    carry(world, inbox, "3", counter=3)
+    world.ticks()
+    assert world.hands.reports[-1].reason == "parity"
+    del world.hands.refuse["content"]
+    world.hands.selftest = type(world.hands).__dataclass_fields__["selftest"].default_factory()
+    world.assign(two)
+    commit(world)
+    assert world.runs() == "yard@2"
+
+
 def test_keep_what_runs_and_an_expired_assignment_do_not_stop_it(world, inbox) -> None:
     """The server says nothing of a release, and its word is long past its end: the board's own authority needs neither."""
     world.assign(None, expires_s=world.hands.now_s + 10)

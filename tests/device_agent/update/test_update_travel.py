@@ -128,6 +128,24 @@ def test_whatever_is_wrong_with_a_delta_the_whole_file_comes_once(world, fault: 
     assert world.hands.fetched.count(one.sha256) == world.hands.fetched.count(entry.packed.sha256) == 1
 
 
+def test_a_delta_that_failed_is_not_tried_again_when_the_line_fails_for_the_whole_file_too(world) -> None:
+    """The patch is damaged, and then the line goes: the next attempts, across a restart, ask for the whole file alone."""
+    install_base(world)
+    one = delta(world, BASE, BETTER)
+    world.hands.content[one.sha256] = bytes(one.length_bytes)
+    bundle, entry = better(world, one)
+    world.hands.refuse[entry.packed.sha256] = Refusal("download", "the line is dead")
+    world.assign(bundle)
+    world.ticks(2)
+    assert world.states()[-1] == "waiting"
+    world.restart()
+    del world.hands.refuse[entry.packed.sha256]
+    world.ticks(10, 60.0)
+    assert world.states()[-1] == "trial", world.hands.reports[-1]
+    assert world.hands.fetched.count(one.sha256) == 1
+    assert world.hands.reports[-1].figures["delta_failed"] == 1.0
+
+
 def test_a_delta_of_a_kind_or_a_base_that_this_board_does_not_know_is_passed_over(world) -> None:
     """A later writer's kind of delta, and one from a release that never was here: the whole file, and no failure counted."""
     other = Delta(encoding="bsdiff", base_sha256=sha(b"model.tflite of 1"), sha256="a" * 64, length_bytes=5)
