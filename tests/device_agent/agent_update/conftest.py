@@ -95,6 +95,13 @@ fps = 8
             device=self.device, seq=self.seq, issued_s=now_s, expires_s=now_s + 3600, agent=agent
         )
 
+    def wait_for_frames(self) -> None:
+        """Until the agent that runs now has seen for some seconds: what it saw before a switch is asked of the one after it."""
+        beats = self.door.state.heartbeats
+        heard = len(beats)
+        seen = self.door.wait(lambda: sum(one.frames for beat in beats[heard:] for one in beat.cameras) > 24, PATIENCE_S)
+        assert seen, self.words()
+
     def reports(self, agent: AssignedBundle) -> list[DeploymentReport]:
         """What the device said of this release of its agent."""
         said = self.door.state.reports.get(self.device, {})

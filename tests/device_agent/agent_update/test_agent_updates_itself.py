@@ -51,6 +51,7 @@ def test_a_broken_agent_is_left_a_good_one_stays_and_a_tampered_one_is_left(laun
     assert launched.agent_of_last_facts() == ""
 
     good = publish_agent(fleet, "3", thin_agent("3"), counter=3)
+    launched.wait_for_frames()
     launched.assign(good)
     ended = launched.wait_for_end(good)
     assert (ended.state, ended.reason, ended.running) == ("committed", "", "rookery-agent@3"), launched.words()
@@ -100,8 +101,7 @@ def test_an_agent_that_sees_no_frames_ends_with_the_one_before(launched, fleet: 
     launched.limits(frames_s=3, link_s=120)
     blind = publish_agent(fleet, "2", thin_agent("2", BLIND), counter=2)
     launched.start()
-    beats = launched.door.state.heartbeats
-    assert launched.door.wait(lambda: sum(one.frames for beat in beats for one in beat.cameras) > 10, 120), launched.words()
+    launched.wait_for_frames()
     launched.assign(blind)
     ended = launched.wait_for_end(blind)
     assert (ended.state, ended.reason) == ("rolled_back", "frames"), launched.words()
