@@ -22,6 +22,8 @@ class SelftestRequest(msgspec.Struct, frozen=True, kw_only=True):
     card: str
     threads: int = 1
     delegate_library: str | None = None
+    runtime: str = ""
+    """Package of the runtime to prove it on; empty: the first that works, as the pipeline takes it."""
     parity: str | None = None
     acceptance: str | None = None
     pictures: dict[str, str] = {}

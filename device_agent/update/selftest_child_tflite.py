@@ -43,7 +43,9 @@ class _Bench:
     def __init__(self, request: SelftestRequest) -> None:
         self._request = request
         card = load_card(Path(request.card).read_text(encoding="utf-8"))
-        self.model = TfliteModel(request.model, card, threads=request.threads, delegate_library=request.delegate_library)
+        self.model = TfliteModel(
+            request.model, card, threads=request.threads, delegate_library=request.delegate_library, runtime=request.runtime
+        )
         self.times_ms: list[float] = []
 
     def find(self, file: str, sha256: str, threshold: float) -> LabelledBoxes:
