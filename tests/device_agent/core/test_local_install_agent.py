@@ -58,7 +58,8 @@ def test_a_running_agent_takes_a_stick_and_the_server_hears_of_it(board: Board, 
     assert "yard@2: committed" in done.stdout
 
     def told() -> bool:
-        return any(report.state == "committed" and report.origin == "local" for report in list(door.state.reports[device].values()))
+        reports = list(door.state.reports[device].values())
+        return any(report.state == "committed" and report.origin == "local" for report in reports)
 
     assert door.wait(told, 100), door.state.reports[device]
     assert list((board.folder / "data" / "inbox").glob("*.rookery")) == []
