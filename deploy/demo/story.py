@@ -1,7 +1,7 @@
 """The story that the demo tells: chapter by chapter, through the command line and the operator API, on real processes."""
 
 import contextlib
-import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -122,8 +122,10 @@ class Story:
 
     def _flip_content(self, release: DemoRelease) -> Callable[[], None]:
         # A file that every variant needs and that devices keep no copy of by another release: this release's own card.
-        data = (self.stage.work / "releases" / release.version / "card.toml").read_bytes()
-        return flip_byte(self.stage.work / "server" / "tuf" / "targets" / "files" / hashlib.sha256(data).hexdigest())
+        bundle = self.stage.work / "releases" / f"{NAME}-{release.version}.rookery"
+        card = json.loads(self.stage.cli.run("-o", "json", "bundle", "info", str(bundle)))["files"]["card.toml"]
+        travels = card.get("packed") or card
+        return flip_byte(self.stage.work / "server" / "tuf" / "targets" / "files" / str(travels["sha256"]))
 
     def _flip_metadata(self, release: DemoRelease) -> Callable[[], None]:
         version = self.stage.api.get("/trust")["channels"]["stable"]
