@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet_server.inventory import service as inventory
-from fleet_server.inventory.device import Device
+from fleet_server.inventory.device import DeploymentState, Device
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import gates
 from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
@@ -37,11 +37,16 @@ def _case(session: Session, device: Device, kind: str, now_s: float) -> Case:
         newest, wanted = None, meant.release  # an experiment, or whoever installed by hand, has taken the device over since
     row, rollout = newest if newest is not None else (None, None)
     release = releases.find_release(session, wanted) if wanted else None
+    deployment = device.agent.deployment if kind == AGENT else device.deployment
+    said: RolloutDeviceRow | DeploymentState | None = row or deployment
+    if row is not None and row.state == "pending" and deployment is not None and deployment.target == wanted:
+        # It was asked once and said no, and the offer was withdrawn since: its own last word of this release is the reason.
+        said = deployment if deployment.state in gates.BAD else row
     if kind == AGENT:
-        name, deployment = f"the agent of {device.name}", device.agent.deployment
+        name = f"the agent of {device.name}"
         running, running_sha256 = device.agent.release or "the agent that it came with", device.agent.sha256
     else:
-        name, deployment = device.name, device.deployment
+        name = device.name
         running = device.running.release if device.running else ""
         running_sha256 = device.running.bundle_sha256 if device.running else ""
     return Case(
@@ -62,9 +67,9 @@ def _case(session: Session, device: Device, kind: str, now_s: float) -> Case:
         rollout_reason=rollout.reason if rollout else "",
         stage=row.stage if row else 0,
         open_stage=rollout.stage if rollout else 0,
-        state=row.state if row else (deployment.state if deployment else ""),
-        reason=row.reason if row else (deployment.reason if deployment else ""),
-        detail=row.detail if row else (deployment.detail if deployment else ""),
+        state=said.state if said else "",
+        reason=said.reason if said else "",
+        detail=said.detail if said else "",
     )
 
 
