@@ -19,8 +19,9 @@ from device_agent.update.downloads_disk import SPARE_BYTES
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Content, Trust
 from ota.bundle.errors import BundleError
-from ota.bundle.manifest import Manifest, Variant, parse_manifest
+from ota.bundle.manifest import FileEntry, Manifest, Variant, parse_manifest, travelling
 from ota.bundle.variants import resolve
+from ota.delta.unpack_disk import unpack_file
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import AssignedBundle
 from ota.wire.enrolment import BoardFacts
@@ -55,25 +56,35 @@ class ShadowFetch:
         manifest, variant = found
         wanted = {path: manifest.files[path] for path in (variant.model, variant.card)}
         try:
-            self._forget_all_but({entry.sha256 for entry in wanted.values()})
-            missing = sum(entry.length_bytes for entry in wanted.values() if not self._whole(entry.sha256))
+            self._forget_all_but({entry.sha256 for entry in wanted.values()}, {travelling(entry)[0] for entry in wanted.values()})
+            lacking = [entry for entry in wanted.values() if not self._whole(entry.sha256)]
+            # What travels lies beside what becomes of it until it is unpacked.
+            needed = sum(entry.length_bytes + (travelling(entry)[1] if entry.packed else 0) for entry in lacking)
             free = shutil.disk_usage(self._folder).free
-            if missing and free < missing + SPARE_BYTES:
-                return Refusal("disk", f"{missing} bytes are to be fetched for the shadow {manifest.release}, {free} are free")
-            for entry in wanted.values():
-                if self._whole(entry.sha256):
-                    continue
-                refused = self._content.fetch(entry.sha256, entry.length_bytes, self._folder / entry.sha256, should_stop)
+            if lacking and free < needed + SPARE_BYTES:
+                return Refusal("disk", f"{needed} bytes are needed for the shadow {manifest.release}, {free} are free")
+            for entry in lacking:
+                refused = self._bring(entry, should_stop)
                 if refused is not None:
                     return refused
-                if should_stop():
-                    return Refusal("download", "stopped")
                 if not self._whole(entry.sha256):
                     return Refusal("hash", f"a file of {manifest.release} is not what the signed manifest says")
         except OSError as error:
             return Refusal("disk", f"the shadow's files cannot be kept: {error.strerror}")
         files = {path: self._folder / entry.sha256 for path, entry in wanted.items()}
         return ShadowFiles(manifest.release, files[variant.model], files[variant.card])
+
+    def _bring(self, entry: FileEntry, should_stop: Callable[[], bool]) -> Refusal | None:
+        """Fetch one file as it travels, and unpack it where it travels packed; refused with the wire's codes. Raises OSError."""
+        sha256, length_bytes = travelling(entry)
+        refused = self._content.fetch(sha256, length_bytes, self._folder / sha256, should_stop)
+        if refused is None and should_stop():
+            refused = Refusal("download", "stopped")
+        if refused is not None or entry.packed is None:
+            return refused
+        refused = unpack_file(self._folder / sha256, entry, self._folder / entry.sha256, should_stop=should_stop)
+        (self._folder / sha256).unlink(missing_ok=True)
+        return refused
 
     def _resolved(self, bundle: AssignedBundle) -> tuple[Manifest, Variant] | Refusal:
         refused = self._trust.refresh()
@@ -103,10 +114,11 @@ class ShadowFetch:
         except FileNotFoundError:
             return False
 
-    def _forget_all_but(self, kept: set[str]) -> None:
-        """Files of the shadow before, and damaged ones: nothing is kept that is not wanted now."""
+    def _forget_all_but(self, kept: set[str], begun: set[str]) -> None:
+        """Files of the shadow before, and damaged ones: nothing is kept but what is wanted now, and begun downloads of it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for file in self._folder.iterdir():
-            if file.name.removesuffix(".part") not in kept or (file.name in kept and not self._whole(file.name)):
+            part = file.name.endswith(".part") and file.name.removesuffix(".part") in begun
+            if not part and (file.name not in kept or not self._whole(file.name)):
                 with contextlib.suppress(FileNotFoundError):
                     file.unlink()

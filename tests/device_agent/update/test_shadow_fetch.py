@@ -1,6 +1,8 @@
 """A shadow's files: verified as strictly as an installation's, and installed nowhere."""
 
 import dataclasses
+import hashlib
+import io
 import shutil
 
 import msgspec
@@ -8,9 +10,10 @@ import pytest
 
 from device_agent.update.policy import Policy
 from device_agent.update.shadow_fetch_disk import ShadowFetch, ShadowFiles
-from ota.bundle.manifest import Variant
+from ota.bundle.manifest import FileEntry, Packed, Variant
 from ota.trust.refusal import Refusal
 from ota.wire.enrolment import Accelerator
+from ota.zstd_frames import pack
 
 
 def fetcher(world, **changed):
@@ -47,6 +50,32 @@ def test_what_is_there_is_hashed_again_and_not_fetched_again(world):
     found.model.write_bytes(b"a worn SD card")
     assert fetcher(world).fetch(bundle, never).model.read_bytes() == b"model.tflite of 2"
     assert len(world.hands.fetched) == 3
+
+
+def packed(data):
+    """The entry of a file that travels packed, and the bytes that travel."""
+    travels = b"".join(pack(io.BytesIO(data), len(data)))
+    how = Packed(encoding="zstd", sha256=hashlib.sha256(travels).hexdigest(), length_bytes=len(travels))
+    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), length_bytes=len(data), packed=how), travels
+
+
+def test_a_packed_candidate_is_unpacked(world):
+    """Bundles are packed: what travels is fetched, and what is signed lies there afterwards, and nothing else."""
+    model = b"a model of many zeros" + bytes(5000)
+    entry, travels = packed(model)
+    world.hands.content[entry.packed.sha256] = travels
+    bundle = world.publish("2", files={"model.tflite": model}, entries={"model.tflite": entry})
+    del world.hands.content[entry.sha256]  # the store holds what travels
+    found = fetcher(world).fetch(bundle, never)
+    assert isinstance(found, ShadowFiles), found
+    assert found.model.read_bytes() == model
+    assert len(list((world.folder / "shadow").iterdir())) == 2
+    assert fetcher(world).fetch(bundle, never) == found
+    assert len(world.hands.fetched) == 2
+    world.hands.content[entry.packed.sha256] = travels[:-1] + b"!"
+    found.model.unlink()
+    assert fetcher(world).fetch(bundle, never).code in ("hash", "format")
+    assert not found.model.exists()
 
 
 def test_the_shadow_before_makes_room(world):
