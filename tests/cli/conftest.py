@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.operator_site import NAME, PASSWORD, OperatorSite, operator_site
+from tests.fakes.softhsm_token import SoftToken
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,3 +65,16 @@ def signed_in(site: OperatorSite, rookery: Rookery) -> OperatorSite:
     answer = rookery("login", "--server", site.url, "--name", NAME, "--password-stdin", stdin=PASSWORD + "\n")
     assert answer.code == 0, answer.err
     return site
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftToken]:
+    """A token in software. One for the whole run: the library reads where it lies once per process."""
+    if SoftToken.missing():
+        pytest.skip("softhsm2 is not installed")
+    made = SoftToken(tmp_path_factory.mktemp("token"))
+    before = os.environ.get("SOFTHSM2_CONF")
+    os.environ["SOFTHSM2_CONF"] = str(made.config)
+    yield made
+    if before is None:
+        del os.environ["SOFTHSM2_CONF"]

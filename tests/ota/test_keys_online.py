@@ -104,7 +104,7 @@ def test_a_lost_timestamp_key_is_made_anew_by_root(fleet, serve, make_client):
 
 @pytest.mark.parametrize("step", range(5))
 def test_the_server_dies_while_it_takes_a_root_after_a_lost_key(fleet, serve, make_client, monkeypatch, step):
-    """Power is cut before file `step` is in place, in the one order that cannot be bridged: the root is sent again, all is well."""
+    """Power is cut before file `step` is in place, in the one order that cannot be bridged: the root is sent again."""
     fleet.publish("1")
     (fleet.folder / "server" / "keys" / "timestamp.pem").unlink()
     draft = next_root(fleet, "timestamp").to_bytes()
