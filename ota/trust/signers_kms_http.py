@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from securesystemslib.exceptions import UnsupportedAlgorithmError
+from securesystemslib.exceptions import UnsupportedAlgorithmError, UnverifiedSignatureError
 from securesystemslib.signer import AWSSigner  # type: ignore[attr-defined]  # public by its documentation
 
 from ota.trust.errors import KeyFileError, TrustError
@@ -43,9 +43,14 @@ class KmsSigner(Signer):
         raise NotImplementedError(priv_key_uri)
 
     def sign(self, payload: bytes) -> Signature:
-        """One signature, made by KMS, which is sent a digest; raises KeyFileError."""
+        """One signature, made by KMS, which is sent a digest; raises KeyFileError. It is checked before anybody builds on it."""
         with _told(self._where):
-            return self._inner.sign(payload)
+            made = self._inner.sign(payload)
+        try:
+            self.public_key.verify_signature(made, payload)
+        except UnverifiedSignatureError:
+            raise KeyFileError(f"{self._where.text}: what KMS answered is no signature of this key over what was sent") from None
+        return made
 
 
 def open_kms_key(where: KeyReference) -> Signer:
