@@ -33,8 +33,10 @@ LEAST_SCORE_TOLERANCE, LEAST_IOU_TOLERANCE = 0.05, 0.9
 def golden(session: Session, folder: Path, reference: Path | None, reference_card: Path | None) -> None:
     """Make FOLDER's parity samples: what the reference sees in the pictures of [golden], written as parity.json beside them.
 
-    With --reference it is the float model. Else it is a variant of the release on this machine's CPU: "parity against itself",
-    with tolerances from what threads and runtimes differ by here; it finds a broken delegate, not a bad conversion.
+    With --reference it is the float model; tolerances come from how far the release's own variants are from it here, and are
+    never wider than the usual ones: a conversion that is further off is not waved through by its own error. Else it is a
+    variant of the release on this machine's CPU: "parity against itself", with tolerances from what threads and runtimes
+    differ by here; it finds a broken delegate, not a bad conversion.
     """
     from fleet_server.cli.bundle_spec import golden_pictures, read_spec
 
@@ -45,7 +47,8 @@ def golden(session: Session, folder: Path, reference: Path | None, reference_car
         raise CliError(CONFLICT, f"{folder / 'bundle.toml'} names no pictures", hint)
     if reference is not None:
         card_file = reference_card or folder / spec["variant"][-1]["card"]
-        data, said = parity_of(pictures, reference, card_file, spec, "float32", None)
+        chosen = conversion_tolerance(folder, spec, pictures, reference, card_file)
+        data, said = parity_of(pictures, reference, card_file, spec, "float32", chosen)
     else:
         variant = reference_variant(spec)
         data, said = own_parity(folder, spec, variant, pictures)
@@ -74,7 +77,9 @@ def own_parity(
     """parity.json by a variant of the release; what is called float counts as the float reference."""
     model, card = folder / variant["model"], folder / variant["card"]
     if "float" in variant["id"]:
-        return parity_of(pictures, model, card, spec, "float32", None)
+        return parity_of(
+            pictures, model, card, spec, "float32", conversion_tolerance(folder, spec, pictures, model, card)
+        )
     return parity_of(pictures, model, card, spec, "self", spread_tolerance(pictures, model, card, spec))
 
 
@@ -103,7 +108,6 @@ def parity_of(
 
 def spread_tolerance(pictures: Mapping[str, bytes], model: Path, card_file: Path, spec: Mapping[str, Any]) -> "Tolerance":
     """Tolerances from what one model differs by here: one thread and four, and each runtime that is installed."""
-    from models.golden import Tolerance
     from models.inference.runtime_probe_linux import RUNTIMES
 
     card = _card(card_file)
@@ -114,12 +118,42 @@ def spread_tolerance(pictures: Mapping[str, bytes], model: Path, card_file: Path
         other = _perhaps_seen(pictures, model, card, threshold, package)
         if other is not None:
             runs.append(other)
+    return _tolerance_of(runs[0], runs[1:])
+
+
+def conversion_tolerance(
+    folder: Path, spec: Mapping[str, Any], pictures: Mapping[str, bytes], reference: Path, reference_card: Path
+) -> "Tolerance":
+    """Tolerances from how far the release's variants are from the float reference, on every runtime that is installed here.
+
+    Variants that do not run on a CPU are passed over; where none does, the usual tolerances hold.
+    """
+    from models.inference.runtime_probe_linux import RUNTIMES
+
+    card = _card(reference_card)
+    threshold = float(spec["golden"].get("threshold", card.thresholds.score))
+    runs = []
+    for variant in spec.get("variant", ()):
+        own_card = _card(folder / variant["card"])
+        for package, _ in RUNTIMES:
+            other = _perhaps_seen(pictures, folder / variant["model"], own_card, threshold, package)
+            if other is not None:
+                runs.append(other)
+    return _tolerance_of(_seen(pictures, reference, card, threshold, 1, ""), runs)
+
+
+def _tolerance_of(first: "Sequence[LabelledBoxes]", others: "Sequence[Sequence[LabelledBoxes]]") -> "Tolerance":
+    """What runs differ by, stretched by ``SPREAD_FACTOR``; never wider than the usual tolerances."""
+    from models.golden import Tolerance
+
     gap, overlap = 0.0, 1.0
-    for other in runs[1:]:
-        for first, second in zip(runs[0], other, strict=True):
-            one_gap, one_overlap = _spread(first, second)
+    for other in others:
+        for one, two in zip(first, other, strict=True):
+            one_gap, one_overlap = _spread(one, two)
             gap, overlap = max(gap, one_gap), min(overlap, one_overlap)
     usual = Tolerance()
+    if not others:
+        return usual
     score = min(usual.score, max(LEAST_SCORE_TOLERANCE, SPREAD_FACTOR * gap))
     iou = max(usual.iou, min(LEAST_IOU_TOLERANCE, 1 - SPREAD_FACTOR * (1 - overlap)))
     return Tolerance(iou=round(iou, 4), score=round(score, 4), min_pairs=usual.min_pairs)

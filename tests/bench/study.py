@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-STUDIES = {"tracker": "tests.bench.study_tracker"}
+STUDIES = {"goldens": "tests.bench.study_goldens", "tracker": "tests.bench.study_tracker"}
 
 
 def main(arguments: list[str]) -> int:

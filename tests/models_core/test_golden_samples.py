@@ -159,6 +159,21 @@ def test_what_a_broken_picture_path_does_fails(name: str, wrong: Any) -> None:
     assert why
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda one: changed(one, None, one.scores - 0.1), "all scores moved: by -0.100"),
+        (lambda one: changed(one, None, np.minimum(one.scores + 0.1, 1.0)), "all scores moved: by +0.1"),
+        (lambda one: changed(one, one.xyxy + [0, 0, 0.3, 0.0] * (one.xyxy[:, [2]] - one.xyxy[:, [0]])), "all boxes moved"),
+    ],
+)
+def test_what_moves_every_box_a_little_within_its_tolerance_fails(wrong: Any, said: str) -> None:
+    """A scale that was written wrong: no pair is beyond what one pair may be off by, but all lean to one side."""
+    ok, why = parity([wrong(one) for one in SCENES])
+    assert not ok
+    assert why.startswith(said)
+
+
 def test_a_parity_of_nothing_proves_nothing() -> None:
     empty = LabelledBoxes.of([], [])
     assert not check_parity([empty], [empty], Tolerance()).ok

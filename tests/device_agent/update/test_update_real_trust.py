@@ -30,6 +30,7 @@ from ota.trust.content_http import Limits
 from ota.trust.keys_disk import generate_key, load_signer
 from ota.trust.repository_disk import Repository
 from ota.wire.assignments import AssignedBundle
+from tests.fakes import spoiled_models as spoiled
 
 RENDERED = Path(__file__).resolve().parents[3] / "models" / "rendered"
 ACCEPTANCE_PATH = "stable/acceptance/1/acceptance.json"
@@ -170,3 +171,22 @@ def test_a_model_cut_in_half_before_it_was_signed_is_refused_by_the_board(world,
     world.ticks()
     last = world.hands.reports[-1]
     assert (last.state, last.reason, last.running) == ("refused", "model", "yard@1")
+
+
+@pytest.mark.parametrize(
+    "change", [spoiled.classes_turned, spoiled.boxes_shifted(12.0), spoiled.one_scale_for_all, spoiled.coarse(2)],
+    ids=["label map", "boxes", "scales", "two bits"],
+)  # fmt: skip
+def test_a_spoiled_model_that_people_signed_never_gets_to_its_switch(world, server, change) -> None:
+    """Converted wrongly, not noticed, rightly signed and fetched: the board's own self-test says no, what ran goes on."""
+    behind, url = server
+    board(world, behind, url)
+    model = (RENDERED / "releases" / "yard-1" / "model_int8.tflite").read_bytes()
+    before = world.slots.pointers()
+    world.assign(behind.publish("2", spoiled.spoil(model, change)))
+    world.ticks()
+    last = world.hands.reports[-1]
+    assert (last.state, last.reason, last.running) == ("refused", "acceptance", "yard@1")
+    assert "selftest" in world.states()
+    assert "trial" not in world.states()
+    assert world.slots.pointers() == before
