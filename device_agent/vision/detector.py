@@ -6,7 +6,7 @@ Detectors answer with detections down to `WEAK_SHARE` of the card's thresholds: 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -132,6 +132,22 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Let go of the interpreter."""
+        ...
+
+
+@runtime_checkable
+class PlainModel(Protocol):
+    """A loaded model that can give its head's numbers away undecoded."""
+
+    invoke_ms: float
+
+    @property
+    def plain(self) -> bool:
+        """Whether it can, with the head that it has."""
+        ...
+
+    def run_plain(self, picture_bgr: Picture) -> bytes:
+        """The numbers, for `models.inference.decode_ssd.SsdReader`; raises ModelError."""
         ...
 
 

@@ -19,7 +19,7 @@ from typing import cast
 import numpy as np
 
 from device_agent.vision import detector_wire as wire
-from device_agent.vision.detector import Model, ModelSpec, OpenModel, first_answer
+from device_agent.vision.detector import Model, ModelSpec, OpenModel, PlainModel, first_answer
 from device_agent.vision.types import Picture
 from models.card import load_card
 from models.inference.errors import ModelError
@@ -69,6 +69,7 @@ class _Server:
         self._slots = slots
         self._open_model = open_model
         self._model: Model | None = None
+        self._plain: PlainModel | None = None
         self._inbox = wire.Inbox()
 
     def serve(self) -> None:
@@ -106,6 +107,7 @@ class _Server:
             new.close()
             raise
         old, self._model = self._model, new
+        self._plain = new if isinstance(new, PlainModel) and new.plain else None
         if old is not None:
             old.close()
         return wire.pack_ready(wire.Ready(new.runtime, new.accelerator, first_ms))
@@ -114,7 +116,11 @@ class _Server:
         if self._model is None:
             raise ModelError("closed", "no model was loaded yet")
         slot, height_px, width_px, threshold = wire.unpack_look(payload)
-        found = self._model.detect(self._slots[slot].picture(height_px, width_px), threshold=threshold)
+        picture = self._slots[slot].picture(height_px, width_px)
+        if self._plain is not None:
+            # After an invoke this process's caches are cold: what need not run here costs a tenth of it elsewhere.
+            return wire.pack_numbers(self._plain.run_plain(picture), self._plain.invoke_ms)
+        found = self._model.detect(picture, threshold=threshold)
         return wire.pack_found(found, self._model.invoke_ms)
 
 

@@ -13,6 +13,7 @@ from device_agent.vision.inference_child_linux import ChildDiedError, ChildHungE
 from device_agent.vision.ladder import Failure
 from device_agent.vision.types import Picture
 from models.card import ModelCard, dump_card
+from models.inference.decode_ssd import SsdBox, SsdNumbers, SsdReader, placed
 from models.inference.errors import ModelError
 from models.inference.preprocess import Geometry, fit
 from models.inference.runtime_probe_linux import probe_runtimes
@@ -94,6 +95,7 @@ class LoadedChild:
         self._child, self._settings = child, settings
         self.spec = spec
         self.ready = wire.Ready("", "cpu", 0.0)
+        self._reader: tuple[ModelSpec, SsdReader, Geometry] | None = None
 
     @property
     def pid(self) -> int:
@@ -153,14 +155,34 @@ class LoadedChild:
             if kind == wire.REFUSED:
                 refused = wire.unpack_refused(payload)
                 raise ChildLostError(Failure(refused.reason, refused.message, loading=False))
-            found, invoke_ms = wire.unpack_found(payload)
+            if kind == wire.NUMBERS:
+                numbers, invoke_ms = wire.unpack_numbers(payload)
+                found = self._read(numbers)
+            else:
+                found, invoke_ms = wire.unpack_found(payload)
         except ChildHungError as error:
             text = f"no answer within {deadline_s * 1e3:.0f} ms: the inference process was killed"
             raise ChildLostError(Failure("hung", text, loading=False)) from error
         except (ChildDiedError, ValueError) as error:
             number = error.signal_number if isinstance(error, ChildDiedError) else 0
             raise ChildLostError(Failure("died", str(error), False, number)) from error
-        return in_picture(found, geometry), invoke_ms
+        return placed(found, geometry), invoke_ms
+
+    def _read(self, numbers: SsdNumbers) -> list[SsdBox]:
+        """The boxes in an SSD's numbers, as a decoding child would send them; raises ValueError for a card of another head."""
+        spec = self.spec
+        if self._reader is None or self._reader[0] is not spec:
+            if spec.card.output.decoder != "ssd_postprocess":
+                raise ValueError("the numbers of a head that the model does not have")
+            size = spec.card.input
+            self._reader = spec, SsdReader(spec.card), Geometry(size.width_px, size.height_px, 1.0, 1.0)
+        _, reader, input_itself = self._reader
+        boxes: list[SsdBox] = []
+        for left, top, right, bottom, score, class_id in reader.boxes(numbers, weak_threshold(spec.card)):
+            inside = input_itself.box_to_source(left, top, right, bottom)
+            if inside is not None:
+                boxes.append((*inside, score, class_id))
+        return wire.as_single(boxes)
 
     def end(self) -> None:
         """Have it die; from any thread."""
@@ -188,15 +210,3 @@ def put(picture_bgr: Picture, spec: ModelSpec, slot: FrameSlot) -> Geometry:
 def _as_it_comes(card: ModelCard) -> ModelCard:
     """The card for the child: its pictures come in the model's colours, so nothing is left to swap there."""
     return replace(card, input=replace(card.input, colour="bgr"))
-
-
-def in_picture(found: list[wire.FoundBox], geometry: Geometry) -> Detections:
-    """Boxes in input px as detections in px of the picture; those that lie outside of it altogether are gone."""
-    boxes, scores, ids = [], [], []
-    for left, top, right, bottom, score, class_id in found:
-        box = geometry.box_to_source(left, top, right, bottom)
-        if box is not None:
-            boxes.append(box)
-            scores.append(score)
-            ids.append(class_id)
-    return Detections.of(boxes, scores, ids)

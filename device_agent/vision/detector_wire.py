@@ -1,28 +1,30 @@
 """What agent and inference child say to each other, as bytes. Pure.
 
 A message is a length (4 bytes, little endian, of what follows), one byte for its kind, and a payload: fixed numbers for what is
-said at every frame, JSON for the rest. Pictures do not travel here; they lie in shared memory, already at the model's input size.
+said at every frame, JSON for the rest. An SSD's head travels as its own numbers: they are read where they are used. Pictures do
+not travel here; they lie in shared memory, already at the model's input size.
 """
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.inference.decode_ssd import SsdBox, SsdNumbers
 from models.inference.errors import REASONS, ModelError
 from models.inference.types import Detections
 
 HEADER = struct.Struct("<IB")
-LOAD, LOOK, READY, FOUND, REFUSED = range(1, 6)
-"""Kinds: load a model and look at slot (agent to child); ready, found and refused (child to agent)."""
+LOAD, LOOK, READY, FOUND, REFUSED, NUMBERS = range(1, 7)
+"""Kinds: load a model and look at slot (agent to child); ready, found, refused, an SSD's numbers (child to agent)."""
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 _LOOK = struct.Struct("<IIIf")
 _FOUND = struct.Struct("<fI")
 _FULL_LOOK = struct.Struct("<IBIIIf")
 _FULL_FOUND = struct.Struct("<IBfI")
 _BOX = struct.Struct("<fffffi")
-FoundBox = tuple[float, float, float, float, float, int]
-"""Left, top, right, bottom in pixels of the model's input, score, class id."""
+_NUMBER_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def pack_found(found: Detections, invoke_ms: float) -> bytes:
     return _FULL_FOUND.pack(length, FOUND, invoke_ms, len(found)) + b"".join(parts)
 
 
-def unpack_found(payload: bytes) -> tuple[list[FoundBox], float]:
+def unpack_found(payload: bytes) -> tuple[list[SsdBox], float]:
     """The boxes and the time of the invoke in ms; raises ValueError for bytes that are not what `pack_found` made."""
     if len(payload) < _FOUND.size:
         raise ValueError("detections cut short")
@@ -79,6 +81,28 @@ def unpack_found(payload: bytes) -> tuple[list[FoundBox], float]:
     if len(payload) != _FOUND.size + count * _BOX.size:
         raise ValueError("detections of another length than they say")
     return list(_BOX.iter_unpack(payload[_FOUND.size :])), invoke_ms
+
+
+def pack_numbers(numbers: bytes, invoke_ms: float) -> bytes:
+    """A message with the numbers of an SSD's head, as `TfliteModel.run_plain` gives them."""
+    rows = (len(numbers) - _NUMBER_BYTES) // (6 * _NUMBER_BYTES)
+    return _FULL_FOUND.pack(1 + _FOUND.size + len(numbers), NUMBERS, invoke_ms, rows) + numbers
+
+
+def unpack_numbers(payload: bytes) -> tuple[SsdNumbers, float]:
+    """The numbers, whatever they are, and the time of the invoke in ms; raises ValueError for bytes of another length."""
+    if len(payload) < _FOUND.size:
+        raise ValueError("an answer cut short")
+    invoke_ms, rows = _FOUND.unpack_from(payload)
+    if len(payload) != _FOUND.size + (6 * rows + 1) * _NUMBER_BYTES:
+        raise ValueError("an answer of another length than it says")
+    numbers = struct.unpack_from(f"<{6 * rows + 1}f", payload, _FOUND.size)
+    return SsdNumbers(numbers[: 4 * rows], numbers[4 * rows : 5 * rows], numbers[5 * rows : 6 * rows], numbers[-1]), invoke_ms
+
+
+def as_single(boxes: Sequence[SsdBox]) -> list[SsdBox]:
+    """Boxes rounded as they are when they travel: an answer is the same wherever it was decoded."""
+    return [_BOX.unpack(_BOX.pack(*box)) for box in boxes]
 
 
 def pack_refused(error: ModelError) -> bytes:

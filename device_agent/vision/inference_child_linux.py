@@ -97,6 +97,7 @@ class InferenceChild:
                 ours.close()
                 raise ChildDiedError(f"the inference process cannot be started: {error}") from error
         self._talk = ours
+        self._patience_s = 0.0
         self._inbox = wire.Inbox()
         self._last_lines: deque[str] = deque(maxlen=STDERR_LINES)
         self._on_line = on_line
@@ -112,7 +113,8 @@ class InferenceChild:
         """Send a request and wait for its reply: kind and payload. Raises ChildHungError or ChildDiedError; then `kill` it."""
         until_s = time.monotonic() + deadline_s
         try:
-            self._talk.settimeout(deadline_s)
+            if deadline_s != self._patience_s:
+                self._have_patience(deadline_s)
             self._talk.sendall(message)
             while True:
                 part = self._talk.recv(RECEIVE_BYTES)
@@ -120,11 +122,22 @@ class InferenceChild:
                     raise self._died("it closed its end")
                 if (reply := self._inbox.whole(part)) is not None:
                     return reply
-                self._talk.settimeout(max(0.001, until_s - time.monotonic()))
-        except TimeoutError as error:
+                self._have_patience(max(0.001, until_s - time.monotonic()))
+        except BlockingIOError as error:
             raise ChildHungError("no reply within the deadline") from error
         except (OSError, ValueError) as error:
             raise self._died(str(error)) from error
+
+    def _have_patience(self, deadline_s: float) -> None:
+        """How long the kernel lets one call wait: Python's own timeouts poll before each call."""
+        whole_s = int(deadline_s)
+        parts = (whole_s, max(1, int((deadline_s - whole_s) * 1e6)))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            # A timeval of two longs, or of two 64-bit numbers where a 32-bit board counts time so: the kernel says which.
+            size_bytes = len(self._talk.getsockopt(socket.SOL_SOCKET, option, 16)) // 2
+            value = b"".join(part.to_bytes(size_bytes, sys.byteorder) for part in parts)
+            self._talk.setsockopt(socket.SOL_SOCKET, option, value)
+        self._patience_s = deadline_s
 
     def end(self) -> None:
         """Have it die, whatever it does; from any thread. Who talks to it hears that it died, and must still `kill` it."""

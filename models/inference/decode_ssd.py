@@ -88,13 +88,60 @@ def _scores_by_value(first: FloatArray, second: FloatArray) -> int | None:
     return told.index(True) if any(told) else None
 
 
+@dataclass(frozen=True, slots=True)
+class SsdNumbers:
+    """What came out of one run, as plain numbers: four for each box one after the other (top, left, bottom, right in fractions of
+    the input), classes and scores for each, and how many of them are said to be real. Any number may be nonsense."""
+
+    boxes: Sequence[float]
+    classes: Sequence[float]
+    scores: Sequence[float]
+    told: float
+
+    @property
+    def many(self) -> int:
+        """How many there can be."""
+        return min(max(int(self.told), 0), len(self.scores)) if math.isfinite(self.told) else 0
+
+
+SsdBox = tuple[float, float, float, float, float, int]
+"""Left, top, right, bottom in px of the input (not cut off at its edges yet), score 0..1, class id."""
+
+
+class SsdReader:
+    """Boxes out of the numbers of one run, by a card. The numbers may come from another process: nothing in them is believed."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self._card = card
+        self._limits: tuple[float | None, list[float]] | None = None
+
+    def boxes(self, numbers: SsdNumbers, threshold: float | None) -> list[SsdBox]:
+        """Best first; without classes that the card does not name, and without broken boxes.
+
+        Some ten boxes come out of the model: as plain numbers they cost a fifth of what forty calls of numpy do.
+        """
+        card = self._card
+        if self._limits is None or self._limits[0] != threshold:
+            self._limits = threshold, class_thresholds(card, threshold).tolist()
+        limits, end, scores, boxes = self._limits[1], len(card.labels) - 0.5, numbers.scores, numbers.boxes
+        width, height = card.input.width_px, card.input.height_px
+        passed: list[SsdBox] = []
+        for at, number in enumerate(numbers.classes[: numbers.many]):
+            if -0.5 <= number < end and scores[at] >= limits[round(number)]:  # both false for NaN
+                top, left, bottom, right = boxes[4 * at : 4 * at + 4]
+                if math.isfinite(top + left + bottom + right):  # no sum of fractions grows too large: then one is broken
+                    score = min(max(scores[at], 0.0), 1.0)
+                    passed.append((left * width, top * height, right * width, bottom * height, score, round(number)))
+        passed.sort(key=_score, reverse=True)
+        return passed[: card.thresholds.max_detections]
+
+
 class SsdDecoder:
     """Decoder `ssd_postprocess`: boxes (1, N, 4) as top, left, bottom, right in fractions of the input; classes and scores (1, N)
     as floats; count: how many of N are real. Suppression has happened inside the model.
     """
 
     def __init__(self, card: ModelCard, outputs: Sequence[TensorInfo]) -> None:
-        self._card = card
         positions = [named(card, field, outputs) for field in FIELDS]
         if any(positions) and not all(positions):
             raise misfit(card, "name all of boxes, classes, scores and count, or none of them", outputs)
@@ -103,54 +150,50 @@ class SsdDecoder:
             raise misfit(card, "there must be boxes (1, N, 4), classes (1, N), scores (1, N) and a count", outputs)
         self._found = found
         self._sure = found.sure
-        self._limits: tuple[float | None, list[float]] | None = None
+        self._reader = SsdReader(card)
+
+    def plain_outputs(self, outputs: Sequence[TensorInfo]) -> tuple[int, int, int, int] | None:
+        """Positions of boxes, classes, scores and count where `SsdReader` can read them as they come: known apart by more than
+        their values, and floats; else None."""
+        found = self._found
+        at = (found.boxes, found.classes, found.scores, found.count)
+        return at if self._sure and all(outputs[each].dtype == np.float32 for each in at) else None
 
     def __call__(self, outputs: Sequence[OutputTensor], geometry: Geometry, threshold: float | None) -> Detections:
-        """Detections in source pixels, best first; classes that the card does not name are dropped.
-
-        Some ten boxes come out of the model: as plain numbers they cost a fifth of what forty calls of numpy do.
-        """
-        classes, scores = _numbers(outputs[self._found.classes])[0], _numbers(outputs[self._found.scores])[0]
-        told = dequantise(outputs[self._found.count].values, outputs[self._found.count].info).item()
-        many = min(max(int(told), 0), len(scores)) if math.isfinite(told) else 0
+        """Detections in source pixels, best first; classes that the card does not name are dropped."""
+        found = self._found
+        numbers = SsdNumbers(
+            _numbers(outputs[found.boxes]), _numbers(outputs[found.classes]), _numbers(outputs[found.scores]),
+            _numbers(outputs[found.count])[0],
+        )  # fmt: skip
         if not self._sure:
+            many, classes, scores = numbers.many, numbers.classes, numbers.scores
             at = _scores_by_value(np.array(classes[:many], np.float32), np.array(scores[:many], np.float32))
             if at is None:
                 return Detections.empty()
             if at == 0:
-                self._found = replace(self._found, classes=self._found.scores, scores=self._found.classes)
-                scores, classes = classes, scores
+                self._found = replace(found, classes=found.scores, scores=found.classes)
+                numbers = replace(numbers, classes=scores, scores=classes)
             self._sure = True
-        if self._limits is None or self._limits[0] != threshold:
-            self._limits = threshold, class_thresholds(self._card, threshold).tolist()
-        limits, end = self._limits[1], len(self._card.labels) - 0.5
-        passed: list[tuple[float, int, int]] = []
-        for at, number in enumerate(classes[:many]):
-            if -0.5 <= number < end and scores[at] >= limits[round(number)]:  # both false for NaN
-                passed.append((min(max(scores[at], 0.0), 1.0), round(number), at))
-        return self._placed(passed, outputs, geometry) if passed else Detections.empty()
-
-    def _placed(
-        self, passed: list[tuple[float, int, int]], outputs: Sequence[OutputTensor], geometry: Geometry
-    ) -> Detections:
-        """Scores, classes and positions as detections in source pixels, without broken and empty boxes."""
-        boxes = _numbers(outputs[self._found.boxes])[0]
-        width, height = self._card.input.width_px, self._card.input.height_px
-        passed = [one for one in passed if all(map(math.isfinite, boxes[one[2]]))]
-        passed.sort(key=_score, reverse=True)
-        kept = []
-        for score, class_id, at in passed[: self._card.thresholds.max_detections]:
-            top, left, bottom, right = boxes[at]
-            box = geometry.box_to_source(left * width, top * height, right * width, bottom * height)
-            if box is not None:
-                kept.append((box, score, class_id))
-        return Detections.of([one[0] for one in kept], [one[1] for one in kept], [one[2] for one in kept])
+        return placed(self._reader.boxes(numbers, threshold), geometry)
 
 
-def _score(one: tuple[float, int, int]) -> float:
-    return one[0]
+def placed(boxes: Sequence[SsdBox], geometry: Geometry) -> Detections:
+    """Boxes in input px as detections in source px; those of which nothing lies in the picture are gone."""
+    places, scores, ids = [], [], []
+    for left, top, right, bottom, score, class_id in boxes:
+        place = geometry.box_to_source(left, top, right, bottom)
+        if place is not None:
+            places.append(place)
+            scores.append(score)
+            ids.append(class_id)
+    return Detections.of(places, scores, ids) if places else Detections.empty()
+
+
+def _score(one: SsdBox) -> float:
+    return one[4]
 
 
 def _numbers(output: OutputTensor) -> Any:
-    """An output's real values as nested lists."""
-    return (dequantise(output.values, output.info) if output.info.quantised else output.values).tolist()
+    """An output's real values as a list."""
+    return (dequantise(output.values, output.info) if output.info.quantised else output.values).ravel().tolist()

@@ -10,6 +10,7 @@ import numpy as np
 from models.card import ModelCard
 from models.inference.decode import Decoder, make_decoder
 from models.inference.decode_classifier import ClassifierDecoder
+from models.inference.decode_ssd import SsdDecoder
 from models.inference.errors import ModelError
 from models.inference.infer_card import infer_card
 from models.inference.interpreter_tflite import look_at, open_interpreter, tensor_infos
@@ -17,7 +18,7 @@ from models.inference.kinds import input_fault, labels_fault
 from models.inference.metadata_disk import read_metadata
 from models.inference.model_file import ModelFile
 from models.inference.preprocess import Geometry, Preprocessor
-from models.inference.types import Detections, FloatArray, OutputTensor, Picture, TensorInfo
+from models.inference.types import AnyArray, Detections, FloatArray, OutputTensor, Picture, TensorInfo
 
 
 class TfliteModel:
@@ -45,6 +46,8 @@ class TfliteModel:
         self._scores = ClassifierDecoder(card, self.outputs) if card.task == "classify" else None
         self._decoder: Decoder | None = make_decoder(card, self.outputs) if card.task == "detect" else None
         self._preprocessor = Preprocessor(card.input, self.input)
+        plain = self._decoder.plain_outputs(self.outputs) if isinstance(self._decoder, SsdDecoder) else None
+        self._plain = [self.outputs[at].index for at in plain] if plain is not None else None
         self._interpreter: Any = interpreter
 
     def detect(self, picture_bgr: Picture, *, threshold: float | None = None) -> Detections:
@@ -53,6 +56,17 @@ class TfliteModel:
             raise ModelError("wrong_task", f"{self.card.name} is a classifier and finds no boxes")
         outputs, geometry = self._run(picture_bgr)
         return self._decoder(outputs, geometry, threshold)
+
+    @property
+    def plain(self) -> bool:
+        """Whether `run_plain` gives an answer: there is an SSD's head whose numbers can be read elsewhere."""
+        return self._plain is not None
+
+    def run_plain(self, picture_bgr: Picture) -> bytes:
+        """The head's numbers as they are, float32: boxes (N, 4), classes (N), scores (N), count; for `SsdReader`."""
+        if self._plain is None:
+            raise ModelError("wrong_task", f"{self.card.name} has a head that is decoded here")
+        return b"".join([values.tobytes() for values in self._ran(picture_bgr, self._plain)[0]])
 
     def classify(self, picture_bgr: Picture) -> FloatArray:
         """Class scores float32 (C,) of a picture (H, W, 3) uint8 BGR, in the order of the card's labels."""
@@ -72,6 +86,11 @@ class TfliteModel:
         self.close()
 
     def _run(self, picture_bgr: Picture) -> tuple[list[OutputTensor], Geometry]:
+        values, geometry = self._ran(picture_bgr, [info.index for info in self.outputs])
+        return [OutputTensor(info, each) for info, each in zip(self.outputs, values, strict=True)], geometry
+
+    def _ran(self, picture_bgr: Picture, wanted: Sequence[int]) -> tuple[list[AnyArray], Geometry]:
+        """The tensors of these indices after one run."""
         if self._interpreter is None:
             raise ModelError("closed", f"{self.card.name} was closed")
         tensor, geometry = self._preprocessor.prepare(picture_bgr)
@@ -80,7 +99,7 @@ class TfliteModel:
             started_s = time.perf_counter()
             self._interpreter.invoke()
             self.invoke_ms = (time.perf_counter() - started_s) * 1e3
-            outputs = [OutputTensor(info, self._interpreter.get_tensor(info.index)) for info in self.outputs]
+            outputs = [self._interpreter.get_tensor(index) for index in wanted]
         except (RuntimeError, ValueError) as error:
             reason: Literal["failed", "delegate_failed"] = "delegate_failed" if self.accelerator == "edgetpu" else "failed"
             raise ModelError(reason, f"{self.card.name} failed while running: {error}") from error
