@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """A target as the signed metadata has it."""
+    """A target as the signed metadata has it. Ours bear sha256; it is empty only for who asked ``find`` for ``or_sha512``."""
 
     path: str
     sha256: str
@@ -58,6 +58,7 @@ class TargetInfo:
     custom: Mapping[str, Any] = field(default_factory=dict)
     served_path: str = ""
     """Below the address of targets: with the hash in its name where the root says consistent snapshots, else ``path``."""
+    sha512: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ class TrustClient:
         outcome = self._guarded(work)
         return outcome if isinstance(outcome, Refusal) else None
 
-    def find(self, path: str) -> TargetInfo | Refusal:
-        """What the signed metadata says of a target; refused with ``mismatch`` when no channel has signed it."""
+    def find(self, path: str, *, or_sha512: bool = False) -> TargetInfo | Refusal:
+        """What the signed metadata says of a target; refused with ``mismatch`` when no channel has signed it (by sha256)."""
         refused = self.refresh() if self._updater is None else None
         if refused is not None:
             return refused
@@ -135,12 +136,12 @@ class TrustClient:
             return entry
         if entry is None:
             return Refusal("mismatch", f"{path} is not (or no longer) in the signed metadata")
-        digest = entry.hashes.get("sha256")
-        if digest is None:
+        sha256, sha512 = entry.hashes.get("sha256", ""), entry.hashes.get("sha512", "") if or_sha512 else ""
+        if not (sha256 or sha512):
             return Refusal("mismatch", f"{path} has no sha256 in the signed metadata")
         custom = entry.custom if isinstance(entry.custom, dict) else {}
-        consistent = updater._trusted_set.root.consistent_snapshot
-        return TargetInfo(path, digest, entry.length, custom, hashed_path(path, digest) if consistent else path)
+        served = hashed_path(path, sha256 or sha512) if updater._trusted_set.root.consistent_snapshot else path
+        return TargetInfo(path, sha256, entry.length, custom, served, sha512)
 
     def manifest(self, path: str, expected_sha256: str, expected_length: int | None = None) -> bytes | Refusal:
         """The bytes of a manifest (or acceptance set): path, hash and length must agree with the signed metadata."""
@@ -150,8 +151,8 @@ class TrustClient:
         if expected_sha256 != target.sha256 or expected_length not in (None, target.length_bytes):
             return Refusal(
                 "mismatch",
-                f"{path}: the assignment says {expected_sha256[:12]}… ({expected_length} bytes), the signed metadata "
-                f"{target.sha256[:12]}… ({target.length_bytes} bytes)",
+                f"{path}: the assignment says {expected_sha256[:12]}… ({expected_length} bytes), "
+                f"the signed metadata {target.sha256[:12]}… ({target.length_bytes} bytes)",
             )
         if target.length_bytes > MAX_DOCUMENT_BYTES:
             return Refusal("format", f"{path} is {target.length_bytes} bytes, the limit is {MAX_DOCUMENT_BYTES}")
@@ -258,10 +259,9 @@ class TrustClient:
                 os.fsync(file.fileno())
             self._synced[str(path)] = mark
             changed = True
-        if changed:
-            for folder in (self._dir / "root_history", self._dir):
-                if folder.is_dir():
-                    fsync_folder(folder)
+        for folder in (self._dir / "root_history", self._dir) if changed else ():
+            if folder.is_dir():
+                fsync_folder(folder)
 
 
 class PoolFetcher(FetcherInterface):

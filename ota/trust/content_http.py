@@ -64,6 +64,7 @@ def fetch(
     *,
     length_bytes: int,
     sha256: str,
+    sha512: str = "",
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -72,11 +73,13 @@ def fetch(
 ) -> Fetched | Refusal:
     """Bring ``url`` to ``destination``; refused with hash (wrong content), download (network, limits, stopped) or disk.
 
+    ``sha512`` decides only where ``sha256`` is empty: of a repository that is not ours.
     ``progress`` is told (bytes there, bytes in all); ``should_stop`` is asked between pieces. ``pace`` is shared by files that
     share a line (else ``limits`` give this file one of its own); ``stores`` are where ``url`` may send us on to.
     """
     aim = Aim(pool, url, stores)
-    download = _Download(aim, destination, length_bytes, sha256, limits or Limits(), progress, should_stop, pace)
+    wanted = ("sha256", sha256) if sha256 or not sha512 else ("sha512", sha512)
+    download = _Download(aim, destination, length_bytes, wanted, limits or Limits(), progress, should_stop, pace)
     try:
         return download.run()
     except _DiskError as error:
@@ -89,7 +92,7 @@ class _Download:
         aim: Aim,
         destination: Path,
         length_bytes: int,
-        sha256: str,
+        wanted: tuple[str, str],
         limits: Limits,
         progress: Callable[[int, int], None] | None,
         should_stop: Callable[[], bool] | None,
@@ -97,12 +100,13 @@ class _Download:
     ) -> None:
         self._url, self._destination, self._limits = aim, destination, limits
         self._pace = pace or Pace(limits.max_rate_bytes_s)
-        self._length, self._sha256 = length_bytes, sha256
+        self._length = length_bytes
+        self._kind, self._wanted = wanted
         self._progress, self._should_stop = progress, should_stop
         self._part = destination.with_name(destination.name + ".part")
         slow_s = length_bytes / limits.max_rate_bytes_s if limits.max_rate_bytes_s else 0.0  # asked for by ourselves
         self._deadline_s = time.monotonic() + limits.total_s + slow_s
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.new(self._kind)
         self._have = 0
         self._pieced = False
         """The file was put together from more than one answer: a wrong hash may be ours, and gets one full download."""
@@ -224,7 +228,7 @@ class _Download:
             self._progress(self._have, self._length)
 
     def _finish(self) -> Fetched | Refusal | Again:
-        if self._digest.hexdigest() != self._sha256:
+        if self._digest.hexdigest() != self._wanted:
             once_more = self._pieced and not self._began_again
             self._forget_part()
             if once_more:
@@ -243,7 +247,7 @@ class _Download:
     def _is_there(self) -> bool:
         try:
             with self._destination.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self._sha256
+                return hashlib.file_digest(file, self._kind).hexdigest() == self._wanted
         except OSError:
             return False
 
@@ -277,7 +281,7 @@ class _Download:
             self._part.unlink(missing_ok=True)
         except OSError as error:
             raise _DiskError(error.strerror or str(error)) from None
-        self._digest, self._have, self._pieced, self._resumed_at = hashlib.sha256(), 0, False, 0
+        self._digest, self._have, self._pieced, self._resumed_at = hashlib.new(self._kind), 0, False, 0
 
     def _pause(self, wait_s: float) -> None:
         until_s = min(time.monotonic() + wait_s, self._deadline_s)

@@ -119,6 +119,36 @@ def test_what_is_there_with_the_right_hash_is_not_asked_for_again(client, repo):
     assert repo.metadata_requests == NO_NEWS
 
 
+@pytest.mark.parametrize("hashes", [("sha512",), ("sha256", "sha512")], ids="+".join)
+def test_an_artifact_of_a_repository_that_signs_sha512(client, repo, hashes):
+    """Ours bear sha256; the contract knows others. Fetched once under either hash, judged by it, and not fetched again."""
+    for name, content in (("d/a", b"content"), ("empty", b"")):
+        repo.add_file("targets", name, content, hashes)
+    repo.bump("targets")
+    assert client.download("d/a", "empty") == 0
+    assert client.files() == {"d%2Fa": b"content", "empty": b""}
+    assert repo.artifact_requests[0] in [("d/a", digest) for digest in repo.targets.targets["d/a"].hashes.values()]
+    assert client.download("d/a", "empty") == 0
+    assert repo.artifact_requests == []
+    (client.artifacts / "d%2Fa").write_bytes(b"tampere")
+    repo.answers["/targets/"] = Answer(data=b"contenX")
+    assert client.download("d/a") == 1
+    assert len(repo.artifact_requests) == 1
+    assert client.files() == {"d%2Fa": b"tampere", "empty": b""}
+    del repo.answers["/targets/"]
+    assert client.download("d/a") == 0
+    assert client.files() == {"d%2Fa": b"content", "empty": b""}
+
+
+def test_an_artifact_whose_hash_nobody_knows_is_refused(client, repo):
+    repo.add_file("targets", "a", b"content", ("sha512",))
+    hashes = repo.targets.targets["a"].hashes
+    hashes["blake9"] = hashes.pop("sha512")
+    repo.bump("targets")
+    assert client.download("a") == 1
+    assert client.files() == {}
+
+
 def test_new_content_of_the_same_target_has_the_same_file_name(client, repo):
     repo.add_file("targets", "a/b", b"old")
     repo.bump("targets")

@@ -114,8 +114,8 @@ class SimulatedRepository:
         self.snapshot.meta[f"{name}.json"] = MetaFile(self.delegated[name].version)
         return self.add_key(name, above, signer)
 
-    def add_file(self, role: str, path: str, data: bytes) -> None:
-        self.role(role).targets[path] = TargetFile.from_data(path, data, ["sha256"])
+    def add_file(self, role: str, path: str, data: bytes, hashes: tuple[str, ...] = ("sha256",)) -> None:
+        self.role(role).targets[path] = TargetFile.from_data(path, data, list(hashes))
         self.files[path] = data
 
     # -- what is served -------------------------------------------------------------------------------------------------
@@ -146,7 +146,8 @@ class SimulatedRepository:
         if said is not None:
             return said
         data = self.files.get(target)
-        if data is None or (prefix is not None and hashlib.sha256(data).hexdigest() != prefix):
+        known = () if data is None else (hashlib.sha256(data).hexdigest(), hashlib.sha512(data).hexdigest())
+        if data is None or (prefix is not None and prefix not in known):
             return Answer(404)
         return Answer(data=data)
 
