@@ -1,7 +1,8 @@
 """A fleet whose keys get stolen: real keys, a real repository, a real board; and a thief who stands where the server should be.
 
 The thief serves a copy of the server's files, changed as he likes. Whatever he holds the key of he signs rightly; what he does
-not he leaves as the fleet signed it (``careful``), or signs with keys of his own (``brazen``). The board's whole update part is
+not he leaves as the fleet signed it (``careful``), signs with too few of the right keys (``hopeful``), or with keys of his own
+(``brazen``). The board's whole update part is
 real down to its files: trust client, device rule, downloads, install places, state. Held in the hand are time, the self-test (it
 passes: a thief's model may be a good one), and what the camera sees.
 """
@@ -150,7 +151,8 @@ class Thief:
     fleet: Fleet
     stolen: frozenset[str]
     folder: Path
-    brazen: bool
+    manner: str
+    """careful, hopeful or brazen."""
     own: dict[str, Any] = field(default_factory=dict)
     assigns_with: Any = None
 
@@ -164,9 +166,14 @@ class Thief:
     def _held(self, name: str) -> Any:
         return self.fleet.signers[name] if name in self.stolen else self.own["a"]
 
+    @property
+    def brazen(self) -> bool:
+        return self.manner == "brazen"
+
     def commands(self, role: str) -> bool:
-        """Whether he holds as many keys of a role as it needs."""
-        return len(self.stolen.intersection(ROLE_KEYS[role])) >= self.fleet.thresholds.get(role, 1)
+        """Whether he holds as many keys of a role as it needs; where he only hopes, one is enough for him."""
+        needed = 1 if self.manner == "hopeful" else self.fleet.thresholds.get(role, 1)
+        return len(self.stolen.intersection(ROLE_KEYS[role])) >= needed
 
     def present(self, role: str) -> Metadata[Any]:
         """What the server serves of a role now."""
