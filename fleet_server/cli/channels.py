@@ -146,7 +146,8 @@ def present_metadata(
     try:
         present = present_channel(data, targets, name, time.time() + CHANNEL_LIFE_S)
     except TrustError as error:
-        raise CliError(CONFLICT, str(error)) from None
+        hint = f"was the key revoked that signed it? Then have another sign it first: rookery key resign {name} FOLDER"
+        raise CliError(CONFLICT, str(error), hint) from None
     if present.signed.version < least:
         talk(f"devices have seen version {least} of {name}, the server has {present.signed.version}: signing version {least + 1}")
         present.signed.version = least

@@ -56,7 +56,7 @@ def push(session: Session, folder: Path) -> None:
     if top := [one for one in short if one.document.split()[0] in ("root", "targets")]:
         hint = f"more must sign: rookery key sign {folder} --key REFERENCE"
         raise CliError(CONFLICT, "\n".join(one.tell(made.people) for one in top), hint)
-    if trust["initialised"]:
+    if made.in_force:
         _catch_up(client, folder, made, trust)
     early = []
     if made.next_targets is not None:
@@ -67,11 +67,14 @@ def push(session: Session, folder: Path) -> None:
         ]  # fmt: skip
     for name in early:
         publish_delegated(client, folder, made, name)
-    answer = client.publish("/trust/root", _body(made))
-    with trust_errors():
-        enforce(folder, made)
-    talk(f"root version {answer['root_version']} is in force; devices are given {folder / 'root.json'}")
-    talk(f"targets version {made.targets.signed.version} are in force")
+    if body := _body(made):
+        answer = client.publish("/trust/root", body)
+        with trust_errors():
+            enforce(folder, made)
+        talk(f"root version {answer['root_version']} is in force; devices are given {folder / 'root.json'}")
+        talk(f"targets version {made.targets.signed.version} are in force")
+    elif not made.delegated:
+        talk(f"nothing waits in {folder}: root {made.root.signed.version} and targets {made.targets.signed.version} are in force")
     for name in [one for one in made.delegated if one not in early]:
         if delegated_signing(name, made.delegated[name], made.targets).complete:
             publish_delegated(client, folder, made, name)
@@ -92,15 +95,18 @@ def publish_delegated(client: "Client", folder: Path, made: "Ceremony", name: st
 
 
 def _body(made: "Ceremony") -> dict[str, Any]:
-    # What is in force already is sent, too: the server takes the same again as nothing new.
-    return {name: json.loads(one.to_bytes()) for name, one in (("root", made.final_root()), ("targets", made.final_targets()))}
+    root = made.next_root if made.in_force else made.root
+    targets = made.next_targets if made.in_force else made.targets
+    body = {} if root is None else {"root": json.loads(root.to_bytes())}
+    return body if targets is None else body | {"targets": json.loads(targets.to_bytes())}
 
 
 def _catch_up(client: "Client", folder: Path, made: "Ceremony", trust: dict[str, Any]) -> None:
     from ota.trust.ceremony_disk import root_chain, targets_history
 
     roots, tops = root_chain(folder), {one.signed.version: one.to_bytes() for one in targets_history(folder)}
-    has_root, has_targets = int(trust["root_version"]), int(trust.get("versions", {}).get("targets", 0))
+    has_root = int(trust["root_version"]) if trust["initialised"] else 0
+    has_targets = int(trust.get("versions", {}).get("targets", 0)) if trust["initialised"] else 0
     newest_root, newest_targets = made.root.signed.version, made.targets.signed.version
     lost = [version for version in range(has_root + 1, newest_root + 1) if version in roots]
     lost_targets = [version for version in range(has_targets + 1, newest_targets + 1) if version in tops]

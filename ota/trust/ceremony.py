@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from securesystemslib.exceptions import UnverifiedSignatureError
+
 from ota.bundle.manifest import RESERVED_CHANNELS
 from ota.bundle.tuf_types import DelegatedRole, Metadata, Root, Targets
 from ota.trust.errors import TrustError
-from ota.trust.key_types import Key
+from ota.trust.key_types import Key, Signature
 from ota.trust.keys import key_from_dict, key_to_dict
 from ota.trust.roles import (
     ASSIGNMENT_KEYS,
@@ -196,6 +198,8 @@ class Ceremony:
     """Role -> draft of a channel's, or of the policy role's, next version."""
     people: dict[str, str] = field(default_factory=dict)
     """Key id -> the name of whoever holds it. A help for people: nothing is decided by it."""
+    in_force: bool = False
+    """Whether a first version was pushed: from then on root and targets change by drafts alone."""
 
     def final_root(self) -> Metadata[Root]:
         """Root as it will be once the drafts are in force."""
@@ -217,14 +221,13 @@ class Ceremony:
     def waiting(self) -> list[Signing]:
         """Everything that is to be signed, with how far it has come. Of a first version that is root and targets themselves."""
         found = []
-        first = self.root.signed.version == 1 and self.next_root is None
         if self.next_root is not None:
             found.append(root_signing(self.next_root, self.root))
-        elif first:
+        elif not self.in_force:
             found.append(root_signing(self.root, None))
         if self.next_targets is not None:
             found.append(targets_signing(self.next_targets, self._judges()))
-        elif first and self.targets.signed.version == 1:
+        elif not self.in_force:
             found.append(targets_signing(self.targets, [self.root]))
         return found + [delegated_signing(name, draft, self.final_targets()) for name, draft in sorted(self.delegated.items())]
 
@@ -234,7 +237,7 @@ class Ceremony:
         found: list[Metadata[Any]] = []
         for role, present, draft in (("root", self.root, self.next_root), ("targets", self.targets, self.next_targets)):
             may = any(keyid in one.signed.roles[role].keyids for one in roots)
-            document = draft or (present if present.signed.version == 1 and self.next_root is None else None)
+            document = draft or (None if self.in_force else present)
             if may and document is not None:
                 found.append(document)
         for name, draft in self.delegated.items():
@@ -247,17 +250,34 @@ class Ceremony:
         """Take over the signatures that another copy of the same drafts has gathered; answers how many were new."""
         count = 0
         pairs: list[tuple[Metadata[Any] | None, Metadata[Any] | None]] = [
-            (self.root, other.root), (self.targets, other.targets), (self.next_root, other.next_root),
-            (self.next_targets, other.next_targets), *((one, other.delegated.get(name)) for name, one in self.delegated.items()),
+            (None if self.in_force else self.root, other.root), (None if self.in_force else self.targets, other.targets),
+            (self.next_root, other.next_root), (self.next_targets, other.next_targets),
+            *((one, other.delegated.get(name)) for name, one in self.delegated.items()),
         ]  # fmt: skip
         for mine, theirs in pairs:
             if mine is None or theirs is None or mine.signed_bytes != theirs.signed_bytes:
                 continue
-            fresh = {keyid: one for keyid, one in theirs.signatures.items() if keyid not in mine.signatures}
+            fresh = {
+                keyid: one for keyid, one in theirs.signatures.items()
+                if keyid not in mine.signatures and self._holds(keyid, one, mine.signed_bytes)
+            }  # fmt: skip
             mine.signatures.update(fresh)
             count += len(fresh)
         self.people = other.people | self.people
         return count
+
+    def _holds(self, keyid: str, signature: Signature, text: bytes) -> bool:
+        # A bad signature would stand in the good one's place.
+        keys: dict[str, Key] = {}
+        for document in (self.root, self.final_root()):
+            keys |= document.signed.keys
+        for targets in (self.targets, self.final_targets()):
+            keys |= targets.signed.delegations.keys if targets.signed.delegations is not None else {}
+        try:
+            keys[keyid].verify_signature(signature, text)
+        except (KeyError, ValueError, UnverifiedSignatureError):
+            return False
+        return True
 
     def _judges(self) -> list[Metadata[Root]]:
         return [self.final_root()] if self.follows() else [self.root, self.final_root()]

@@ -25,7 +25,8 @@ def read_ceremony(folder: Path) -> Ceremony:
     root, targets = _read(folder, "root.json", Root), _read(folder, "targets.json", Targets)
     if root is None or targets is None:
         raise TrustError(f"{folder} holds no root.json and targets.json; rookery key create begins a ceremony")
-    made = Ceremony(root, targets, people=read_people(folder))
+    pushed = root.signed.version > 1 or (folder / "1.root.json").exists()
+    made = Ceremony(root, targets, people=read_people(folder), in_force=pushed)
     for path in sorted(folder.glob("*.draft.json")):
         found = _DRAFT.fullmatch(path.name)
         if found is None:
@@ -59,6 +60,7 @@ def enforce(folder: Path, made: Ceremony) -> None:
         _write(folder / f"{name}.json", present.to_bytes())
         forget_draft(folder, name)
     made.next_root = made.next_targets = None
+    made.in_force = True
 
 
 def forget_draft(folder: Path, name: str) -> bool:

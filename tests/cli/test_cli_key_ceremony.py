@@ -79,6 +79,14 @@ def test_two_who_sign_at_the_same_time_are_brought_together(desk: Desk) -> None:
         one.signed.expires = instant(time.time() + 9 * DAY_S)
     write_ceremony(desk.folder / "other", changed)
     assert "0 signatures taken over" in desk.ok("key", "merge", "trust", "other").err
+    shutil.copytree(desk.folder / "trust", desk.folder / "bad")
+    bad = read_ceremony(desk.folder / "bad")
+    cleo = roles_signer(desk, "cleo").public_key.keyid
+    for one in (bad.root, bad.targets):
+        ada = next(iter(one.signatures.values()))
+        one.signatures[cleo] = type(ada)(cleo, ada.signature)
+    write_ceremony(desk.folder / "bad", bad)
+    assert "0 signatures taken over" in desk.ok("key", "merge", "trust", "bad").err, "Ada's signature under Cleo's name"
 
 
 def test_who_is_no_signer_signs_nothing(desk: Desk) -> None:
