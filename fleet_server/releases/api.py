@@ -154,7 +154,8 @@ def post_root(body: RootBody) -> Response:
 def post_missing(body: ContentsBody) -> Response:
     """Which of these content files are not in the store (or damaged there): only those need be sent."""
     repository = context().repository
-    return reply({"missing": [sha256 for sha256 in body.sha256 if repository.content_problem(sha256) is not None]})
+    asked = dict.fromkeys(body.sha256)  # each file is read once, however often it is asked for
+    return reply({"missing": [sha256 for sha256 in asked if repository.content_problem(sha256) is not None]})
 
 
 @operator.put("/content/<sha256>")
@@ -196,7 +197,10 @@ def post_channel(path: ChannelPath) -> Response:
         metadata = _text(body.metadata)
         with here.database.read() as session:
             newest = seen.believed_version(session, path.channel, here.repository.versions())
-        manifests = [text.encode() for text in body.manifests]
+        try:
+            manifests = [text.encode() for text in body.manifests]
+        except UnicodeEncodeError:
+            raise InvalidError("$.manifests: holds half of a character", "send the manifests as they were signed") from None
         outcome = here.repository.publish_channel(path.channel, metadata or b"", manifests, seen=newest)
         if isinstance(outcome, Refusal):
             service.refuse(outcome)

@@ -14,7 +14,8 @@ ALONE_STEP = 1000
 ALONE_EVERY_S = 86_400.0
 AGREED_STEP = 1_000_000
 WITNESSES = 3
-"""So many devices must have seen it for more than ``ALONE_STEP``; in a smaller fleet all of them."""
+"""So many devices must have seen it for more than ``ALONE_STEP``; in a smaller fleet all of them, and never fewer than two."""
+LEAST_WITNESSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def is_ahead(claimed: Mapping[str, int], ours: Mapping[str, int]) -> bool:
 
 def judge(ours: Mapping[str, int], claims: Mapping[str, Mapping[str, int]], fleet: int) -> Standing:
     """What follows from ``claims`` (device -> role -> version) for a server that publishes ``ours`` to ``fleet`` devices."""
-    witnesses = max(1, min(WITNESSES, fleet))
+    # One device's word is never "agreed", however small the fleet: alone it moves the numbers a little, once a day.
+    witnesses = max(LEAST_WITNESSES, min(WITNESSES, fleet))
     lift: dict[str, int] = {}
     behind: list[Behind] = []
     doubted: list[str] = []

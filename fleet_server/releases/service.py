@@ -130,7 +130,7 @@ def release(session: Session, name: str) -> Release:
     """One release by ``name@version``; NotFoundError."""
     row = session.get(ReleaseRow, name)
     if row is None:
-        raise NotFoundError(f"there is no release {name!r}", "`rookery release list` lists them; push a bundle to make one")
+        raise NotFoundError(f"there is no release {name!r}", "`rookery bundle list` lists them; push a bundle to make one")
     return _release(row)
 
 
@@ -150,7 +150,7 @@ def advise(session: Session, name: str, reason: str, *, who: str, now_s: float, 
     """Offer the release no longer, and say why; an empty reason takes that back. The signed metadata stays as it is."""
     row = session.get(ReleaseRow, name)
     if row is None:
-        raise NotFoundError(f"there is no release {name!r}", "`rookery release list` lists them")
+        raise NotFoundError(f"there is no release {name!r}", "`rookery bundle list` lists them")
     if row.advisory != reason:
         before, row.advisory = row.advisory, reason
         audit.record(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_server.releases.reconciling import AGREED_STEP, ALONE_STEP, WITNESSES, is_ahead, judge
+from fleet_server.releases.reconciling import AGREED_STEP, ALONE_STEP, LEAST_WITNESSES, WITNESSES, is_ahead, judge
 
 OURS = {"root": 1, "targets": 2, "stable": 6, "snapshot": 40, "timestamp": 100}
 
@@ -45,6 +45,13 @@ def test_a_captured_device_wants_to_count_to_the_end_of_numbers() -> None:
     assert three.lift == {}
 
 
+def test_the_only_device_of_a_fleet_is_still_one_device() -> None:
+    """A fleet of one, and that one is captured: its word moves the numbers as little as anybody's who is alone."""
+    near, far = ({"evil": {"timestamp": OURS["timestamp"] + step}} for step in (ALONE_STEP, ALONE_STEP + 1))
+    assert judge(OURS, near, 1).alone
+    assert judge(OURS, far, 1).lift == {}
+
+
 def test_a_captured_device_among_honest_ones_does_not_hide_what_they_say() -> None:
     claims = {"evil": {"timestamp": 10**9}, "a": {"timestamp": 5000}, "b": {"timestamp": 5001}, "c": {"timestamp": 5002}}
     standing = judge(OURS, claims, 4)
@@ -64,7 +71,7 @@ def test_never_further_than_the_bounds(ours: int, claimed: list[int], fleet: int
     supporters = sum(version >= believed for version in claimed)
     assert believed <= ours + AGREED_STEP
     if believed > ours + ALONE_STEP:
-        assert supporters >= min(WITNESSES, max(fleet, len(claimed)))
+        assert supporters >= max(LEAST_WITNESSES, min(WITNESSES, max(fleet, len(claimed))))
     if believed > ours:
         assert believed in claimed
-        assert standing.alone or supporters >= min(WITNESSES, max(fleet, len(claimed)))
+        assert standing.alone or supporters >= max(LEAST_WITNESSES, min(WITNESSES, max(fleet, len(claimed))))

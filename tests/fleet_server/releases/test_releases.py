@@ -301,7 +301,16 @@ def test_only_what_the_store_lacks_need_be_sent(admin: FlaskClient, repository: 
     repository.content_path(digests[1]).write_bytes(b"damaged")
     answer = admin.post("/api/v1/content/missing", json={"sha256": digests})
     assert answer.json == {"missing": digests[1:]}
+    assert admin.post("/api/v1/content/missing", json={"sha256": [digests[2]] * 1000}).json == {"missing": digests[2:]}
     assert admin.post("/api/v1/content/missing", json={"sha256": ["../../x"]}).status_code == 400
+
+
+def test_half_a_character_is_a_fault_of_whoever_sends_it(admin: FlaskClient) -> None:
+    """JSON can say what no text is: half of a pair."""
+    body = b'{"metadata": {"signed": {}, "signatures": []}, "manifests": ["\\ud800"]}'
+    answer = admin.post("/api/v1/channels/stable/metadata", data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert "half of a character" in answer.json["detail"]
 
 
 POLICY = b'counter = 1\n[channels]\nallowed = ["stable"]\n'
