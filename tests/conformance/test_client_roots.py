@@ -87,6 +87,15 @@ def test_each_root_is_asked_for_in_its_order(client, repo):
     assert repo.metadata_requests == [("root", 6), ("timestamp", None)]
 
 
+def test_a_client_that_slept_through_255_roots(client, repo):
+    """The first root came with the board; the chain up to the last one is followed in one refresh."""
+    for _ in range(255):
+        repo.publish_root()
+    assert client.refresh() == 0
+    assert client.versions()["root"] == 256
+    assert repo.metadata_requests[:256] == [("root", n) for n in range(2, 258)]
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_403_and_404_end_the_chain(client, repo, status):
     repo.answers["2.root.json"] = Answer(status)

@@ -1,7 +1,7 @@
 """Roll-back, mix-and-match, and the graph of delegations."""
 
 import pytest
-from tuf.api.metadata import MetaFile
+from tuf.api.metadata import Delegations, MetaFile, SuccinctRoles, Targets
 from tuf_repository import Answer, SimulatedRepository
 
 
@@ -184,6 +184,27 @@ def test_the_order_in_which_roles_are_asked(make_client, name):
     assert client.download("d/f" if slashed else "f") == 1
     asked = [role for role, _ in client.repository.metadata_requests if role not in ("root", "timestamp")]
     assert asked == visited
+
+
+@pytest.mark.parametrize(("bits", "path"), [(1, "bar"), (2, "foo"), (2, "doo"), (8, "d/bar")])
+def test_hash_bins_lead_to_one_role(make_client, bits, path):
+    """Succinct roles (TAP 15): of all bins only that of the path's hash is asked for."""
+    repo = SimulatedRepository()
+    bins = SuccinctRoles([], 1, bits, "bin")
+    repo.targets.delegations = Delegations({}, None, bins)
+    signer = repo.add_key("targets")
+    repo.targets.add_key(signer.public_key)
+    for name in bins.get_roles():
+        repo.delegated[name] = Targets(expires=repo.expires)
+        repo.signers[name] = {signer.public_key.keyid: signer}
+    wanted = bins.get_role_for_target(path)
+    repo.add_file(wanted, path, b"binned")
+    repo.publish_root()
+    repo.bump(wanted)
+    client = make_client(repo)
+    assert client.download(path) == 0
+    assert [role for role, _ in repo.metadata_requests if role.startswith("bin-")] == [wanted]
+    assert list(client.files().values()) == [b"binned"]
 
 
 def test_the_first_role_that_lists_a_target_decides(make_client):
