@@ -264,6 +264,16 @@ def test_a_policy_is_published_and_replaced_by_a_higher_counter_only(years: Year
     assert not isinstance(second, Refusal)
     assert (dict(second.custom), second.sha256 != first.sha256) == ({"counter": 2}, True)
     assert years.desk("policy", "push").code == 3, "nothing waits"
+    repository = years.site.context.repository
+    for counter in (1, 2):  # whoever has the key and not this command line
+        back_data = b"live_view = true\n"
+        evil = roles.next_version(roles.parse_metadata(repository.channel_metadata("policy") or b"", "policy"))
+        evil.signed.targets.pop("policy/shops.toml")
+        evil = roles.add_policy(evil, "policy/shops.toml", back_data, counter, time.time() + 86_400.0)
+        roles.sign(evil, load_signer(years.folder / "sven.pem", None))
+        outcome = repository.publish_channel("policy", evil.to_bytes(), [back_data])
+        assert isinstance(outcome, Refusal)
+        assert outcome.code == "sequence"
     (years.folder / "bad.toml").write_text("[[[")
     assert "not TOML" in desk("policy", "sign", "bad.toml", "--key", "sven.pem").err
 
