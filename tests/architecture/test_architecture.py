@@ -21,7 +21,7 @@ LONG_FUNCTIONS: dict[str, str] = {"deploy.demo.fleet:write_agent": "one text: th
 """``module:function`` over 60 lines, each with its reason."""
 
 IO_ENDINGS = ("_disk", "_http", "_mqtt", "_linux", "_tflite", "_x509", "_picamera2", "_opencv", "_rendered", "_process", "_s3",
-              "_mosquitto", "_gunicorn",              "_smtp")  # fmt: skip
+              "_mosquitto", "_gunicorn", "_pkcs11", "_smtp")  # fmt: skip
 SHELL_NAMES = {
     "__main__", "__init__", "assemble", "assemble_base", "assemble_eyes", "supervise", "launcher", "app", "database",
     "tables", "service", "api", "views", "run", "worker",
