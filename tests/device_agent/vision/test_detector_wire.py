@@ -97,3 +97,13 @@ def test_whatever_numbers_a_child_sends_only_boxes_in_the_picture_come_of_them(v
     assert ((seen.xyxy >= 0) & (seen.xyxy <= 300)).all()  # false for NaN
     assert ((seen.confidence >= np.float32(0.1)) & (seen.confidence <= 1)).all()
     assert set(seen.class_id.tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("broken", [np.inf, -np.inf, np.nan])
+def test_a_box_without_an_end_is_no_box(broken: float) -> None:
+    """Cut off at the picture's edges an infinite box would look like somebody who fills the picture."""
+    for at in range(4):
+        values = np.array([0.1, 0.1, 0.5, 0.5, 0.0, 0.9, 1.0], np.float32)
+        values[at] = broken
+        _, payload = wire.Inbox().whole(wire.pack_numbers(values.tobytes(), 1.0))
+        assert SsdReader(ssd_card()).boxes(wire.unpack_numbers(payload)[0], 0.5) == []

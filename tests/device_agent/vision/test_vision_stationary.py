@@ -201,3 +201,25 @@ def test_the_gate_hands_its_plane_on():
     assert result.view is not None
     assert result.view.plane.shape == (GATE_HEIGHT_PX, GATE_WIDTH_PX)
     assert result.view.across == pytest.approx(GATE_WIDTH_PX / WIDTH_PX)
+
+
+def test_what_stands_still_asks_for_no_plane_of_its_own_but_is_held_by_its_first_picture():
+    """While somebody else holds the gate open most frames have no small plane: a parked car has one made for it once, not each
+    time that it is seen, and is known by that picture when the detector misses it later."""
+    tracker, made = Tracker(), []
+
+    def lazy(index):
+        def plane():
+            made.append(index)
+            return view(street(CAR, seed=index)).plane
+
+        return LumaView(plane, GATE_WIDTH_PX / WIDTH_PX, GATE_HEIGHT_PX / HEIGHT_PX)
+
+    for index in range(100):
+        step = tracker.step(sight((CAR, 0.8, 0)), index, index / 5, LABELS, lazy(index))
+    assert step.tracks[0].stationary
+    assert len(made) == 1
+    for index in range(100, 160):  # twelve seconds unseen: six times what is given without a picture
+        step = tracker.step(sight(), index, index / 5, LABELS, lazy(index))
+    assert [track.id for track in step.tracks] == [1]
+    assert not step.tracks[0].missing
