@@ -19,7 +19,7 @@ COMMANDS = {
     "root": ("fleet_server.cli.roots:root", "The ceremony's verbs under their first names; see key."),
     "policy": ("fleet_server.cli.policies:policy", "Boards' policies that travel, signed offline: sign, push."),
     "channel": ("fleet_server.cli.channels:channel", "Signed lines that releases are published on."),
-    "bundle": ("fleet_server.cli.bundles:bundle", "Releases: init, build, golden, sign, verify, info, diff, push, list, yank, export, import."),
+    "bundle": ("fleet_server.cli.bundles:bundle", "Releases: build, sign, verify, info, diff, push, yank, carry on a stick."),
     "config": ("fleet_server.cli.configurations:config", "What cameras are told, by fleet, group and device."),
     "rollout": ("fleet_server.cli.rollouts:rollout", "A release on its way through the fleet."),
     "experiment": ("fleet_server.cli.experiments:experiment", "Two releases compared on sticky shares of the fleet."),
