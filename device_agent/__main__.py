@@ -18,6 +18,20 @@ from device_agent.vision.light_numpy import lighten
 
 MOST_FPS = 240.0
 """As for cameras (`camera_disk.MAX_FPS`, which would load OpenCV for a line of help)."""
+LOCAL_INSTALL = """\
+Install a model's release from a USB stick or an air gap, without a server. Its signatures are proved
+here, under the root that this board trusts.
+
+Who may:   root; or anybody who can write into the data folder, where policy.toml says local_install = true.
+Where to:  data/inbox/. A running agent takes it from there and this command shows what it makes of it;
+           where none runs, it is installed here as far as the trial, which the agent goes on with when it starts.
+           On a board without a release the factory's is installed first: a trial needs one to fall back to.
+
+Exit codes: 0 committed, on trial for the agent's next start, or running already
+            2 no such file, no factory release, another install under way, wrong settings
+            5 the board: its disk is full or read-only
+            6 refused or rolled back; the reason is printed
+           75 --wait is over; the install goes on"""
 SUMMARY = "runs on the board: sees, decides what is worth sending, and keeps itself up to date"
 
 
@@ -101,9 +115,12 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument("--json", action="store_true", help="one JSON object, for programs")
     repair.set_defaults(call=_repair)
 
-    local = verbs.add_parser("local-install", help="install a bundle from a USB stick or an air gap, without a server")
-    local.add_argument("bundle", type=Path, help="the .rookery file")
-    local.add_argument("--config", type=Path, required=True)
+    local = verbs.add_parser(
+        "local-install", help="install a bundle from a USB stick or an air gap, without a server",
+        description=LOCAL_INSTALL, formatter_class=argparse.RawTextHelpFormatter,
+    )  # fmt: skip
+    local.add_argument("bundle", type=Path, help="the .rookery file of a model's release")
+    local.add_argument("--config", type=Path, required=True, help="agent.toml of this board")
     local.add_argument("--wait", type=float, metavar="SECONDS", default=3600.0, help="how long to watch; the install goes on")
     local.set_defaults(call=_local_install)
     return top

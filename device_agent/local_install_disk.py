@@ -5,8 +5,9 @@ without one the verb runs the update machine itself as far as the trial, which t
 """
 
 import contextlib
+import errno
 import os
-import shutil
+import stat
 import sys
 import time
 from contextlib import ExitStack
@@ -14,19 +15,22 @@ from pathlib import Path
 
 from device_agent.assemble_base import BUILD_S
 from device_agent.doctor_disk import agent_runs
-from device_agent.errors import BoardError, OwnerError, PassingError
+from device_agent.errors import AgentError, BoardError, OwnerError, PassingError
+from device_agent.factory_disk import install_factory
+from device_agent.facts_linux import read_facts
 from device_agent.link.clock import TrustedClock
 from device_agent.link.clock_disk import read_floor
 from device_agent.local_bench_disk import inbox_of, updater_without_agent
 from device_agent.own_folder_disk import open_folder, read_policy, read_settings
 from device_agent.settings import Settings
 from device_agent.update.deployment import LOCAL, Deployment
+from device_agent.update.inbox_folder_disk import copy_in, words_of
 from device_agent.update.local_disk import REFUSED, Inbox
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Clock
 from device_agent.update.state_disk import STATE_FILE, peek
 from device_agent.update.states import STATES
-from ota.durable_disk import TEMP_SUFFIX, fsync_folder, make_folder
+from ota.plain_disk import open_plain
 from ota.slots.slots_disk import Slots
 from ota.trust.refusal import Refusal
 
@@ -48,6 +52,7 @@ def run_local_install(config: Path, bundle: Path, *, wait_s: float) -> int:
         keep=lambda floor_s: None,
     )  # fmt: skip
     inbox = inbox_of(settings, policy, clock)
+    _must_be_a_file(bundle)
     if os.geteuid() != 0 and not policy.local_install:
         raise CarriedRefusedError(
             "a local install needs the board's authority (policy)", "run it as root, or set local_install = true in policy.toml"
@@ -56,9 +61,7 @@ def run_local_install(config: Path, bundle: Path, *, wait_s: float) -> int:
     if isinstance(opened, Refusal):
         raise _refused(bundle.name, opened.code, opened.detail)
     release, sha256 = opened.manifest.release, opened.manifest_sha256
-    current = Slots(settings.agent.data_dir / "slots").current()
-    if current is not None and current.sha256 == sha256:
-        _say(f"{release} runs already")
+    if _runs(settings, release, sha256):
         return 0
     deadline_s = time.monotonic() + wait_s
     if agent_runs(settings):
@@ -68,8 +71,53 @@ def run_local_install(config: Path, bundle: Path, *, wait_s: float) -> int:
     with ExitStack() as stack:
         open_folder(settings.agent.data_dir, stack)
         _nothing_under_way(settings)
+        _something_to_fall_back_to(settings)
+        if _runs(settings, release, sha256):
+            return 0
         _put(bundle, inbox.file(sha256))
         return _carry_out(settings, policy, clock, inbox, config, sha256, deadline_s)
+
+
+def _must_be_a_file(bundle: Path) -> None:
+    try:
+        mode = bundle.stat().st_mode
+        if stat.S_ISREG(mode):
+            bundle.open("rb").close()
+    except FileNotFoundError:
+        raise OwnerError(f"{bundle} is not there", "name the .rookery file; is the stick mounted?") from None
+    except OSError as error:
+        raise OwnerError(f"{bundle} cannot be read: {error.strerror}", "name a .rookery file that may be read") from None
+    if not stat.S_ISREG(mode):
+        raise OwnerError(f"{bundle} is {'a folder' if stat.S_ISDIR(mode) else 'no plain file'}", "name the .rookery file")
+
+
+def _runs(settings: Settings, release: str, sha256: str) -> bool:
+    """Whether this release runs already, which is said then."""
+    current = Slots(settings.agent.data_dir / "slots").current()
+    if current is None or current.sha256 != sha256:
+        return False
+    _say(f"{release} runs already")
+    return True
+
+
+def _something_to_fall_back_to(settings: Settings) -> None:
+    """A trial must be able to end with another release: on a new board the factory's, installed now. Raises OwnerError."""
+    slots = Slots(settings.agent.data_dir / "slots")
+    if slots.factory() is not None:
+        return
+    factory, facts = settings.factory, read_facts(settings.agent.board_root)
+    try:
+        install_factory(slots, factory.bundle, factory.root, facts, settings.agent.data_dir / "downloads")
+    except AgentError as error:
+        current = slots.current()
+        if current is not None and not slots.verify(current.sha256):
+            return
+        raise OwnerError(
+            f"there is no release on this board to fall back to, and the factory's cannot be installed: {error.message}",
+            f"a trial must be able to fail: copy the factory bundle to {factory.bundle} (factory.bundle), then try again",
+        ) from None
+    installed = slots.factory()
+    _say(f"the factory release {installed.manifest.release if installed is not None else ''} is installed first, to fall back to")
 
 
 def _refused(name: str, code: str, detail: str) -> CarriedRefusedError:
@@ -92,20 +140,14 @@ def _nothing_under_way(settings: Settings) -> None:
 
 
 def _put(bundle: Path, target: Path) -> None:
-    """Copy it into the inbox: whole or not at all. Raises BoardError."""
-    partial = target.with_name(target.name + TEMP_SUFFIX)
+    """Copy it into the inbox: whole or not at all, and through no link. Raises BoardError."""
     try:
-        make_folder(target.parent, 0o700)
-        shutil.copyfile(bundle, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
-        fsync_folder(target.parent)
+        with open_plain(bundle) as source:
+            copy_in(target.parent, target.name, source)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         told = f"{bundle} cannot be copied to {target.parent}: {error.strerror}"
-        raise BoardError(told, "free some space on the board") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise BoardError(told, "free some space on the board" if full else "`rookery-agent repair` says what is wrong") from None
 
 
 def _carry_out(
@@ -186,7 +228,6 @@ def _goes_on(hint: str) -> PassingError:
 
 def _why_put_aside(inbox: Inbox, sha256: str) -> str:
     try:
-        file = inbox.file(sha256)
-        return file.with_name(file.name + REFUSED).read_text("utf-8", "replace").strip()
+        return words_of(inbox.folder, inbox.file(sha256).name + REFUSED)
     except OSError:
         return "the agent put it aside; its log says why"

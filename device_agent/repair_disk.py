@@ -3,6 +3,7 @@
 It works on the folder of an agent that does not run, holding its lock. What it cannot mend it names, with what to do.
 """
 
+import errno
 import fcntl
 import shutil
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 import msgspec
 
 from device_agent.errors import AgentError, BoardError, OwnerError
-from device_agent.own_folder_disk import FOLDERS, read_settings
+from device_agent.own_folder_disk import read_settings
 from device_agent.repair import Found, exit_code, report
+from device_agent.repair_agents_disk import mend_agents
+from device_agent.repair_folders_disk import look_at_writing, mend_folders, only_ask, put_and_remove
 from device_agent.repair_slots_disk import mend_slots
 from device_agent.settings import Settings
 from device_agent.spool.entry import TornEntryError, unpack
@@ -38,19 +41,25 @@ def run_repair(config: Path, *, dry_run: bool, as_json: bool) -> int:
     return exit_code(found)
 
 
-def repair(settings: Settings, *, dry_run: bool) -> list[Found]:
-    """All of it, in an order in which each step stands on those before. One that fails stops none of the others."""
+def repair(settings: Settings, *, dry_run: bool, attempt: Callable[[Path], None] = put_and_remove) -> list[Found]:
+    """All of it, in an order in which each step stands on those before. One that fails stops none of the others.
+
+    ``attempt`` writes into a folder and raises OSError where it cannot be done; where one cannot, the rest is only looked at.
+    """
     data = settings.agent.data_dir
+    writing = look_at_writing(data, only_ask if dry_run else attempt)
+    dry_run = dry_run or any((one.what, one.state) == ("writing", "broken") for one in writing)
     steps: list[tuple[str, Callable[[], list[Found]]]] = [
-        ("folders", lambda: _folders(data, dry_run)),
+        ("folders", lambda: mend_folders(data, dry_run=dry_run)),
         ("leftovers", lambda: _leftovers(data, dry_run)),
         ("state", lambda: _states(data, dry_run)),
         ("slots", lambda: mend_slots(settings, dry_run=dry_run)),
+        ("agents", lambda: mend_agents(data, dry_run=dry_run)),
         ("downloads", lambda: _downloads(data, dry_run)),
         ("spool", lambda: _spool(settings, dry_run)),
         ("disk", lambda: _room(settings)),
     ]
-    found: list[Found] = []
+    found = writing
     for what, step in steps:
         try:
             found += step()
@@ -63,12 +72,18 @@ def repair(settings: Settings, *, dry_run: bool) -> list[Found]:
 
 
 def _lock(data: Path, stack: ExitStack) -> None:
+    lock = data / "agent.lock"
     try:
-        file = stack.enter_context((data / "agent.lock").open("a"))
+        try:
+            file = stack.enter_context(lock.open("a"))
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES) or not lock.is_file():
+                raise
+            file = stack.enter_context(lock.open())  # a read-only disk: a lock is held all the same, and all can be looked at
     except FileNotFoundError:
         raise OwnerError(f"there is no agent's folder at {data}", "check agent.data_dir, or start the agent once") from None
     except OSError as error:
-        raise BoardError(f"{data} cannot be used: {error.strerror}", "run it as the agent's user or as root") from None
+        raise BoardError(f"cannot write here: {data}: {error.strerror}", "run it as the agent's user or as root") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -78,22 +93,6 @@ def _lock(data: Path, stack: ExitStack) -> None:
 
 def _done(dry_run: bool, what: str, detail: str) -> Found:
     return Found(what, "to_mend" if dry_run else "mended", detail)
-
-
-def _folders(data: Path, dry_run: bool) -> list[Found]:
-    found = []
-    for name in FOLDERS:
-        folder = data / name
-        if folder.is_dir():
-            continue
-        if folder.exists() or folder.is_symlink():
-            found.append(Found("folders", "broken", f"{folder} is not a folder", "move it away, then run repair again"))
-            continue
-        if not dry_run:
-            folder.mkdir(mode=0o700)
-            fsync_folder(data)
-        found.append(_done(dry_run, "folders", f"{name} was missing"))
-    return found or [Found("folders", "ok", f"all {len(FOLDERS)} are there")]
 
 
 def _leftovers(data: Path, dry_run: bool) -> list[Found]:

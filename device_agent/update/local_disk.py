@@ -8,16 +8,17 @@ takes the place of assignment and timestamp: threshold, expiry and channel as ev
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
+from device_agent.update.inbox_folder_disk import put_aside
+from device_agent.update.local_trust_disk import LocalTrust, LocalTrustError
 from device_agent.update.policy import Policy
 from device_agent.update.ports import Clock
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import MODEL, target_path
-from ota.bundle.reader_disk import Bundle, open_bundle, verify_bundle
+from ota.bundle.reader_disk import Bundle, Verified, open_bundle, verify_bundle
 from ota.durable_disk import TEMP_SUFFIX, fsync_folder, make_folder
 from ota.trust.refusal import Refusal
 from ota.wire.assignments import AssignedBundle
@@ -25,26 +26,21 @@ from ota.wire.assignments import AssignedBundle
 SUFFIX = ".rookery"
 REFUSED = ".refused"
 """Ends the name of a file that says why a bundle of the inbox was not even begun."""
+NOT_BY_STICK = (
+    "an agent is updated by its server (rookery bundle push FILE, then rookery rollout create RELEASE); "
+    "docs/agent-updates.md says how"
+)
 ROOT = 0
+_ROOT_NAME = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 log = logging.getLogger("rookery.update")
 
 
-class _Versioned(msgspec.Struct):
-    version: int
-
-
-class _Metadata(msgspec.Struct):
-    signed: _Versioned
-
-
 class Inbox:
-    """The folder and what proves a bundle in it. ``versions``: role -> newest metadata version that this board knows."""
+    """The folder and what proves a bundle in it. ``trust``: the newest root and metadata versions that this board knows."""
 
-    def __init__(
-        self, folder: Path, root: Callable[[], bytes], policy: Policy, clock: Clock, versions: Callable[[], Mapping[str, int]]
-    ) -> None:
+    def __init__(self, folder: Path, trust: LocalTrust, policy: Policy, clock: Clock) -> None:
         self.folder = folder
-        self._root, self._policy, self._clock, self._versions = root, policy, clock, versions
+        self._trust, self._policy, self._clock = trust, policy, clock
 
     def file(self, sha256: str) -> Path:
         """Where the bundle with this manifest lies."""
@@ -75,26 +71,46 @@ class Inbox:
             return None
         return Refusal("policy", "a local install needs root, or local_install = true in policy.toml")
 
-    def prove(self, path: Path) -> Bundle | Refusal:
-        """Everything that can be proved without a network: signatures, thresholds, expiry, channel, versions, every byte."""
+    def prove(self, path: Path, *, learn: bool = False) -> Bundle | Refusal:
+        """Everything that can be proved without a network: signatures, thresholds, expiry, channel, versions, every byte.
+
+        ``learn``: what it shows of roots and versions is known here from now on, before anything of it is installed.
+        """
+        try:
+            root, known = self._trust.root(), self._trust.versions()
+        except LocalTrustError as error:
+            return error.refusal
+        verified = verify_bundle(path, root, self._clock.now_s())
+        if isinstance(verified, Refusal):
+            return Refusal(verified.code, verified.detail)
         opened = opened_from(path)
         if isinstance(opened, Refusal):
             return opened
-        verified = verify_bundle(path, self._root(), self._clock.now_s())
-        if isinstance(verified, Refusal):
-            return Refusal(verified.code, verified.detail)
+        if opened.manifest_sha256 != verified.manifest_sha256:
+            return Refusal("mismatch", f"{path.name} became another bundle while it was read")
         manifest = opened.manifest
         if manifest.kind != MODEL:
-            return Refusal("mismatch", f"{manifest.release} is a release of kind {manifest.kind}; local install takes models")
+            told = f"{manifest.release} is a release of kind {manifest.kind}; a local install takes models only"
+            return Refusal("mismatch", f"{told}: {NOT_BY_STICK}")
         if manifest.channel not in self._policy.channels:
             allowed = ", ".join(self._policy.channels) or "none"
             return Refusal("channel", f"channel {manifest.channel} is not allowed here; this board's policy allows {allowed}")
-        known = self._versions()
         for role, version in sorted(verified.versions.items()):
             if version < known.get(role, 0):
                 told = f"its {role} metadata is version {version}, this board has seen {known[role]}"
                 return Refusal("sequence", f"{told}: a key may have been revoked since; export the bundle anew")
-        return opened
+        refused = self._learn(opened, verified) if learn else None
+        return refused or opened
+
+    def _learn(self, opened: Bundle, verified: Verified) -> Refusal | None:
+        try:
+            metadata = opened.metadata()
+        except BundleError as error:
+            return Refusal("format", str(error))
+        except OSError as error:
+            return Refusal("disk", f"{opened.path}: {error.strerror or error}")
+        roots = {int(found[1]): data for name, data in metadata.items() if (found := _ROOT_NAME.fullmatch(name)) is not None}
+        return self._trust.learn(verified.versions, roots)
 
     def remove(self, sha256: str) -> None:
         """The install is over: the bundle goes. Raises OSError."""
@@ -104,10 +120,7 @@ class Inbox:
 
     def _put_aside(self, path: Path, refused: Refusal) -> None:
         log.warning("%s is not installed (%s): %s", path.name, refused.code, refused.detail)
-        with contextlib.suppress(OSError):
-            path.with_name(path.name + REFUSED).write_text(f"{refused.code}: {refused.detail}\n")
-        with contextlib.suppress(OSError):
-            path.unlink()
+        put_aside(self.folder, path.name, path.name + REFUSED, f"{refused.code}: {refused.detail}\n")
 
 
 class LocalSource:
@@ -120,7 +133,7 @@ class LocalSource:
         """Its bytes, when the file still is the bundle that was begun and still holds all that it must."""
         path = self._inbox.file(bundle.sha256)
         refused = self._inbox.authorised(path)
-        found = refused or self._inbox.prove(path)
+        found = refused or self._inbox.prove(path, learn=True)
         if isinstance(found, Refusal):
             return found
         if found.manifest_sha256 != bundle.sha256:
@@ -164,15 +177,6 @@ class LocalContent:
             partial.unlink(missing_ok=True)
             return Refusal("disk", f"{error.filename or destination}: {error.strerror}")
         return None
-
-
-def known_versions(folder: Path) -> dict[str, int]:
-    """Role -> version of the metadata that lies in the trust client's folder; what cannot be read says nothing."""
-    found: dict[str, int] = {}
-    for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
-            found[path.stem] = msgspec.json.decode(path.read_bytes(), type=_Metadata).signed.version
-    return found
 
 
 def opened_from(path: Path) -> Bundle | Refusal:

@@ -83,27 +83,31 @@ class ReleaseFleet:
             ],
             files={path: file_entry(data) for path, data in files.items()},
         )  # fmt: skip
+        bundle = self.signed(manifest, files, self.folder / f"yard-{version}.rookery")
         data = encode_manifest(manifest)
-        path = target_path("stable", "yard", version)
-        for content in files.values():
-            self.repository.put_content(hashlib.sha256(content).hexdigest(), io.BytesIO(content))
-        present = self.repository.channel_metadata("stable")
-        channel = roles.new_channel(time.time() + 60 * DAY_S) if present is None else Metadata.from_bytes(present)
-        channel = roles.add_release(channel, path, data)
-        roles.sign(channel, self._signers["stable"])
-        published = self.repository.publish_channel("stable", channel.to_bytes(), [data])
-        assert isinstance(published, list), published
-        bundle = self.folder / f"yard-{version}.rookery"
-        write_bundle(bundle, manifest, files)
-        add_metadata(
-            bundle,
-            {"1.root.json": self.root.to_bytes(), "targets.json": self.targets.to_bytes(), "stable.json": channel.to_bytes()},
-        )
         assigned = AssignedBundle(
-            path=path,
+            path=target_path("stable", "yard", version),
             sha256=hashlib.sha256(data).hexdigest(),
             length_bytes=len(data),
             channel="stable",
             release=f"yard@{version}",
         )
         return bundle, assigned
+
+    def signed(self, manifest: Manifest, files: dict[str, bytes], bundle: Path) -> Path:
+        """Sign and publish any release on the channel ``stable``, and write its bundle file."""
+        data = encode_manifest(manifest)
+        for content in files.values():
+            self.repository.put_content(hashlib.sha256(content).hexdigest(), io.BytesIO(content))
+        present = self.repository.channel_metadata("stable")
+        channel = roles.new_channel(time.time() + 60 * DAY_S) if present is None else Metadata.from_bytes(present)
+        channel = roles.add_release(channel, target_path("stable", manifest.name, manifest.version), data)
+        roles.sign(channel, self._signers["stable"])
+        published = self.repository.publish_channel("stable", channel.to_bytes(), [data])
+        assert isinstance(published, list), published
+        write_bundle(bundle, manifest, files)
+        add_metadata(
+            bundle,
+            {"1.root.json": self.root.to_bytes(), "targets.json": self.targets.to_bytes(), "stable.json": channel.to_bytes()},
+        )
+        return bundle

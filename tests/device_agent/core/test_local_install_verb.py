@@ -1,6 +1,9 @@
 """``rookery-agent local-install``: a stick, a board, no network. Real signed bundles, the real machine as far as its trial."""
 
+import hashlib
 import os
+import platform
+import shutil
 import time
 from pathlib import Path
 
@@ -13,12 +16,17 @@ from device_agent.link.clock import TrustedClock
 from device_agent.local_bench_disk import inbox_of
 from device_agent.own_folder_disk import FOLDERS, read_settings
 from device_agent.update.deployment import LOCAL, Deployment
-from device_agent.update.local_disk import REFUSED, known_versions
+from device_agent.update.local_disk import REFUSED
+from device_agent.update.local_trust_disk import LocalTrustError, known_versions
 from device_agent.update.policy import Policy
 from device_agent.update.state_disk import StateFile
+from ota.bundle.agent_release import LOCK, build_lock
+from ota.bundle.manifest import AGENT, Manifest, Variant
+from ota.bundle.writer_disk import file_entry
 from ota.slots.slots_disk import Slots
 from ota.trust.refusal import Refusal
 from tests.fakes.release_fleet import DAY_S, ReleaseFleet
+from tests.fakes.wheels import ABI, thin_agent
 
 TOML = """
 policy = "policy.toml"
@@ -179,8 +187,95 @@ def test_an_install_that_is_under_way_goes_first(board: Board, capsys) -> None:
     assert (code, "under way" in said) == (2, True)
 
 
-def test_the_versions_that_a_board_has_seen_are_read_whatever_lies_there(board: Board) -> None:
-    """A torn file of metadata says nothing; it does not end the install."""
+def test_a_new_board_gets_its_factory_release_first(board: Board, capsys) -> None:
+    """A board out of its box, and the first thing that happens is a stick: its trial may fail, so what it falls back to is
+    installed before."""
+    shutil.rmtree(board.data)
+    board.data.mkdir()
+    bundle, assigned = board.fleet.publish("2", model="yard-2", counter=2)
+    code, said = board.install(bundle, capsys)
+    assert (code, "factory release yard@1 is installed first" in said) == (0, True), said
+    pointers = board.slots.pointers()
+    assert pointers == {"current": assigned.sha256, "previous": board.one.sha256, "factory": board.one.sha256}
+    assert board.slots.verify(board.one.sha256) == []
+
+
+def test_a_new_board_with_the_factory_release_on_the_stick(board: Board, capsys) -> None:
+    """The very bundle of the factory: installed as that, and then there is nothing left to do."""
+    shutil.rmtree(board.data)
+    board.data.mkdir()
+    code, said = board.install(board.first, capsys)
+    assert (code, "yard@1 runs already" in said) == (0, True), said
+    assert board.deployment() is None
+
+
+def test_without_anything_to_fall_back_to_nothing_goes_on_trial(board: Board, capsys) -> None:
+    """A new board, and the factory bundle was never copied to it: refused in words, the stick's bundle is not even taken in."""
+    shutil.rmtree(board.data)
+    board.data.mkdir()
+    board.first.unlink()
+    bundle, _ = board.fleet.publish("2", model="yard-2", counter=2)
+    code, said = board.install(bundle, capsys)
+    assert (code, "no release on this board to fall back to" in said, str(board.first) in said) == (2, True, True), said
+    assert board.deployment() is None
+    assert list((board.data / "slots").iterdir()) == []
+    assert not (board.data / "inbox").exists() or list((board.data / "inbox").iterdir()) == []
+
+
+def test_a_lost_factory_bundle_is_no_fault_where_another_release_is_whole(board: Board, capsys) -> None:
+    """Somebody cleaned the card of the factory's bundle and the pointer to it was lost; the release that runs is whole, and is
+    fallen back to."""
+    board.slots.point({"current": board.one.sha256, "previous": None, "factory": None})
+    board.first.unlink()
+    bundle, _ = board.fleet.publish("2", model="yard-2", counter=2)
+    code, said = board.install(bundle, capsys)
+    assert (code, board.slots.previous().sha256) == (0, board.one.sha256), said
+
+
+def test_a_stick_with_an_agent_is_told_how_an_agent_is_updated(board: Board, tmp_path: Path, capsys) -> None:
+    """A release of kind ``agent``, rightly signed: no model's slot is for it, and the words say whose work it is."""
+    wheels = thin_agent("2")
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in wheels.items()}
+    files = {LOCK: build_lock(digests, ABI)} | {f"wheels/{name}": data for name, data in wheels.items()}
+    manifest = Manifest(
+        kind=AGENT, name="rookery-agent", version="2", channel="stable", counter=2, created_s=int(time.time()), hardware=["*"],
+        variants=[Variant(id=ABI, abi=ABI, machines=[platform.machine()], files=sorted(files))],
+        files={path: file_entry(data) for path, data in files.items()},
+    )  # fmt: skip
+    bundle = board.fleet.signed(manifest, files, tmp_path / "rookery-agent-2.rookery")
+    code, said = board.install(bundle, capsys)
+    assert (code, "(mismatch)" in said, "release of kind agent" in said) == (6, True, True), said
+    assert "rookery rollout create" in said
+    assert board.deployment() is None
+    assert not (board.data / "inbox").exists()
+
+
+@pytest.mark.parametrize("what", ["nosuch", "a folder", "a\nname", "a device", "too long"])
+def test_a_path_that_leads_to_no_bundle(board: Board, tmp_path: Path, capsys, what: str) -> None:
+    """The stick is not mounted, or the folder above was named: plain words and the exit code of wrong usage, no code of ours."""
+    path = {"a folder": tmp_path, "a device": Path("/dev/null"), "too long": tmp_path / ("x" * 300)}.get(what, Path(what))
+    code, said = board.install(path, capsys)
+    assert code == 2
+    assert said.startswith("rookery-agent: ")
+    assert any(words in said for words in ("is not there", "is a folder", "no plain file", "cannot be read")), said
+    assert "$" not in said
+    assert "refused" not in said
+
+
+def test_the_help_says_who_may_and_what_comes_of_it(capsys) -> None:
+    """A person before a board, with a stick and no manual."""
+    with pytest.raises(SystemExit):
+        main(["local-install", "--help"])
+    said = capsys.readouterr().out
+    for word in ("root", "local_install = true", "data/inbox/", "Exit codes", " 2 ", " 5 ", " 6 ", "75 "):
+        assert word in said, word
+
+
+def test_the_versions_that_a_board_has_seen_are_read_or_the_stick_waits(board: Board) -> None:
+    """A torn file of metadata that no bundle brings says nothing; one of those that say which keys were revoked refuses."""
     (board.data / "tuf" / "root.json").write_text('{"signed": {"version": 3}}')
     (board.data / "tuf" / "snapshot.json").write_bytes(b"\xff torn")
     assert known_versions(board.data / "tuf") == {"root": 3}
+    (board.data / "tuf" / "stable.json").write_bytes(b"\xff torn")
+    with pytest.raises(LocalTrustError, match="revoked keys cannot be read"):
+        known_versions(board.data / "tuf")

@@ -1,7 +1,11 @@
 """``rookery-agent repair``: each damage is laid on a board with real signed releases, said in a dry run, mended, and gone."""
 
+import errno
+import hashlib
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +13,12 @@ import pytest
 from device_agent.__main__ import main
 from device_agent.factory_disk import install_factory
 from device_agent.facts_linux import read_facts
-from device_agent.own_folder_disk import FOLDERS
+from device_agent.launcher_disk import Pointer, Trial, list_of, read_done, read_pointer, write_durably, write_pointer
+from device_agent.own_folder_disk import FOLDERS, read_settings
 from device_agent.repair import Found, exit_code, report
+from device_agent.repair_disk import repair
 from device_agent.update.deployment import Deployment, UpdateState
-from device_agent.update.state_disk import StateFile
+from device_agent.update.state_disk import AGENT_STATE_FILE, StateFile
 from ota.bundle.reader_disk import open_bundle
 from ota.slots.slots_disk import Slots
 from ota.wire.assignments import AssignedBundle
@@ -240,6 +246,107 @@ def test_no_folder_and_a_file_where_a_folder_belongs(board: Board, capsys) -> No
     shutil.rmtree(board.data)
     code, said = board.repair(capsys)
     assert (code, "no agent's folder" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(".", "--json"), ("state", "--json"), ("inbox", "--dry-run"), ("agents", "--json"), ("spool/events", "--dry-run")],
+)
+def test_a_folder_that_takes_nothing_is_no_nothing_was_wrong(board: Board, capsys, name: str, how: str) -> None:
+    """A card that the kernel made read-only, or a backup that was put back with the wrong rights: the agent could not keep one
+    byte. Root may write here all the same, and is not deceived by that; nothing else is mended meanwhile."""
+    folder = board.data / name
+    folder.mkdir(exist_ok=True, parents=True)
+    (board.data / "state" / "clock.1234.part").write_bytes(b"x")
+    folder.chmod(0o555)
+    before = tree(board.data)
+    try:
+        code, said = board.repair(capsys, how)
+        assert (code, f"cannot write here: {folder}" in said, "chmod u+rwx" in said) == (5, True, True), said
+        assert tree(board.data) == before
+    finally:
+        folder.chmod(0o700)
+    code, said = board.repair(capsys)
+    assert (code, "✗" in said) == (0, False), said
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ENOSPC])
+def test_a_disk_that_takes_nothing(board: Board, number: int) -> None:
+    """A read-only disk gets one line, not one for each folder; a failing one says where; a full one is still mended, for that
+    makes room."""
+
+    def fails(folder: Path) -> None:
+        raise OSError(number, os.strerror(number), str(folder))
+
+    (board.data / "state" / "clock.1234.part").write_bytes(b"x")
+    found = repair(read_settings(board.config), dry_run=False, attempt=fails)
+    lines = [one.line() for one in found if one.state == "broken"]
+    assert exit_code(found) == 5
+    assert lines[0].startswith("✗ ")
+    assert f"cannot write here: {board.data}" in lines[0]
+    assert os.strerror(number) in lines[0]
+    assert (len(lines) == 1) == (number != errno.EIO), lines
+    assert (board.data / "state" / "clock.1234.part").exists() == (number != errno.ENOSPC)
+
+
+def agent_slot(board: Board, letter: str) -> str:
+    """An installed agent of two files, with its list."""
+    slot = letter * 64
+    folder = board.data / "agents" / slot
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (folder / "agent.py").write_bytes(b"agent")
+    listed = list_of({"agent.py": hashlib.sha256(b"agent").hexdigest()}, sys.executable)
+    write_durably(folder / "files.sha256", listed, 0o444)
+    return slot
+
+
+def test_whole_agents_are_left_alone(board: Board, capsys) -> None:
+    """Two slots, each file as its list says: looked at, and nothing is changed."""
+    pointer = Pointer(current=agent_slot(board, "a"), previous=agent_slot(board, "b"))
+    write_pointer(board.data, pointer)
+    code, said = board.repair(capsys)
+    assert (code, said.count("is whole"), read_pointer(board.data)) == (0, 4, pointer), said
+
+
+def test_a_damaged_agent_gives_way(board: Board, capsys) -> None:
+    """Bits rot in the agent's slot. Repair says which file, points to the agent before; when that rots, too, to the factory's
+    (null); and the reason is written down for the agent that runs next to report it."""
+    current, previous = agent_slot(board, "a"), agent_slot(board, "b")
+    write_pointer(board.data, Pointer(current=current, previous=previous))
+    (board.data / "agents" / current / "agent.py").write_bytes(b"rot")
+    said = board.mended(capsys, "agent.py is not what was installed")
+    assert "factory agent" not in said
+    assert read_pointer(board.data) == Pointer(current=previous)
+    (board.data / "agents" / previous / "agent.py").unlink()
+    board.mended(capsys, "agent.py is gone: the factory agent runs")
+    assert json.loads((board.data / "agent-slot.json").read_bytes())["current"] is None
+    assert [(one["slot"], one["reason"], one["to"]) for one in read_done(board.data)] == [
+        (current, "hash", previous), (previous, "hash", None),
+    ]  # fmt: skip
+
+
+def test_a_damaged_agent_on_trial_gives_way_with_its_reason(board: Board, capsys) -> None:
+    """The new agent's files were torn in the power cut of its own trial: the one before runs, and can say why."""
+    current, fresh = agent_slot(board, "a"), agent_slot(board, "b")
+    write_pointer(board.data, Pointer(current=current, trial=Trial(fresh, 1, 3, "token-7")))
+    (board.data / "agents" / fresh / "more.py").write_bytes(b"who put this here?")
+    board.mended(capsys, "more.py is there, and nobody installed it")
+    assert read_pointer(board.data) == Pointer(current=current)
+    assert [(one["slot"], one["token"], one["to"]) for one in read_done(board.data)] == [(fresh, "token-7", current)]
+
+
+def test_a_torn_pointer_to_the_agents(board: Board, capsys) -> None:
+    """Nobody can read which agent runs, the update state knows which was committed last: that one, if it is whole."""
+    slot = agent_slot(board, "a")
+    bundle = AssignedBundle(path="x", sha256=slot, length_bytes=1, channel="stable", release="rookery-agent@2")
+    done = Deployment(
+        assignment_seq=3, assignment_digest="", bundle=bundle, state="committed", settled=True, started_at_s=1.0, entered_at_s=2.0
+    )
+    StateFile(board.data / "state", AGENT_STATE_FILE).save(UpdateState(deployment=done))
+    (board.data / "agent-slot.json").write_bytes(b'{"v": 1, "cur')
+    board.mended(capsys, "agent-slot.json could not be read")
+    assert read_pointer(board.data) == Pointer(current=slot)
 
 
 def test_the_exit_code_is_the_worst_that_was_found() -> None:
