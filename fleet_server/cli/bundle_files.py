@@ -22,10 +22,8 @@ def open_file(file: Path) -> "Bundle":
     from ota.bundle.errors import BundleError
     from ota.bundle.reader_disk import open_bundle
 
-    if not file.exists():
-        raise CliError(FAILURE, f"there is no {file}")
     try:
-        return open_bundle(file)
+        return open_bundle(demand_file(file))
     except BundleError as error:
         raise CliError(CONFLICT, f"{file.name}: {error}") from None
     except OSError as error:
@@ -35,10 +33,11 @@ def open_file(file: Path) -> "Bundle":
 def trusted_root(given: Path | None, beside: Path) -> tuple[bytes, str]:
     """The root that this side judges by, and where it is from: ``--root``, else the pinned one, else ``root.json`` beside.
 
-    Never one inside of a bundle: who can make a bundle can put any root into it.
+    ``beside`` is the bundle, and must be there. Never a root inside of a bundle: who can make a bundle can put any root into it.
     """
     from fleet_server.cli.key_pin import pinned_file, pinned_root
 
+    demand_file(beside)
     if given is not None:
         return _read(given), str(given)
     pinned = pinned_root()
@@ -47,26 +46,40 @@ def trusted_root(given: Path | None, beside: Path) -> tuple[bytes, str]:
     return _read(beside.parent / "root.json"), str(beside.parent / "root.json")
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        hint = "give it with --root FILE, or pin it once: rookery key pin FILE"
-        raise CliError(FAILURE, f"cannot read the trusted root {file}: {error.strerror}", hint) from None
+def demand_file(file: Path) -> Path:
+    """``file`` when a plain one can be opened there; else CliError that says why not."""
+    from ota.plain_disk import open_plain
 
-
-def read_file(file: Path) -> bytes:
-    """All bytes of a file that a person named."""
     try:
-        return file.read_bytes()
+        open_plain(file).close()
+    except FileNotFoundError:
+        raise CliError(FAILURE, f"there is no {file}") from None
     except OSError as error:
         raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
+    return file
+
+
+def _read(file: Path) -> bytes:
+    hint = "give it with --root FILE, or pin it once: rookery key pin FILE"
+    return read_file(file, what="the trusted root ", hint=hint)
+
+
+def read_file(file: Path, limit_bytes: int | None = None, *, what: str = "", hint: str = "") -> bytes:
+    """All bytes of a plain file that a person named; CliError for a device, a FIFO, or more than ``limit_bytes`` (a document)."""
+    from ota.plain_disk import DOCUMENT_BYTES, read_plain
+
+    try:
+        return read_plain(file, DOCUMENT_BYTES if limit_bytes is None else limit_bytes)
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read {what}{file}: {error.strerror}", hint) from None
 
 
 def instant(text: str | None) -> float:
     """``--at`` as seconds since 1970: ISO 8601 (UTC where no offset is said), or seconds; now where none is given."""
     if text is None:
         return time.time()
+    if len(text) == 4 and text.isdecimal():  # else "2028" would be half an hour after 1970 began, when nothing had expired
+        raise CliError(USAGE, f"{text} is a year, no instant", f"write {text}-01-01, or {text}-01-01T18:00:00Z")
     try:
         at_s = float(text)
     except ValueError:

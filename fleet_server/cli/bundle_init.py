@@ -1,5 +1,6 @@
 """``rookery bundle init``: from a model file to a folder that ``build`` takes, card inferred, the rest explained in place."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet_server.cli.bundle_files import FILE, read_file
+from fleet_server.cli.bundle_files import FILE, demand_file, read_file
 from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
 from fleet_server.cli.key_files import write_file
 from fleet_server.cli.output import print_one, talk
@@ -69,10 +70,9 @@ def init(
     """Begin a release: FOLDER with the model, its card and a bundle.toml that explains itself."""
     from models.card import dump_card
 
-    if (folder / "bundle.toml").exists():
+    if os.path.lexists(folder / "bundle.toml"):
         raise CliError(CONFLICT, f"{folder / 'bundle.toml'} is there already", "edit it, or choose another folder")
-    if not model.is_file():
-        raise CliError(FAILURE, f"there is no model {model}")
+    demand_file(model)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", model.name):
         raise CliError(CONFLICT, f"{model.name!r} is no name for a file of a release", "letters, digits, . _ + - only")
     found = _card(model, labels, card)

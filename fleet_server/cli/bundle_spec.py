@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fleet_server.cli.bundle_files import read_file
 from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ class Draft:
 
 def read_spec(folder: Path) -> dict[str, Any]:
     """``bundle.toml`` of a folder, its keys checked; raises CliError with all faults at once."""
+    from ota.plain_disk import read_plain
+
     path = folder / "bundle.toml"
     try:
-        spec = tomllib.loads(path.read_text(encoding="utf-8"))
+        spec = tomllib.loads(read_plain(path).decode())
     except FileNotFoundError:
         raise CliError(FAILURE, f"there is no {path}", "the folder of a release holds bundle.toml beside its models") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -213,7 +216,6 @@ def golden_pictures(folder: Path, spec: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CliError(FAILURE, f"cannot read {path}: {error.strerror}") from None
+    from ota.bundle.manifest import MAX_FILE_BYTES
+
+    return read_file(path, MAX_FILE_BYTES)

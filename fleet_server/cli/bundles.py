@@ -12,14 +12,16 @@ from fleet_server.cli.bundle_compare import diff
 from fleet_server.cli.bundle_files import FILE, open_file, read_file
 from fleet_server.cli.bundle_golden import golden, make_parity_samples
 from fleet_server.cli.bundle_init import init
-from fleet_server.cli.bundle_transfer import export, import_bundle, push, yank
+from fleet_server.cli.bundle_transfer import export, import_bundle, push
 from fleet_server.cli.bundle_verify import info, verify
-from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
+from fleet_server.cli.bundle_yank import yank
+from fleet_server.cli.errors import AUTH, CONFLICT, FAILURE, USAGE, CliError
 from fleet_server.cli.key_files import open_signer, passphrase_option, trust_option
 from fleet_server.cli.output import clock, print_items, print_one, size, talk
 from fleet_server.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from fleet_server.cli.client_http import Client
     from ota.bundle.reader_disk import Bundle
     from ota.bundle.tuf_types import Metadata, Targets
     from ota.trust.key_types import Signer
@@ -81,12 +83,13 @@ def build(session: Session, folder: Path, out: Path | None, bases: tuple[Path, .
 @click.option("--key", "key", required=True, metavar="KEY", help="A release key of the channel: FILE, pkcs11:…, awskms:….")
 @trust_option
 @click.option("--metadata", type=FILE, help="The channel's present metadata (else asked of the server).")
+@click.option("--first", is_flag=True, help="Nothing was published on the channel yet: begin its version 1, without a server.")
 @click.option("--no-model-signature", is_flag=True, help="Do not put a model.sig (OpenSSF model signing) into the release.")
 @passphrase_option
 @pass_session
 def sign(
-    session: Session, file: Path, key: str, trust: Path, metadata: Path | None, no_model_signature: bool,
-    passphrase_file: Path | None,
+    session: Session, file: Path, key: str, trust: Path, metadata: Path | None, first: bool,
+    no_model_signature: bool, passphrase_file: Path | None,
 ) -> None:  # fmt: skip
     """Put a release on its channel: the next version of the channel's metadata, signed, inside the bundle.
 
@@ -97,14 +100,16 @@ def sign(
     from ota.bundle.errors import BundleError
     from ota.trust.errors import TrustError
 
+    if first and metadata:
+        raise CliError(USAGE, "--first says that the channel has no metadata yet", "give --first or --metadata")
     opened = open_file(file)
     channel = opened.manifest.channel
     root, targets = read_trust(trust)
     signer = open_signer(session, key, passphrase_file)
-    if metadata:
-        present = present_metadata(read_file(metadata), targets, channel)
+    if first or metadata:
+        present = present_metadata(read_file(metadata) if metadata else None, targets, channel)
     else:
-        client = session.client()
+        client = _client_to_ask(session, channel)
         present = present_metadata(published(client, channel), targets, channel, least_version(client, channel))
     try:
         if not no_model_signature:
@@ -115,6 +120,16 @@ def sign(
     except OSError as error:
         raise CliError(FAILURE, f"cannot write {file}: {error.strerror}") from None
     talk(f"{opened.manifest.release} on {channel}, version {version} of the channel: {status}")
+
+
+def _client_to_ask(session: Session, channel: str) -> "Client":
+    try:
+        return session.client()
+    except CliError as error:
+        if error.code != AUTH:
+            raise
+        hint = f"--metadata FILE (rookery channel fetch {channel} --out FILE), --first where nothing was published yet"
+        raise CliError(AUTH, f"{error.message}, to ask what {channel} has now", f"{error.hint}; else {hint}") from None
 
 
 def _with_model_signature(opened: "Bundle", signer: "Signer", targets: "Metadata[Targets]") -> "Bundle":

@@ -87,11 +87,13 @@ def acceptance(session: Session, name: str, folder: Path, key_file: Path, trust:
 def read_acceptance(folder: Path) -> tuple[bytes, dict[str, bytes]]:
     """``acceptance.json`` and its pictures by sha256, each checked against what the set says."""
     from models.golden import GoldenError, parse_acceptance
+    from ota.bundle.manifest import MAX_FILE_BYTES
+    from ota.plain_disk import read_plain
 
     try:
-        data = (folder / "acceptance.json").read_bytes()
+        data = read_plain(folder / "acceptance.json")
         found = parse_acceptance(data)
-        pictures = {image.sha256: (folder / image.file).read_bytes() for image in found.images}
+        pictures = {image.sha256: read_plain(folder / image.file, MAX_FILE_BYTES) for image in found.images}
     except OSError as error:
         raise CliError(FAILURE, f"cannot read the acceptance set: {error}") from None
     except GoldenError as error:
@@ -104,12 +106,13 @@ def read_acceptance(folder: Path) -> tuple[bytes, dict[str, bytes]]:
 
 def read_trust(folder: Path) -> tuple[bytes, "Metadata[Targets]"]:
     """The signed root (bytes) and top-level targets of a trust folder."""
+    from ota.plain_disk import read_plain
     from ota.trust.errors import TrustError
     from ota.trust.roles import parse_metadata
 
     try:
-        root = (folder / "root.json").read_bytes()
-        return root, parse_metadata((folder / "targets.json").read_bytes(), "targets")
+        root = read_plain(folder / "root.json")
+        return root, parse_metadata(read_plain(folder / "targets.json"), "targets")
     except OSError as error:
         hint = "give the folder of the signed root.json and targets.json with --trust FOLDER"
         raise CliError(FAILURE, f"cannot read {error.filename}: {error.strerror}", hint) from None

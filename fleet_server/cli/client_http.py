@@ -16,10 +16,10 @@ CHUNK_BYTES = 256 * 1024
 class Client:
     """Talks to one fleet server's operator door."""
 
-    def __init__(self, target: Target) -> None:
-        self.server = target.server
+    def __init__(self, target: Target, timeout_s: float = TIMEOUT_S) -> None:
+        self.server, self._timeout_s = target.server, timeout_s
         headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
-        self._http = httpx.Client(base_url=f"{target.server}/api/v1", headers=headers, timeout=TIMEOUT_S, follow_redirects=False)
+        self._http = httpx.Client(base_url=f"{target.server}/api/v1", headers=headers, timeout=timeout_s, follow_redirects=False)
 
     def get(self, path: str, **query: Any) -> Any:
         """GET, decoded; None values are left out of the query."""
@@ -81,7 +81,7 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException:
-            raise CliError(FAILURE, f"{self.server} did not answer within {TIMEOUT_S:.0f} s") from None
+            raise CliError(FAILURE, f"{self.server} did not answer within {self._timeout_s:.0f} s") from None
         except httpx.InvalidURL as error:
             raise CliError(FAILURE, f"{self.server!r} is not a URL: {error}") from None
         except httpx.HTTPError as error:

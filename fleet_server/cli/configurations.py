@@ -192,8 +192,10 @@ def _said(session: Session, layer: dict[str, Any]) -> None:
 
 
 def _read(file: str) -> dict[str, Any]:
+    from ota.plain_disk import read_plain
+
     try:
-        data = sys.stdin.buffer.read(LARGEST_BYTES + 1) if file == "-" else Path(file).read_bytes()
+        data = sys.stdin.buffer.read(LARGEST_BYTES + 1) if file == "-" else read_plain(Path(file), LARGEST_BYTES)
     except OSError as error:
         raise CliError(USAGE, f"{file} cannot be read: {error.strerror}") from None
     if len(data) > LARGEST_BYTES:

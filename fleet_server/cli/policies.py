@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from fleet_server.cli.errors import CONFLICT, FAILURE, NOT_FOUND, CliError
+from fleet_server.cli.bundle_files import read_file
+from fleet_server.cli.errors import CONFLICT, NOT_FOUND, CliError
 from fleet_server.cli.key_ceremony import read, save, tell_waiting, trust_errors
 from fleet_server.cli.key_files import open_signer, passphrase_option, trust_option, write_file
 from fleet_server.cli.key_push import publish_delegated
@@ -79,11 +80,9 @@ def push(session: Session, trust: Path) -> None:
 
 
 def _read(file: Path) -> bytes:
+    data = read_file(file)
     try:
-        data = file.read_bytes()
         tomllib.loads(data.decode())
-    except OSError as error:
-        raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
     except ValueError as error:
         raise CliError(CONFLICT, f"{file} is not TOML: {error}") from None
     return data
@@ -91,10 +90,7 @@ def _read(file: Path) -> bytes:
 
 def _published(session: Session, file: Path | None) -> bytes | None:
     if file is not None:
-        try:
-            return file.read_bytes()
-        except OSError as error:
-            raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
+        return read_file(file)
     try:
         return json.dumps(session.client().get("/channels/policy/metadata")).encode()
     except CliError as error:

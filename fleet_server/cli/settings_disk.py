@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_server.cli.errors import AUTH, FAILURE, USAGE, CliError
+from ota.plain_disk import read_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def read_contexts() -> tuple[str, dict[str, Target]]:
     """Name of the context in use and all contexts; nothing when there is no file yet."""
     path = settings_file()
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(read_plain(path).decode())
     except FileNotFoundError:
         return "default", {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -23,6 +23,7 @@ from ota.bundle.archive import (
 )
 from ota.bundle.errors import BundleError
 from ota.durable_disk import fsync_folder, make_folder
+from ota.plain_disk import open_plain
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
@@ -59,9 +60,9 @@ def read_entry(path: Path, entry: Entry) -> Iterator[bytes]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file for reading; BundleError when there is none."""
+    """The file for reading; BundleError when there is none, OSError when it is not a plain file."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             yield file
     except FileNotFoundError:
         raise BundleError("$", f"{path} is not there") from None

@@ -7,11 +7,11 @@ class BundleError(ValueError):
     """A manifest or bundle is malformed.
 
     ``field`` is the path of the wrong field or entry (``$.variants[0].model``, ``files/<sha256>``; ``$`` for the whole),
-    ``problem`` says what is wrong with it.
+    ``problem`` says what is wrong with it; of the whole it is said alone.
     """
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+        super().__init__(problem if field == "$" else f"{field}: {problem}")
         self.field = field
         self.problem = problem
 

@@ -6,7 +6,7 @@ file belongs, is in its one form, and every signature on it holds. So one bit fl
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from securesystemslib.exceptions import Error as SignatureError
@@ -70,9 +70,20 @@ def _verify(
     ):
         _check_form(name, metadata[name], role)
         _check_signatures(name, role, _keys(delegator, delegated))
-    for role_name, role in (("root", newest), ("targets", targets), (channel, signed)):
-        check_fresh(role_name, role, now_s)
+    _check_all_fresh((("root", newest), ("targets", targets), (channel, signed)), now_s)
     return {"root": newest.signed.version, "targets": targets.signed.version, channel: signed.signed.version}
+
+
+def _check_all_fresh(roles: Sequence[tuple[str, Metadata[Any]]], now_s: float) -> None:
+    """ChainError('expired') that names all that have ended, what ended first before the others."""
+    ended: list[str] = []
+    for name, role in sorted(roles, key=lambda one: one[1].signed.expires):
+        try:
+            check_fresh(name, role, now_s)
+        except ChainError as error:
+            ended.append(error.refusal.detail)
+    if ended:
+        raise ChainError(Refusal("expired", "; ".join(ended)))
 
 
 def _roots(metadata: Mapping[str, bytes], channel: str) -> dict[int, Metadata[Root]]:

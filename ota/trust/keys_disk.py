@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from ota.durable_disk import fsync_folder, make_folder
+from ota.plain_disk import open_plain
 from ota.trust.errors import KeyFileError
 from ota.trust.key_types import CryptoSigner, Key, Signer
 from ota.trust.keys import IV_BYTES, SALT_BYTES, encrypt_pkcs8
@@ -39,7 +40,7 @@ def generate_key(path: Path, passphrase: bytes | None) -> Key:
 def load_signer(path: Path, passphrase: bytes | None) -> Signer:
     """The signer of a key file (PKCS#8 PEM, P-256). Raises KeyFileError that says what is wrong and what to do."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(MAX_KEY_FILE_BYTES + 1)
     except FileNotFoundError:
         raise KeyFileError(f"{path}: no such key file") from None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ota.plain_disk import open_plain
 from ota.trust.errors import KeyFileError
 from ota.trust.key_types import Key, Signer
 from ota.trust.keys_disk import load_signer
@@ -38,7 +39,7 @@ def public_key_of(reference: str, ask_secret: AskSecret) -> Key:
 
 def _sealed(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return b"ENCRYPTED" in file.read(200)
     except FileNotFoundError:
         raise KeyFileError(f"{path}: no such key file (references to tokens and KMS begin with pkcs11: or awskms:)") from None

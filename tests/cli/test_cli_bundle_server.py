@@ -132,6 +132,14 @@ def test_a_release_goes_out_and_comes_back(call: Call, trust: Path, workplace: P
     assert (code, "--key" in err) == (5, True), err
     code, _, err = call("bundle", "yank", "yard@2", "--reason", "it does", "--key", "stable.pem")
     assert (code, "(real)" in err) == (0, True), err
+    # Who carries it on a stick all the same is told so, as long as there is a server to ask.
+    export = ("bundle", "export", two, "--out", "stick.rookery", "--root", trust / "root.json")
+    code, _, err = call(*export)
+    assert (code, "warning: yard@2 was yanked from stable" in err, "--metadata FILE" in err) == (0, True, True), err
+    code, _, err = call("--server", "http://127.0.0.1:9", *export)
+    assert (code, "yanked" in err) == (0, False), err
+    code, _, err = call("bundle", "export", one, "--out", "stick.rookery", "--root", trust / "root.json")
+    assert (code, "yanked" in err) == (0, False), err
     assert call("channel", "fetch", "stable", "--out", "stable.json")[0] == 0
     assert list(json.loads((workplace / "stable.json").read_text())["signed"]["targets"]) == ["stable/yard/1/manifest.json"]
     code, _, err = call("bundle", "export", two, "--out", "stick.rookery", "--root", trust / "root.json",
