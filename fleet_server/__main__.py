@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.getLevelNamesMapping().get(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )  # fmt: skip
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    if level != "DEBUG":  # "No signature for keyid" of a rotated key is no news, least of all between the lines of an answer
+        logging.getLogger("tuf").setLevel(logging.WARNING)
     try:
         return _dispatch(parsed, _settings(parsed))
     except ServerError as error:
