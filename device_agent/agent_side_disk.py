@@ -55,7 +55,7 @@ class AgentSide:
     def __init__(self, device: str, model: Updater, parts: AgentParts) -> None:
         place = parts.place
         self._leave, self._reached = parts.leave, False
-        self._memory = AgentMemory(StateFile(place.data / "state", AGENT_STATE_FILE), place)
+        self._memory = AgentMemory(StateFile(place.data / "state", AGENT_STATE_FILE, place.floor), place)
         self._judge = AgentJudge(
             parts.frames, reached=lambda: self._reached, on_trial=self._is_on_trial, before=self._before, limits=parts.limits
         )

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import urllib3
 
@@ -14,8 +13,7 @@ from device_agent.duties.turn import Duty
 from device_agent.launcher import EXIT_FOR_SWITCH
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.pool_http import store_manager
-from device_agent.local_bench_disk import inbox_of
-from device_agent.own_folder_disk import read_root
+from device_agent.local_bench_disk import inbox_of, newest_root
 from device_agent.update.actions_disk import Bench, Performer
 from device_agent.update.content_pool_http import PoolContent
 from device_agent.update.health import TrialLimits
@@ -25,13 +23,14 @@ from device_agent.update.policy import Policy, allows_host, policy_faults
 from device_agent.update.policy_target_disk import PolicyFollower
 from device_agent.update.reports import report_of_refused_policy
 from device_agent.update.selftest_process import run_selftest
-from device_agent.update.state_disk import StateFile
+from device_agent.update.state_disk import StateFile, floor_of
 from device_agent.update.trial import TrialWatch
 from device_agent.update.updater import Updater
 from ota.trust.client_http import TrustClient
 from ota.trust.content_aim_http import Stores
 from ota.trust.content_http import Limits
 from ota.wire import topics
+from ota.wire.addresses import plain_address
 
 
 def line_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager, stack: ExitStack) -> tuple[TrustClient, PoolContent]:
@@ -40,10 +39,10 @@ def line_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager, stack: ExitSt
 
 
 def trust_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager) -> TrustClient:
-    """Verified metadata of the server, from the root that came with the board."""
+    """Verified metadata of the server, from the root that came with the board, or a newer one that a stick has shown it."""
     made = TrustClient(
         base.data / "tuf", metadata_url=api.url(topics.METADATA), targets_url=api.url(topics.BUNDLES), pool=pool,
-        bootstrap_root=read_root(base.settings.factory.root), reference_time=base.clock.now_s,
+        bootstrap_root=newest_root(base.settings), reference_time=base.clock.now_s,
     )  # fmt: skip
     base.clock.bound_by(made.earliest_end_s)  # one wrong 2099 must not end this board
     return made
@@ -59,11 +58,8 @@ def content_of(base: Base, api: DeviceApi, pool: urllib3.PoolManager, stack: Exi
 
 def content_allowed(policy: Policy, url: str) -> bool:
     """Whether content may be fetched from an address that the server sent us on to: https, and a host of ``content_hosts``."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "https" and allows_host(policy.content_hosts, parts.hostname or "", parts.port or 443)
-    except ValueError:  # a port that is no number
-        return False
+    place = plain_address(url)
+    return place is not None and place.scheme == "https" and allows_host(policy.content_hosts, place.host, place.port)
 
 
 def hooks_beside(config: Path) -> Hooks:
@@ -122,8 +118,9 @@ def updater_of(
     limits = TrialLimits(trial.min_gated_frames, trial.deadline_s, trial.min_rate_ratio, trial.min_fps_ratio, trial.max_crashes)
     came_with_it = factory is not None and factory.sha256 == eyes.installed.sha256
     reports.first_contact(eyes.installed, factory=came_with_it, now_s=base.clock.now_s())
+    memory = StateFile(base.data / "state", installed=lambda state: floor_of(eyes.slots, state))
     updater = Updater(
-        device, memory=StateFile(base.data / "state"), actions=performer, trust=trust, clock=base.clock, reports=reports,
+        device, memory=memory, actions=performer, trust=trust, clock=base.clock, reports=reports,
         watch=TrialWatch(HistoryFile(base.data / "history"), limits),
     )  # fmt: skip
     updater.take_from(inbox_of(base.settings, base.policy, base.clock).next)

@@ -17,7 +17,7 @@ from device_agent.update.agent_formats import FIRST
 from device_agent.update.deployment import Deployment, Event, UpdateState
 from device_agent.update.installed import Running
 from device_agent.update.machine import step
-from device_agent.update.state_disk import StateFile
+from device_agent.update.state_disk import StateFile, stays
 from ota.bundle.errors import BundleError
 from ota.bundle.manifest import Manifest, parse_manifest
 from ota.durable_disk import remove_leftovers
@@ -123,6 +123,12 @@ class AgentPlace:
         if kept.current != slot or kept.trial is not None:
             previous = kept.current if kept.current != slot else kept.previous
             write_pointer(self.data, Pointer(current=slot, previous=previous))
+
+    def floor(self, state: UpdateState) -> int:
+        """What the installed agents demand, those that were committed: whatever the state's file says."""
+        kept = self.pointer()
+        found = [self.manifest(slot) for slot in (kept.current, kept.previous) if slot and stays(slot, state)]
+        return max((one.min_counter for one in found if one is not None), default=0)
 
     def formats_in_force(self) -> int:
         """The set of on-disk formats that may be written here."""

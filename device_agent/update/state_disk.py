@@ -1,6 +1,11 @@
-"""What the update part remembers across a power cut: one small file, replaced whole; a torn one is set aside."""
+"""What the update part remembers across a power cut: one small file, replaced whole; a torn one is set aside.
+
+Floor and number of the newest assignment lie in a second file, too, with a checksum: one damaged file, or one flipped bit that
+makes another number of the floor, does not let an old release or an old assignment in.
+"""
 
 import contextlib
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +14,20 @@ import msgspec
 
 from device_agent.update.deployment import UpdateState
 from ota.durable_disk import remove_leftovers, write_whole
+from ota.slots.slots_disk import Slots
 
 STATE_FILE = "update.json"
 AGENT_STATE_FILE = "agent-state.json"
 MAX_BYTES = 4 * 1024 * 1024
+
+
+class _Floors(msgspec.Struct, frozen=True, kw_only=True):
+    """The second file. ``sum``: crc32 of both numbers as text; a number with a flipped bit must not bar every release."""
+
+    v: int = 1
+    floor: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seen_seq: Annotated[int, msgspec.Meta(ge=0)] = 0
+    sum: int = 0
 
 
 class _Versioned(msgspec.Struct):
@@ -51,15 +66,29 @@ def peek(path: Path) -> UpdateState | str:
 class StateFile:
     """The file ``name`` in ``folder``; each updater has its own.
 
-    ``note`` says what was found wrong at the last load, empty when nothing was.
+    ``installed``: the floor that the releases in the install places set, given the state (``floor_of`` fits); it and the second
+    file hold whatever the first one says. ``note`` says what was found wrong at the last load, empty when nothing was.
     """
 
-    def __init__(self, folder: Path, name: str = STATE_FILE) -> None:
-        self._path = folder / name
+    def __init__(
+        self, folder: Path, name: str = STATE_FILE, installed: Callable[[UpdateState], int] = lambda state: 0
+    ) -> None:
+        self._path, self._installed = folder / name, installed
+        self._floors = self._path.with_name(f"{self._path.stem}-floor.json")
         self.note = ""
 
     def load(self) -> UpdateState:
-        """What was saved; the safe default (nothing seen, floor 0, no deployment) where there is nothing or it is unreadable."""
+        """What was saved; where there is nothing or it is unreadable: no deployment, and the floors that are known otherwise."""
+        state = self._load()
+        kept, damaged = _floors(self._floors), self.note
+        floor, seen_seq = max(state.floor, kept.floor, self._installed(state)), max(state.seen_seq, kept.seen_seq)
+        if damaged or (max(kept.floor, state.floor), seen_seq) != (state.floor, state.seen_seq):
+            self.note = f"{damaged or f'{self._path} says less than its copy'}; floor {floor} and number {seen_seq} hold on"
+        if seen_seq != state.seen_seq:  # the digest and the words of an older one are not those of this number
+            state = msgspec.structs.replace(state, seen_seq=seen_seq, seen_digest="", assignment="")
+        return msgspec.structs.replace(state, floor=floor)
+
+    def _load(self) -> UpdateState:
         self.note = ""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self._path.parent)
@@ -82,17 +111,51 @@ class StateFile:
     def save(self, state: UpdateState) -> None:
         """Durable when it returns; raises OSError and leaves the old file then."""
         write_whole(self._path, msgspec.json.encode(state), 0o600)
+        kept = _floors(self._floors)
+        if (max(state.floor, kept.floor), max(state.seen_seq, kept.seen_seq)) == (kept.floor, kept.seen_seq):
+            return
+        # The state is saved; where this copy cannot be written the next save tries again.
+        with contextlib.suppress(OSError):
+            write_whole(self._floors, _encoded(max(state.floor, kept.floor), max(state.seen_seq, kept.seen_seq)), 0o600)
 
     def _of_another_version(self, data: bytes, version: int, problem: str) -> UpdateState:
         """A later agent wrote it and this one was put back: the file is kept for the later one, its floors hold here too."""
         lasting = msgspec.json.decode(data, type=_Lasting)
         fresh = self._set_aside(problem, f"v{version}")
-        self.note += f"; its floor {lasting.floor} and number {lasting.seen_seq} hold on"
         return msgspec.structs.replace(fresh, floor=lasting.floor, seen_seq=lasting.seen_seq)
 
     def _set_aside(self, problem: str, suffix: str = "unreadable") -> UpdateState:
         aside = self._path.with_name(f"{self._path.name}.{suffix}")
         with contextlib.suppress(OSError):
             self._path.replace(aside)
-        self.note = f"{self._path} could not be read ({problem}): kept as {aside.name}, started from nothing seen"
+        self.note = f"{self._path} could not be read ({problem}): kept as {aside.name}, no deployment is known"
         return UpdateState()
+
+
+def floor_of(slots: Slots, state: UpdateState) -> int:
+    """What the installed releases demand; not one that is still on trial or was taken back: only a commit raises the floor."""
+    places = [slots.current(), slots.previous(), slots.factory()]
+    return max((one.manifest.min_counter for one in places if one is not None and stays(one.sha256, state)), default=0)
+
+
+def stays(sha256: str, state: UpdateState) -> bool:
+    """Whether a release that lies in an install place was committed, as far as the state knows."""
+    deployment = state.deployment
+    return deployment is None or deployment.bundle.sha256 != sha256 or deployment.state == "committed"
+
+
+def _floors(path: Path) -> _Floors:
+    """What the second file says; nothing where it is not there or is damaged: then the first one holds."""
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=_Floors)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Floors()
+    return kept if kept.sum == _sum(kept.floor, kept.seen_seq) else _Floors()
+
+
+def _encoded(floor: int, seen_seq: int) -> bytes:
+    return msgspec.json.encode(_Floors(floor=floor, seen_seq=seen_seq, sum=_sum(floor, seen_seq)))
+
+
+def _sum(floor: int, seen_seq: int) -> int:
+    return zlib.crc32(f"{floor} {seen_seq}".encode())

@@ -7,6 +7,7 @@ import pytest
 
 from device_agent.update.deployment import LOCAL
 from device_agent.update.local_disk import Inbox, opened_from
+from device_agent.update.local_trust_disk import LocalTrust
 from device_agent.update.policy import Policy
 from ota.bundle.manifest import parse_manifest
 from ota.bundle.writer_disk import write_bundle
@@ -18,13 +19,14 @@ class HandInbox(Inbox):
 
     refuse: Refusal | None = None
 
-    def prove(self, path: Path):
+    def prove(self, path: Path, *, learn: bool = False):
         return self.refuse or opened_from(path)
 
 
 @pytest.fixture
 def inbox(world) -> HandInbox:
-    found = HandInbox(world.folder / "inbox", lambda: b"", Policy(local_install=True), world.watch, dict)
+    trust = LocalTrust(world.folder / "local-trust.json", bytes, world.folder)
+    found = HandInbox(world.folder / "inbox", trust, Policy(local_install=True), world.watch)
     world.inbox = found
     world.restart()
     return found
