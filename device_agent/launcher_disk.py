@@ -177,7 +177,7 @@ def _listed(slot: Path) -> tuple[dict[str, str], str]:
     if len(data) > MAX_LIST_BYTES:
         raise ValueError(f"larger than {MAX_LIST_BYTES} bytes")
     listed, link = {}, ""
-    for line in data.decode().splitlines():
+    for line in data.decode().split("\n")[:-1]:
         if (found := _LINE.fullmatch(line)) is not None:
             listed[found[2]] = found[1]
         elif (found := _LINK_LINE.fullmatch(line)) is not None and not link:

@@ -1,8 +1,8 @@
 """What this board's policy lets out: which kinds of pictures, and to which hosts. No server can widen it. Pure."""
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from ota.wire.addresses import is_path, plain_address
 from ota.wire.events import UploadSlot
 
 CLASS_OF_KIND = {"first": "crop", "best": "crop", "burst": "burst"}
@@ -26,19 +26,12 @@ class UploadRule:
         """Whether bytes may be put where a slot says. A URL without a host means the server itself."""
         if self.hosts is None:
             return True
-        # Two libraries read one URL here and on the way out: what they could read differently is not judged, but refused.
-        if not slot.url.isascii() or not slot.url.isprintable() or set(slot.url) & set("\\ "):
+        if is_path(slot.url):
+            return True
+        place = plain_address(slot.url)
+        if place is None:
             return False
-        try:
-            parts = urlsplit(slot.url)
-            host, port = parts.hostname, parts.port or 443
-        except ValueError:
-            return False
-        if host is None:
-            return not parts.netloc
-        if "@" in parts.netloc:
-            return False
-        return (host, port) == self.own or any(_names(entry, host, port) for entry in self.hosts)
+        return (place.host, place.port) == self.own or any(_names(entry, place.host, place.port) for entry in self.hosts)
 
 
 def class_of(rule_kind: str, kind: str) -> str:

@@ -7,11 +7,13 @@ not made and nothing is executed: the agent is started as a module.
 
 import base64
 import csv
+import errno
 import hashlib
 import io
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,11 +31,16 @@ MAX_RATIO = 200
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 MAX_PATH_CHARS = 300
 CHUNK_BYTES = 256 * 1024
+BROKEN_ZIP = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, LookupError,
+    OverflowError, TypeError,
+)  # fmt: skip
+"""What the standard library raises for bytes that are no zip: names that are no text, offsets that lead nowhere."""
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 """Files that RECORD cannot or need not hash."""
 SCRIPT_LINE = re.compile(rb"#!pythonw?[^\n]*\n")
 
-_PART = re.compile(r"[^/\\\x00-\x1f:]{1,150}")
+_PART = re.compile(r"[^/\\:]{1,150}")
 
 
 class WheelError(ValueError):
@@ -54,10 +61,14 @@ def unpack_wheel(file: Path, locked: LockedWheel, where: Where) -> list[Path]:
     try:
         with zipfile.ZipFile(file) as archive:
             return _unpack(archive, locked, where)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise WheelError(f"{locked.file} is no whole zip: {error}") from None
     except WheelError as error:
         raise WheelError(f"{locked.file}: {error}") from None
+    except BROKEN_ZIP as error:
+        raise WheelError(f"{locked.file} is no whole zip: {error}") from None
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # an offset before the beginning: the zip's own word, not the disk's
+            raise WheelError(f"{locked.file} is no whole zip: {error.strerror or error}") from None
+        raise
 
 
 def _unpack(archive: zipfile.ZipFile, locked: LockedWheel, where: Where) -> list[Path]:
@@ -108,7 +119,8 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 def _check_name(info: zipfile.ZipInfo) -> None:
     path = info.filename.removesuffix("/") if info.is_dir() else info.filename
     parts = path.split("/")
-    if len(path) > MAX_PATH_CHARS or any(part in ("", ".", "..") or not _PART.fullmatch(part) for part in parts):
+    plain = path.isprintable() and all(part not in ("", ".", "..") and _PART.fullmatch(part) for part in parts)
+    if len(path) > MAX_PATH_CHARS or not plain:
         raise WheelError(f"{path[:100]!r} is not a plain relative path")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

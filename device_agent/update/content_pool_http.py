@@ -1,5 +1,6 @@
 """Content files over the agent's own connection pool: ``BUNDLES/files/<sha256>``, resumed and hashed by ``ota.trust``."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from ota.trust.content_aim_http import Stores
 from ota.trust.content_http import Limits, fetch
 from ota.trust.pace import Pace
 from ota.trust.refusal import Refusal
+from ota.trust.request_http import RequestError, get
 
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
 """Largest file whose length no signed metadata names: a picture of an acceptance set."""
+LENGTH_S = 60.0
+"""For the answer to a HEAD: a few hundred bytes, over the slowest of lines."""
 
 
 class PoolContent:
@@ -33,7 +37,7 @@ class PoolContent:
         """Bring one file; refused with hash, download or disk. An unknown length is asked for first, and bounded."""
         url = self._base + sha256
         if length_bytes is None:
-            asked = self._length(url)
+            asked = self._length(url, should_stop)
             if isinstance(asked, Refusal):
                 return asked
             length_bytes = asked
@@ -43,11 +47,13 @@ class PoolContent:
         )  # fmt: skip
         return outcome if isinstance(outcome, Refusal) else None
 
-    def _length(self, url: str) -> int | Refusal:
+    def _length(self, url: str, should_stop: Callable[[], bool]) -> int | Refusal:
+        deadline_s = time.monotonic() + min(self._limits.total_s, LENGTH_S)
         try:
-            response = self._pool.request("HEAD", url, timeout=self._limits.gap_s, retries=False, redirect=False)
-        except urllib3.exceptions.HTTPError as error:
+            response = get(self._pool, url, {}, deadline_s, self._limits.gap_s, method="HEAD", should_stop=should_stop)
+        except RequestError as error:
             return Refusal("download", f"{url}: {error}")
+        response.release_conn()
         stated = response.headers.get("Content-Length", "")
         if response.status != 200 or not stated.isdigit():
             return Refusal("download", f"{url}: the server answered {response.status} and names no length")

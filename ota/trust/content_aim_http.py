@@ -12,6 +12,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ota.trust.refusal import Refusal
 from ota.trust.request_http import get
+from ota.wire.addresses import plain_address
 
 MOVED = (302, 303, 307, 308)
 STALE = (401, 403, 404, 410)
@@ -62,9 +63,11 @@ class Aim:
         """What an answer says about the address: try the other one, give up, or (None) nothing."""
         if self._elsewhere is None and response.status in MOVED and self._stores is not None:
             target = urljoin(self.url, response.headers.get("Location", ""))
+            place = plain_address(target)
+            if place is None:
+                return Refusal("download", f"{self.url}: it sends us on to an address that can be read in more than one way")
             if not self._stores.allows(target):
-                host = urlsplit(target).netloc or "no place"
-                return Refusal("download", f"{self.url}: it sends us on to {host}, which this board's policy does not allow")
+                return Refusal("download", f"{self.url}: it sends us on to {place.host}, which the policy does not allow")
             self._elsewhere = target
             return Again("sent on", wait_s=0.0, free=True)
         if self._elsewhere is not None and response.status in STALE and not self._asked_anew:
