@@ -133,7 +133,7 @@ class Stage:
         channel = f"stable={keys / 'stable.pem.pub'}"
         self.cli.run("root", "create", str(keys / "trust"), *arguments, "--threshold", "2", "--channel", channel)
         for number in (1, 3):
-            self.cli.run("root", "sign", str(keys / "trust"), "--key", str(keys / f"root-{number}.pem"))
+            self.cli.run("root", "sign", "--yes", str(keys / "trust"), "--key", str(keys / f"root-{number}.pem"))
         self.cli.run("root", "push", str(keys / "trust"))
         self.say("root of trust: 2 of 3 root keys signed, offline; channel stable has its own key")
         if not self.own:

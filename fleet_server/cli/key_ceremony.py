@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
+from fleet_server.cli.errors import CONFLICT, FAILURE, USAGE, CliError
 from fleet_server.cli.key_files import open_signer, passphrase_option, read_public
 from fleet_server.cli.output import talk
 from fleet_server.cli.session import Session, pass_session
@@ -25,10 +25,12 @@ FILE = click.Path(path_type=Path)
 @contextmanager
 def trust_errors() -> Iterator[None]:
     """What the trust layer refuses, as the command's own end."""
-    from ota.trust.errors import TrustError
+    from ota.trust.errors import FolderError, TrustError
 
     try:
         yield
+    except FolderError as error:
+        raise CliError(FAILURE, str(error)) from None
     except TrustError as error:
         raise CliError(CONFLICT, str(error)) from None
 
@@ -75,19 +77,22 @@ def read_keys(session: Session, references: tuple[str, ...], people: dict[str, s
 
 def online_keys(session: Session, file: Path | None) -> dict[str, Any]:
     """The server's online keys by role, with ``next`` for those that were made to follow: from a file, else from the server."""
+    from ota.plain_disk import read_plain
     from ota.trust.errors import TrustError
     from ota.trust.keys import key_from_dict
 
     try:
         if file is not None:
-            raw: Any = json.loads(file.read_text(encoding="utf-8"))
+            raw: Any = json.loads(read_plain(file))
         else:
             trust = session.client().get("/trust")
             raw = {**trust["online_keys"], "next": trust.get("next_online_keys", {})}
         following = {role: key_from_dict(one) for role, one in raw.get("next", {}).items()}
         present = {role: key_from_dict(raw[role]) for role in ("snapshot", "timestamp", "assignment") if role in raw}
         return {**present, "next": following}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, TrustError) as error:
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, TrustError) as error:
         hint = "save them with: rookery key online FILE"
         raise CliError(CONFLICT, f"these are not a server's online keys: {error}", hint) from None
 
@@ -148,10 +153,17 @@ def _pairs(texts: tuple[str, ...], flag: str, what: str) -> list[tuple[str, str]
 @click.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--key", "reference", required=True, metavar="REFERENCE", help="The signer's key: FILE, pkcs11:… or awskms:….")
+@click.option("--yes", is_flag=True, help="Sign without being asked: where nobody can be asked, by somebody who has looked.")
+@click.option("--fingerprint", "fingerprints", multiple=True, metavar="HEX",
+              help="Sign what has this fingerprint and nothing else (repeat): as another signer read it out.")  # fmt: skip
 @passphrase_option
 @pass_session
-def sign(session: Session, folder: Path, reference: str, passphrase_file: Path | None) -> None:
-    """Add one signature to everything in FOLDER that waits for this key; others sign later, elsewhere."""
+def sign(session: Session, folder: Path, reference: str, yes: bool, fingerprints: tuple[str, ...],
+         passphrase_file: Path | None) -> None:  # fmt: skip
+    """Add one signature to everything in FOLDER that waits for this key; others sign later, elsewhere.
+
+    What would change is shown first, and asked for. The folder came from other hands: look.
+    """
     from ota.trust.roles import sign as sign_metadata
 
     made = read(folder)
@@ -161,11 +173,53 @@ def sign(session: Session, folder: Path, reference: str, passphrase_file: Path |
         waiting = ", ".join(one.document for one in made.waiting())
         why = f"no signer of what waits here ({waiting})" if waiting else "not needed: nothing waits for a signature"
         raise CliError(CONFLICT, f"{reference} is {why}; it is not one of this root's signers, or they change nothing now")
+    _look(session, made, documents, yes=yes, fingerprints=fingerprints)
     with trust_errors():
         for document in documents:
             sign_metadata(document, signer)
     save(folder, made)
     tell_waiting(folder, made)
+
+
+def _look(session: Session, made: "Ceremony", documents: "list[Any]", *, yes: bool, fingerprints: tuple[str, ...]) -> None:
+    # Whoever had the folder between two sittings may have changed it: a signer must see what he signs.
+    from ota.trust.ceremony_changes import changes, document_fingerprint, document_name
+
+    _check_in_force(made)
+    unknown = []
+    for document in documents:
+        name, digest = document_name(made, document), document_fingerprint(document)
+        talk(f"{name}, fingerprint {digest}:")
+        for line in changes(made, document):
+            talk(f"  {line}")
+        if not any(len(one) >= 16 and digest.startswith(one.lower()) for one in fingerprints):
+            unknown.append(name)
+    if fingerprints and unknown:
+        raise CliError(CONFLICT, f"{', '.join(unknown)}: another fingerprint than those given; nothing was signed")
+    if yes or fingerprints:
+        return
+    if not session.ask:
+        hint = "say --yes after looking, or --fingerprint HEX for each document"
+        raise CliError(USAGE, "what is signed must be looked at, and nobody can be asked", hint)
+    if not click.confirm("sign this?", err=True):
+        raise CliError(FAILURE, "nothing was signed")
+
+
+def _check_in_force(made: "Ceremony") -> None:
+    from fleet_server.cli.key_pin import pinned_root
+    from ota.bundle.offline import ChainError, trust_root
+
+    if not made.in_force:
+        return
+    try:
+        trust_root(made.root.to_bytes(), {})
+        pinned = pinned_root()
+        if pinned is not None:
+            pinned_version = trust_root(pinned, {}).signed.version
+            if pinned_version == made.root.signed.version and trust_root(pinned, {}).signed_bytes != made.root.signed_bytes:
+                raise CliError(CONFLICT, "root.json of this folder is not the root that is pinned here: nothing was signed")
+    except ChainError as error:
+        raise CliError(CONFLICT, f"root.json of this folder is not signed by its own keys: {error.refusal.detail}") from None
 
 
 @click.command()

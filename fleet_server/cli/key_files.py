@@ -39,7 +39,9 @@ def passphrase(session: Session, file: Path | None, what: str) -> bytes:
     """The passphrase of a key file."""
     if file is not None:
         try:
-            return file.read_bytes().splitlines()[0]
+            from ota.plain_disk import read_plain
+
+            return read_plain(file).splitlines()[0]
         except (OSError, IndexError) as error:
             raise CliError(FAILURE, f"cannot read a passphrase from {file}: {error}") from None
     given = os.environ.get(PASSPHRASE_VARIABLE)
@@ -54,12 +56,16 @@ def secret_asker(session: Session, file: Path | None) -> "AskSecret":
 def open_signer(session: Session, reference: str | Path, file: Path | None) -> "Signer":
     """The signer of a key reference (FILE, ``pkcs11:…``, ``hsm:…``, ``awskms:…``); a key in the clear needs no passphrase."""
     from ota.trust.errors import KeyFileError
+    from ota.trust.signers import parse_reference
     from ota.trust.signers_disk import open_signer as open_reference
 
     try:
-        return open_reference(str(reference), secret_asker(session, file))
+        where = parse_reference(str(reference))
+        return open_reference(where.text, secret_asker(session, file))
     except KeyFileError as error:
-        raise CliError(CONFLICT, str(error)) from None
+        # A file that is not there is another matter than one that is the wrong key.
+        code = FAILURE if ": no such key file" in str(error) else CONFLICT
+        raise CliError(code, str(error)) from None
 
 
 def read_public_key(where: str | Path, session: Session | None = None, file: Path | None = None) -> "Key":
@@ -69,6 +75,7 @@ def read_public_key(where: str | Path, session: Session | None = None, file: Pat
 
 def read_public(where: str | Path, session: Session | None = None, file: Path | None = None) -> "tuple[Key, str]":
     """The same, with the name of the person that stands beside it in a ``.pub`` file (else empty)."""
+    from ota.plain_disk import read_plain
     from ota.trust.errors import TrustError
     from ota.trust.keys import key_from_dict
     from ota.trust.signers import parse_reference
@@ -78,10 +85,13 @@ def read_public(where: str | Path, session: Session | None = None, file: Path | 
         if parse_reference(str(where)).kind != "file":
             asker = secret_asker(session or Session(None, None, "table", False), file)
             return public_key_of(str(where), asker), ""
-        raw = json.loads(Path(where).read_text(encoding="utf-8"))
-        name = raw.pop("name", "") if isinstance(raw, dict) else ""
+        raw = json.loads(read_plain(Path(where)))
+        # Who gave no name is called as his file is.
+        name = (raw.pop("name", "") if isinstance(raw, dict) else "") or Path(where).name.partition(".")[0]
         return key_from_dict(raw), " ".join(str(name).split())[:80]
-    except (OSError, UnicodeDecodeError, ValueError, TrustError) as error:
+    except OSError as error:
+        raise CliError(FAILURE, f"cannot read {where}: {error.strerror}", "give the .pub file") from None
+    except (ValueError, TrustError) as error:
         raise CliError(CONFLICT, f"{where} is not a public key of ours: {error}", "give the .pub file") from None
 
 

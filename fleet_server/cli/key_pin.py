@@ -19,7 +19,9 @@ def pinned_file() -> Path:
 def pinned_root() -> bytes | None:
     """The pinned root, or None where none was pinned. What cannot be read is an error: it must not look like none."""
     try:
-        return pinned_file().read_bytes()
+        from ota.plain_disk import read_plain
+
+        return read_plain(pinned_file())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -34,9 +36,10 @@ def pin(session: Session, file: Path, replace: bool) -> None:
     """Trust the root in FILE from now on ('rookery bundle verify' judges by it). Compare its fingerprint with its signers."""
     from ota.bundle.offline import ChainError, load_role, trust_root
     from ota.bundle.tuf_types import Root
+    from ota.plain_disk import read_plain
 
     try:
-        data = file.read_bytes()
+        data = read_plain(file)
     except OSError as error:
         raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
     before = pinned_root()
@@ -60,7 +63,7 @@ def _check_follows(file: Path, before: bytes, data: bytes, old: int, new: int) -
     if new < old:
         raise CliError(CONFLICT, f"{file} is root {new}; root {old} is pinned already", "--replace takes it all the same")
     chain = {**root_chain(file.parent), new: data}
-    reached = trust_root(before, {version: one for version, one in chain.items() if version > old})
+    reached = trust_root(before, {version: one for version, one in chain.items() if old < version <= new})
     if reached.signed.version < new or (new == old and reached.signed_bytes != trust_root(data, {}).signed_bytes):
         hint = "keep the N.root.json files between them beside it, or --replace if you mean to trust another fleet's root"
         raise CliError(CONFLICT, f"the pinned root (version {old}) does not lead to {file} (version {new})", hint)

@@ -84,11 +84,12 @@ def push(session: Session, folder: Path) -> None:
 
 def publish_delegated(client: "Client", folder: Path, made: "Ceremony", name: str) -> None:
     """Publish the signed draft of a channel or of the policy role, and forget the draft."""
+    from ota.plain_disk import read_plain
     from ota.trust.ceremony_disk import forget_draft
     from ota.trust.roles import POLICY
 
     draft = made.delegated[name]
-    texts = [path.read_text(encoding="utf-8") for path in sorted((folder / POLICY).glob("*.toml"))] if name == POLICY else []
+    texts = [read_plain(path).decode() for path in sorted((folder / POLICY).glob("*.toml"))] if name == POLICY else []
     client.publish(f"/channels/{segment(name)}/metadata", {"metadata": json.loads(draft.to_bytes()), "manifests": texts})
     forget_draft(folder, name)
     talk(f"{name} version {draft.signed.version} is published")

@@ -78,8 +78,7 @@ def revoke(session: Session, who: str, folder: Path, added: tuple[str, ...]) -> 
         there = role_keys(root, targets, role)
         fresh = [one for one in successors if there is None or one.keyid not in there.keys]
         _edit(made, role, KeyChange(fresh, [keyid]))
-    talk(f"{made.people.get(keyid) or keyid[:12]} will count no more for: {', '.join(roles)}")
-    _finish(folder, made)
+    _finish(folder, made, f"{made.people.get(keyid) or keyid[:12]} will count no more for: {', '.join(roles)}")
     for role in roles:
         if role not in ("root", "targets", *ONLINE):
             talk(
@@ -158,7 +157,7 @@ def _edit(made: "Ceremony", role: str, change: "KeyChange", *, new: bool = False
             made.next_targets = targets
 
 
-def _finish(folder: Path, made: "Ceremony") -> None:
+def _finish(folder: Path, made: "Ceremony", words: str = "") -> None:
     from ota.trust.ceremony import draft_of
     from ota.trust.roles import TARGETS_LIFE_S
 
@@ -166,6 +165,8 @@ def _finish(folder: Path, made: "Ceremony") -> None:
         # The targets in force were signed by keys that the next root no longer names: boards need new ones to cross.
         made.next_targets = draft_of(made.targets, None, time.time() + TARGETS_LIFE_S)
     save(folder, made)
+    if words:
+        talk(words)
     tell_waiting(folder, made)
 
 
@@ -197,13 +198,14 @@ def _believed(
     session: Session, role: str, folder: Path, file: Path | None, made: "Ceremony"
 ) -> "tuple[Metadata[Targets], str]":
     # The second part says, for people, that the present keys would not have it.
+    from ota.plain_disk import read_plain
     from ota.trust.ceremony import role_keys
     from ota.trust.ceremony_disk import targets_history
     from ota.trust.errors import TrustError
     from ota.trust.roles import CHANNEL_LIFE_S, present_channel, signature_status
 
     try:
-        data = file.read_bytes() if file else json.dumps(session.client().get(f"/channels/{segment(role)}/metadata")).encode()
+        data = read_plain(file) if file else json.dumps(session.client().get(f"/channels/{segment(role)}/metadata")).encode()
     except OSError as error:
         raise CliError(FAILURE, f"cannot read {file}: {error.strerror}") from None
     refused = ""

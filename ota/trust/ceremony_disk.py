@@ -11,8 +11,9 @@ from typing import Any
 
 from ota.bundle.tuf_types import Metadata, Root, Targets
 from ota.durable_disk import fsync_folder, write_whole
+from ota.plain_disk import read_plain
 from ota.trust.ceremony import Ceremony
-from ota.trust.errors import TrustError
+from ota.trust.errors import FolderError, TrustError
 from ota.trust.roles import parse_metadata
 
 MAX_METADATA_BYTES = 8 * 1024 * 1024
@@ -86,7 +87,7 @@ def targets_history(folder: Path) -> list[Metadata[Targets]]:
 def read_people(folder: Path) -> dict[str, str]:
     """Key id -> name; nothing where the file is missing or is not ours: it decides nothing."""
     try:
-        raw = json.loads((folder / "people.json").read_bytes()[:MAX_METADATA_BYTES])
+        raw = json.loads(read_plain(folder / "people.json", MAX_METADATA_BYTES))
     except (OSError, ValueError):
         return {}
     if not isinstance(raw, dict) or len(raw) > MAX_PEOPLE:
@@ -107,21 +108,18 @@ def _history(folder: Path, role: str, kind: type[Any]) -> list[tuple[Metadata[An
             continue
         one = _read(folder, path.name, kind)
         if one is not None:
-            found[one.signed.version] = (one, path.read_bytes())
+            found[one.signed.version] = (one, read_plain(path, MAX_METADATA_BYTES))
     return list(found.values())
 
 
 def _read(folder: Path, name: str, kind: type[Any]) -> Metadata[Any] | None:
     path = folder / name
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_METADATA_BYTES + 1)
+        data = read_plain(path, MAX_METADATA_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise TrustError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > MAX_METADATA_BYTES:
-        raise TrustError(f"{path} is larger than {MAX_METADATA_BYTES} bytes: not ours")
+        raise FolderError(f"cannot read {path}: {error.strerror}") from None
     metadata = parse_metadata(data, str(path))
     if not isinstance(metadata.signed, kind):
         raise TrustError(f"{path} holds {metadata.signed.type} metadata")
@@ -130,16 +128,16 @@ def _read(folder: Path, name: str, kind: type[Any]) -> Metadata[Any] | None:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        if path.read_bytes() == data:
+        if read_plain(path, MAX_METADATA_BYTES) == data:
             return
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise TrustError(f"cannot read {path}: {error.strerror}") from None
+        raise FolderError(f"cannot read {path}: {error.strerror}") from None
     try:
         write_whole(path, data)
     except OSError as error:
-        raise TrustError(f"cannot write {path}: {error.strerror}") from None
+        raise FolderError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _following(draft: Metadata[Any] | None, present: Metadata[Any]) -> Metadata[Any] | None:

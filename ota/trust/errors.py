@@ -9,5 +9,9 @@ class KeyFileError(TrustError):
     """A key file is there already, missing, unreadable, or its passphrase is wrong: the person at the keyboard must act."""
 
 
+class FolderError(TrustError):
+    """A file of a ceremony's folder cannot be read or written: the person at the keyboard must act."""
+
+
 class RepositoryError(TrustError):
     """The server's own metadata store is damaged or not set up: the operator must act."""

@@ -28,7 +28,7 @@ from ota.trust.publishing import (
     new_targets_of,
 )
 from ota.trust.refusal import Refusal
-from ota.trust.store_disk import MetadataStore, RepositoryStatus, StoredState, left_s, status_of
+from ota.trust.store_disk import MetadataStore, RepositoryStatus, StoredState, left_s, same_text, status_of
 
 _NO_BRIDGE = (
     "targets: sign the new targets with the old targets keys too, or keep enough old keys in the new root, so that devices "
@@ -230,10 +230,10 @@ class Repository:
     def _update(self, root: bytes | None, targets: bytes | None) -> None:
         state, now_s = self._store.load(), self._clock()
         new_root: Metadata[Root] | None = None
-        if root is not None and root != self._store.read("root", state.root.signed.version):
+        if root is not None and not same_text(root, state.root):
             new_root = check_root(root, state.root, self._online.held(), now_s)
         new_top: Metadata[Targets] | None = None
-        if targets is not None and targets != self._store.read("targets", state.targets.signed.version):
+        if targets is not None and not same_text(targets, state.targets):
             new_top = check_targets(targets, (new_root or state.root).signed, state.targets, now_s)
             self._online.check_assignment_key(new_top.signed)
         root_first = new_root is None or _holds(new_root.signed, state.targets)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuf.api.exceptions import RepositoryError
+
 from ota.bundle.offline import ChainError, check_signed, load_role, trust_root
 from ota.bundle.tuf_types import Metadata, Root, Snapshot, Targets, Timestamp
 from ota.durable_disk import fsync_folder, write_whole
@@ -142,6 +144,15 @@ class MetadataStore:
             return []
         found = (_ROOT.fullmatch(path.name) for path in self._folder.iterdir())
         return sorted(int(match[1]) for match in found if match is not None)
+
+
+def same_text(data: bytes, published: Metadata[Any]) -> bool:
+    """Whether ``data`` says what is published already, whoever signed it besides."""
+    try:
+        metadata: Metadata[Any] = Metadata.from_bytes(data)
+    except (RepositoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False  # what it is instead is said by the check of it
+    return metadata.signed_bytes == published.signed_bytes
 
 
 def _name(role: str, version: int | None) -> str:

@@ -65,7 +65,7 @@ class Years:
     def sittings(self, *names: str) -> str:
         """Each signs what waits for him; then it is pushed."""
         for name in names:
-            self.desk.ok("key", "sign", "trust", "--key", f"{name}.pem")
+            self.desk.ok("key", "sign", "--yes", "trust", "--key", f"{name}.pem")
         return self.desk.ok("key", "push", "trust").err
 
     def bundle(self, version: str, channel: str = "stable") -> Path:
@@ -149,7 +149,7 @@ def test_a_leaked_release_key_counts_no_more(years: Years) -> None:
     assert "stable/yard/1/manifest.json  sha256 " in listed.err
     assert "look at each of these before you sign: only Rita has signed them" in listed.err
     assert "yard/66" not in listed.err
-    again = years.desk("key", "sign", "trust", "--key", "rita.pem")
+    again = years.desk("key", "sign", "--yes", "trust", "--key", "rita.pem")
     assert again.code == 5, again.err
     pushed = years.sittings("sven")
     assert "stable version 3 is published" in pushed
@@ -185,7 +185,7 @@ def test_a_channel_signed_anew_before_the_revocation_leaves_no_gap(years: Years)
         asked.append(found(years.board(f"asks-{len(asked)}"), "1"))
 
     for name in ("sven", "ada", "ben"):
-        years.desk.ok("key", "sign", "trust", "--key", f"{name}.pem")
+        years.desk.ok("key", "sign", "--yes", "trust", "--key", f"{name}.pem")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(years.site.context.repository._store, "write", write)
         pushed = years.desk.ok("key", "push", "trust").err
@@ -205,7 +205,7 @@ def test_every_role_changes_hands_and_a_board_of_the_first_day_follows(years: Ye
     desk.ok("key", "rotate", "root", "trust", "--remove", "Cleo", "--add", "dora.pem.pub")
     years.sittings("dora", "ada", "ben")
     assert found(board, "1")
-    gone = desk("key", "sign", "trust", "--key", "cleo.pem")
+    gone = desk("key", "sign", "--yes", "trust", "--key", "cleo.pem")
     assert gone.code == 5, "Cleo signs nothing any more"
     desk.ok("key", "online", "online.json", "--next", "snapshot", "--next", "timestamp", "--next", "assignment")
     before = json.loads((years.folder / "online.json").read_text())

@@ -77,10 +77,11 @@ def trust(rookery, signed_in: OperatorSite, workplace: Path) -> Path:
     assert made.code == 0, made.err
     early = rookery("root", "push", "trust")
     assert early.code == 5, early.err
-    first = rookery("root", "sign", "trust", "--key", "root-1.pem", "--passphrase-file", "words")
+    first = rookery("root", "sign", "--yes", "trust", "--key", "root-1.pem", "--passphrase-file", "words")
     assert (first.code, "1 of 3" in first.err) == (0, True), first.err
-    assert rookery("root", "sign", "trust", "--key", "stranger.pem").code == 5
-    assert rookery("root", "sign", "trust", "--key", "root-3.pem", ROOKERY_PASSPHRASE="a passphrase of four words").code == 0
+    assert rookery("root", "sign", "--yes", "trust", "--key", "stranger.pem").code == 5
+    phrase = "a passphrase of four words"
+    assert rookery("root", "sign", "--yes", "trust", "--key", "root-3.pem", ROOKERY_PASSPHRASE=phrase).code == 0
     pushed = rookery("root", "push", "trust")
     assert (pushed.code, "root version 1 is in force" in pushed.err) == (0, True), pushed.err
     return workplace / "trust"

@@ -90,7 +90,7 @@ def built(rookery, signed_in, cloud: Cloud, workplace: Path) -> Path:
     )  # fmt: skip
     assert made.code == 0, made.err
     for name in ("ada", "ben"):
-        assert rookery("key", "sign", "trust", "--key", f"{name}.pem", "--passphrase-file", "words").code == 0
+        assert rookery("key", "sign", "--yes", "trust", "--key", f"{name}.pem", "--passphrase-file", "words").code == 0
     assert rookery("key", "push", "trust").code == 0
     folder = workplace / "yard-1"
     folder.mkdir()
