@@ -46,7 +46,7 @@ def alone_bytes(pids: list[int]) -> int:
     itself has OpenCV loaded the very same agent and the very same bare process are smaller by shares that differ. Here memory of
     their own counts as the kernel counts it (strangers have no part in it), and each page of a file once, whoever else maps it.
 
-    Checked against the kernel where strangers have no part: a bare process and its forked child on copies of numpy and OpenCV that
+    Checked against the kernel without strangers: a bare process and its forked child on copies of numpy and OpenCV that
     nobody else maps. Their memory and these files by the kernel's PSS and by this count differ by 0.1 % (3 % would do).
     """
     own_kb, pages = 0, set()
