@@ -78,7 +78,11 @@ class Launcher:
         """Start, wait, start again; signals go to the agent."""
         before = {number: signal.signal(number, self._forward) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
         try:
-            return self._loop()
+            with disk.alone(self._data) as alone:
+                if not alone:
+                    _say(f"launcher: another launcher runs over {self._data}: stop it first (systemctl stop rookery-agent)")
+                    return 2
+                return self._loop()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

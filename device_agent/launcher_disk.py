@@ -5,10 +5,13 @@ version before, and a field that is new is optional.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ POINTER = "agent-slot.json"
 ALIVE = "agent-alive"
 DONE = "launcher.json"
 LIST = "files.sha256"
+LOCK = "launcher.lock"
 LINK = "bin/python"
 """The one symbolic link of a slot: to the interpreter of the operating system."""
 VERSION = 1
@@ -69,6 +73,8 @@ def read_pointer(data: Path) -> Pointer:
     """The pointer; one that says "factory agent" where there is none, or where it makes no sense."""
     found = _json(data / POINTER)
     if "v" not in found:
+        if agents_folder(data).exists():
+            return Pointer()  # agents that install slots write another form: nobody is led back to any path on the disk
         chosen, before = found.get("python"), found.get("previous")
         if isinstance(chosen, str) and chosen:
             return Pointer(python=chosen, python_before=before if isinstance(before, str) and before else None)
@@ -113,16 +119,23 @@ def slot_fault(slot: Path) -> str:
     try:
         listed, link = _listed(slot)
         unseen = set(listed)
+        if slot.lstat().st_mode & 0o002:
+            return "anybody may write into its folder"
         for folder, names, files in os.walk(slot, onerror=_raise):
             for name in (*names, *files):
                 found = Path(folder, name)
                 path = found.relative_to(slot).as_posix()
-                if found.is_symlink():
+                mode = found.lstat().st_mode
+                if not stat.S_ISLNK(mode) and mode & 0o002:
+                    return f"{path}: anybody may write it"
+                if stat.S_ISLNK(mode):
                     if path != LINK or str(found.readlink()) != link:
                         return f"{path} is a link that nobody installed"
                 elif name in files and path != LIST:
                     if path not in listed:
                         return f"{path} is there, and nobody installed it"
+                    if not stat.S_ISREG(mode):
+                        return f"{path} is no file any more"
                     if _sha256(found) != listed[path]:
                         return f"{path} is not what was installed"
                     unseen.discard(path)
@@ -133,6 +146,32 @@ def slot_fault(slot: Path) -> str:
         return f"{error.filename or slot}: {error.strerror}"
     except ValueError as error:
         return f"{LIST}: {error}"
+
+
+@contextlib.contextmanager
+def alone(data: Path | None) -> Iterator[bool]:
+    """Whether this is the one launcher over the data folder, for as long as this lasts: two would count each other's starts.
+
+    The kernel gives the lock back with the process, however it ends. Where no lock can be made (no folder yet, a full disk) the
+    agent is started all the same: a camera that sees is worth more.
+    """
+    handle = None
+    try:
+        if data is not None:
+            handle = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if handle is not None:
+            os.close(handle)
+        yield False
+        return
+    except OSError:
+        pass
+    try:
+        yield True
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def list_of(files: dict[str, str], link: str) -> bytes:
@@ -190,7 +229,7 @@ def _listed(slot: Path) -> tuple[dict[str, str], str]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -121,6 +121,7 @@ def _fill(staging: Path, slot: Path, parts: Parts, base: Base, should_stop: Call
             listed[file.relative_to(staging).as_posix()] = hashlib.file_digest(reading, "sha256").hexdigest()
     _write_new(staging / LIST, list_of(listed, base.interpreter), 0o444)
     for folder, _, _ in os.walk(staging, topdown=False):
+        Path(folder).chmod(0o755)  # whatever the umask is
         fsync_folder(Path(folder))
 
 

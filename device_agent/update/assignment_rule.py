@@ -7,7 +7,7 @@ download.)
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from device_agent.update.policy import Policy
@@ -27,10 +27,13 @@ T = TypeVar("T", State, Assignment)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The newest assignment that this device accepted: its number and the sha256 of its payload (empty: none yet)."""
+    """The newest assignment that this device accepted: its number, the sha256 of its payload (empty: none yet), who signed it."""
 
     seq: int = 0
     digest: str = ""
+    keyid: str = field(default="", compare=False)
+    """Empty: not known. A number binds only as long as the key that gave it is trusted: else whoever stole one could sign the
+    highest number there is, and the board would hear nobody after him."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def judge_answer(
             return Refusal("wrong_device", f"the {what} is for {named}, this device is {device}")
     if state.nonce != nonce:
         return Refusal("nonce", "the answer does not echo the nonce that was sent: it is an old one, sent again")
-    refused = _judge_sequence(state, assignment, answer.assignment, seen)
+    bound = not seen.keyid or seen.keyid in keys
+    refused = _judge_sequence(state, assignment, answer.assignment, seen, bound=bound)
     if refused is not None:
         return refused
     if assignment is None:
@@ -117,7 +121,9 @@ def _verified(signed: Signed, kind: type[T], keys: Mapping[str, Key], what: str)
         return Refusal("format", f"{what}: {error}")
 
 
-def _judge_sequence(state: State, assignment: Assignment | None, signed: Signed | None, seen: Seen) -> Refusal | None:
+def _judge_sequence(
+    state: State, assignment: Assignment | None, signed: Signed | None, seen: Seen, *, bound: bool
+) -> Refusal | None:  # fmt: skip
     if assignment is None or signed is None:
         if (state.seq, state.digest) == (seen.seq, seen.digest) or (state.seq == seen.seq == 0 and not seen.digest):
             return None
@@ -125,6 +131,8 @@ def _judge_sequence(state: State, assignment: Assignment | None, signed: Signed 
     digest = payload_digest(signed.payload)
     if (state.seq, state.digest) != (assignment.seq, digest):
         return Refusal("sequence", f"assignment {assignment.seq} is not the one that the fresh state names ({state.seq})")
+    if not bound:
+        return None  # the key that signed the newest number was taken out of the signed metadata: counting starts anew
     if assignment.seq < seen.seq:
         return Refusal("sequence", f"assignment {assignment.seq} is older than {seen.seq}, which was seen already")
     if assignment.seq == seen.seq and seen.digest and digest != seen.digest:

@@ -86,6 +86,8 @@ class UpdateState(msgspec.Struct, frozen=True, kw_only=True):
     deployment: Deployment | None = None
     seen_seq: int = 0
     seen_digest: str = ""
+    seen_keyid: str = ""
+    """The key that signed it; empty: not known (written by an earlier agent)."""
     assignment: str = ""
     """Payload of the newest accepted assignment; its signature was verified when it came."""
     floor: int = 0

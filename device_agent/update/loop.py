@@ -229,6 +229,19 @@ class Loop:
         return answer
 
     def _do(self, action: str, deployment: Deployment) -> Event | None:
+        """One action. What nobody foresaw in it ends the deployment in its turn, and is not met again for ever."""
+        try:
+            return self._act(action, deployment)
+        except OSError:
+            raise
+        except Exception as error:
+            log.exception("%s: %s failed in a way that nobody foresaw", deployment.bundle.release, action)
+            if STATES[deployment.state].ended:
+                raise OSError(f"{action}: {type(error).__name__}") from error
+            words = f"{action} failed in a way that nobody foresaw ({type(error).__name__}); this board's log has the details"
+            return Event(kind="failed", reason="fault", detail=words)
+
+    def _act(self, action: str, deployment: Deployment) -> Event | None:
         if action == "resolve" and (held := self._obstacle()) is not None:
             return held
         answer = self._actions.perform(action, deployment, self._ledger.state.floor, self._should_stop)

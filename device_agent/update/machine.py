@@ -12,7 +12,7 @@ from ota.wire.assignments import AssignedBundle
 
 TRANSITION_LIMIT = 28
 """The loop breaker: an honest deployment with every retry spent stays below it."""
-RETRY_BUDGET = {"download": 5, "disk": 3, "memory": 3, "hash": 1}
+RETRY_BUDGET = {"download": 5, "disk": 3, "memory": 3, "hash": 1, "fault": 1}
 """How often each class of failure is tried again within one deployment; a class that is not here ends it at once."""
 RETRY_FIRST_S = 5.0
 RETRY_FACTOR = 3.0

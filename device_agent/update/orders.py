@@ -27,7 +27,8 @@ class Orders:
     def seen(self) -> Seen:
         """Number and digest of the newest accepted assignment: they go into the next StateRequest."""
         with self._ledger.lock:
-            return Seen(self._ledger.state.seen_seq, self._ledger.state.seen_digest)
+            state = self._ledger.state
+            return Seen(state.seen_seq, state.seen_digest, state.seen_keyid)
 
     @property
     def assignment(self) -> Assignment | None:
@@ -48,12 +49,13 @@ class Orders:
             if news is not None:
                 deliver(self._reports, report_of_refused_answer(judged, *news, running, self._clock.now_s()))
             return judged
-        if judged.assignment is None or judged.payload is None:
+        if judged.assignment is None or judged.payload is None or answer.assignment is None:
             return judged
-        digest = payload_digest(judged.payload)
+        digest, keyid = payload_digest(judged.payload), answer.assignment.keyid
         try:
             with self._ledger.lock:
-                self._ledger.keep(seen_seq=judged.assignment.seq, seen_digest=digest, assignment=judged.payload)
+                seq = judged.assignment.seq
+                self._ledger.keep(seen_seq=seq, seen_digest=digest, seen_keyid=keyid, assignment=judged.payload)
                 self._assignment = judged.assignment
         except OSError as error:
             return Refusal("disk", f"the assignment cannot be kept: {error}")

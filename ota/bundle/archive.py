@@ -15,6 +15,10 @@ MAX_METADATA_BYTES = 6 * 1024 * 1024
 """One metadata file; above tuf's own limit for targets (5 MB)."""
 MAX_METADATA_FILES = 300
 """Roots (tuf follows 256 rotations) and the two roles below them."""
+MAX_ROOT_BYTES = 512 * 1024
+"""One root in a bundle: keys of a few dozen people."""
+MAX_ALL_METADATA_BYTES = 16 * 1024 * 1024
+"""All metadata of a bundle together: it is held in memory before one signature is looked at."""
 MAX_ARCHIVE_BYTES = 2**32 - 1
 """What zip can say without its 64-bit extension, which bundles do not use."""
 CHUNK_BYTES = 256 * 1024
@@ -24,6 +28,8 @@ _METADATA = re.compile(r"metadata/[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.json")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
+LONGEST_NAME_BYTES = len("metadata/") + 81 + len(".json")
+"""Of the names that belong in a bundle (see below)."""
 LOCAL_BYTES = _LOCAL.size
 END_BYTES = _END.size
 _VERSION = 20
@@ -98,6 +104,8 @@ def parse_end(data: bytes, length_bytes: int) -> tuple[int, int]:
         raise BundleError("$", "not a bundle: the end record is not in the one form that bundles have")
     if count > MAX_ENTRIES:
         raise BundleError("$", f"{count} entries, the limit is {MAX_ENTRIES}")
+    if directory_bytes > count * (_CENTRAL.size + LONGEST_NAME_BYTES):  # it is read as a whole
+        raise BundleError("$", f"not a bundle: {directory_bytes} bytes of directory for {count} entries")
     if offset_bytes + directory_bytes + END_BYTES != length_bytes:
         raise BundleError("$", "not a bundle: the directory is not where the end record says (cut off or added to)")
     return count, offset_bytes

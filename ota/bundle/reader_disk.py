@@ -5,7 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ota.bundle.archive import FILES, MANIFEST, MAX_METADATA_BYTES, MAX_METADATA_FILES, METADATA, Entry, is_content, is_metadata
+from ota.bundle.archive import (
+    FILES,
+    MANIFEST,
+    MAX_ALL_METADATA_BYTES,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_FILES,
+    MAX_ROOT_BYTES,
+    METADATA,
+    Entry,
+    is_content,
+    is_metadata,
+)
 from ota.bundle.archive_disk import read_entries, read_entry
 from ota.bundle.errors import BundleError, Refusal
 from ota.bundle.manifest import LIMIT_BYTES, FileEntry, Manifest, parse_manifest, target_path, travelling, travelling_all
@@ -103,8 +114,7 @@ def open_bundle(path: Path) -> Bundle:
     entries = read_entries(path)
     if MANIFEST not in entries:
         raise BundleError(MANIFEST, "missing")
-    if sum(map(is_metadata, entries)) > MAX_METADATA_FILES:
-        raise BundleError("$", f"more than {MAX_METADATA_FILES} metadata files")
+    _check_metadata(entries)
     manifest_bytes = _bytes(path, entries[MANIFEST], LIMIT_BYTES)
     manifest = parse_manifest(manifest_bytes)
     needed, every = travelling_all(manifest, deltas=False), travelling_all(manifest, deltas=True)
@@ -118,6 +128,19 @@ def open_bundle(path: Path) -> Bundle:
         if sha256 not in present:
             raise BundleError(FILES + sha256, "listed in the manifest but not in the bundle")
     return Bundle(path, manifest_bytes, manifest, entries)
+
+
+def _check_metadata(entries: dict[str, Entry]) -> None:
+    """How much metadata there may be: nobody has signed for it yet."""
+    metadata = [entry for name, entry in entries.items() if is_metadata(name)]
+    if len(metadata) > MAX_METADATA_FILES:
+        raise BundleError("$", f"more than {MAX_METADATA_FILES} metadata files")
+    for entry in metadata:
+        if entry.name.endswith("root.json") and entry.length_bytes > MAX_ROOT_BYTES:
+            raise BundleError(entry.name, f"{entry.length_bytes} bytes, the limit of a root is {MAX_ROOT_BYTES}")
+    whole_bytes = sum(entry.length_bytes for entry in metadata)
+    if whole_bytes > MAX_ALL_METADATA_BYTES:
+        raise BundleError("$", f"{whole_bytes} bytes of metadata, the limit is {MAX_ALL_METADATA_BYTES}")
 
 
 def verify_bundle(path: Path, root: bytes, now_s: float) -> Verified | Refusal:

@@ -53,6 +53,7 @@ REASONS = {
     "hook": "a hook of this board's owner said no, or not now",
     "memory": "there is not enough memory free for the self-test",
     "metered": "the line is metered, and its budget for updates is used up",
+    "fault": "the agent failed at a step in a way that nobody foresaw",
     "policy": "the policy that this board follows is not one that can be used",
 }
 
@@ -64,7 +65,7 @@ _FAULTS = {
     ),
     BOARD: (
         "channel", "hardware", "variant", "abi", "disk", "deadline", "attempts", "loop", "launcher", "hook", "memory",
-        "metered", "policy",
+        "metered", "policy", "fault",
     ),
     SERVER: ("signature", "wrong_device", "nonce", "sequence", "expired", "mismatch", "counter", "hash", "download"),
     NOBODY: ("superseded", "other_update"),
