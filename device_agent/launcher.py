@@ -80,7 +80,7 @@ class Launcher:
         try:
             with disk.alone(self._data) as alone:
                 if not alone:
-                    _say(f"launcher: another launcher runs over {self._data}: stop it first (systemctl stop rookery-agent)")
+                    _say(f"launcher: another launcher runs over {self._data}, stop it first: two would count each other's starts")
                     return 2
                 return self._loop()
         finally:
