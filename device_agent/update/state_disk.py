@@ -22,11 +22,15 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class _Floors(msgspec.Struct, frozen=True, kw_only=True):
-    """The second file. ``sum``: crc32 of both numbers as text; a number with a flipped bit must not bar every release."""
+    """The second file. ``sum``: crc32 of the rest as text: a number with a flipped bit must not bar every release.
+
+    ``seen_keyid``: who signed that number; it binds as long as that key does.
+    """
 
     v: int = 1
     floor: Annotated[int, msgspec.Meta(ge=0)] = 0
     seen_seq: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seen_keyid: str = ""
     sum: int = 0
 
 
@@ -39,6 +43,7 @@ class _Lasting(msgspec.Struct):
 
     floor: Annotated[int, msgspec.Meta(ge=0)] = 0
     seen_seq: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seen_keyid: str = ""
 
 
 def _read_v1(data: bytes) -> UpdateState:
@@ -85,7 +90,7 @@ class StateFile:
         if damaged or (max(kept.floor, state.floor), seen_seq) != (state.floor, state.seen_seq):
             self.note = f"{damaged or f'{self._path} says less than its copy'}; floor {floor} and number {seen_seq} hold on"
         if seen_seq != state.seen_seq:  # the digest and the words of an older one are not those of this number
-            state = msgspec.structs.replace(state, seen_seq=seen_seq, seen_digest="", assignment="")
+            state = msgspec.structs.replace(state, seen_seq=seen_seq, seen_keyid=kept.seen_keyid, seen_digest="", assignment="")
         return msgspec.structs.replace(state, floor=floor)
 
     def _load(self) -> UpdateState:
@@ -112,17 +117,18 @@ class StateFile:
         """Durable when it returns; raises OSError and leaves the old file then."""
         write_whole(self._path, msgspec.json.encode(state), 0o600)
         kept = _floors(self._floors)
-        if (max(state.floor, kept.floor), max(state.seen_seq, kept.seen_seq)) == (kept.floor, kept.seen_seq):
-            return
-        # The state is saved; where this copy cannot be written the next save tries again.
-        with contextlib.suppress(OSError):
-            write_whole(self._floors, _encoded(max(state.floor, kept.floor), max(state.seen_seq, kept.seen_seq)), 0o600)
+        fresh = _Floors(floor=max(state.floor, kept.floor), seen_seq=state.seen_seq, seen_keyid=state.seen_keyid)
+        # Not the larger number: one that a stolen key signed, and that binds no more, is replaced by a smaller one.
+        fresh = msgspec.structs.replace(fresh, sum=_sum(fresh))
+        if fresh != kept:
+            with contextlib.suppress(OSError):  # the state is saved; where this copy cannot be written the next save tries again
+                write_whole(self._floors, msgspec.json.encode(fresh), 0o600)
 
     def _of_another_version(self, data: bytes, version: int, problem: str) -> UpdateState:
         """A later agent wrote it and this one was put back: the file is kept for the later one, its floors hold here too."""
         lasting = msgspec.json.decode(data, type=_Lasting)
         fresh = self._set_aside(problem, f"v{version}")
-        return msgspec.structs.replace(fresh, floor=lasting.floor, seen_seq=lasting.seen_seq)
+        return msgspec.structs.replace(fresh, floor=lasting.floor, seen_seq=lasting.seen_seq, seen_keyid=lasting.seen_keyid)
 
     def _set_aside(self, problem: str, suffix: str = "unreadable") -> UpdateState:
         aside = self._path.with_name(f"{self._path.name}.{suffix}")
@@ -150,12 +156,8 @@ def _floors(path: Path) -> _Floors:
         kept = msgspec.json.decode(path.read_bytes(), type=_Floors)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Floors()
-    return kept if kept.sum == _sum(kept.floor, kept.seen_seq) else _Floors()
+    return kept if kept.sum == _sum(kept) else _Floors()
 
 
-def _encoded(floor: int, seen_seq: int) -> bytes:
-    return msgspec.json.encode(_Floors(floor=floor, seen_seq=seen_seq, sum=_sum(floor, seen_seq)))
-
-
-def _sum(floor: int, seen_seq: int) -> int:
-    return zlib.crc32(f"{floor} {seen_seq}".encode())
+def _sum(kept: _Floors) -> int:
+    return zlib.crc32(f"{kept.floor} {kept.seen_seq} {kept.seen_keyid}".encode())

@@ -59,6 +59,17 @@ def test_the_number_holds_without_the_words_of_another_one(tmp_path: Path) -> No
     assert "says less" in file.note
 
 
+def test_the_key_travels_with_its_number(tmp_path: Path) -> None:
+    """A stolen key signed number 9000: it binds as long as that key does, also from the copy. The true 8 after it replaces it."""
+    file = StateFile(tmp_path)
+    file.save(UpdateState(seen_seq=9000, seen_keyid="stolen"))
+    (tmp_path / STATE_FILE).write_bytes(b"torn")
+    assert (file.load().seen_seq, file.load().seen_keyid) == (9000, "stolen")
+    file.save(UpdateState(seen_seq=8, seen_keyid="true"))
+    (tmp_path / STATE_FILE).write_bytes(b"torn")
+    assert (file.load().seen_seq, file.load().seen_keyid) == (8, "true")
+
+
 def manifest(counter: int, min_counter: int, kind: str = "model") -> Manifest:
     return Manifest(
         name="yard", version=str(counter), channel="stable", kind=kind, counter=counter, min_counter=min_counter, created_s=1,

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ota.durable_disk import write_whole
@@ -49,10 +50,10 @@ class Recording:
         """Places of all syncs in the log."""
         return [place for place, op in enumerate(self.log) if op.kind is Kind.FSYNC]
 
-    def without(self, place: int) -> Iterator[CrashState]:
-        """The crash states that exist only, or with more promised, where one line of the log never happened."""
+    def without(self, *places: int) -> Iterator[CrashState]:
+        """The crash states that exist only, or with more promised, where these lines of the log never happened."""
         known = {frozenset(state.tree.items()): len(state.promises) for state in self.states.distinct}
-        for state in enumerate_states([op for at, op in enumerate(self.log) if at != place], self.start).distinct:
+        for state in enumerate_states([op for at, op in enumerate(self.log) if at not in places], self.start).distinct:
             if len(state.promises) > known.get(frozenset(state.tree.items()), -1):
                 yield state
 
@@ -88,12 +89,13 @@ def judge(states: Iterable[CrashState], check: Callable[[Path, CrashState], None
 def missed(recording: Recording, path: str, check: Callable[[Path, CrashState], None]) -> Failure | None:
     """The negative control: the syncs of one kind of file (a pattern of its path) are overlooked one at a time, the last first,
 
-    until a crash state fails; None where none does.
+    until a crash state fails; then two that follow one another (the state's folder is synced once more for the copy of its
+    numbers: whoever forgot the sync of a folder forgot both). None where none fails.
     """
     places = [place for place in recording.syncs() if re.fullmatch(path, recording.log[place].path)]
     assert places, f"nothing like {path} is synced any more: {sorted({recording.log[at].path for at in recording.syncs()})}"
-    for place in reversed(places):
-        if found := judge(recording.without(place), check, first=True):
+    for left_out in [*((place,) for place in reversed(places)), *pairwise(reversed(places))]:
+        if found := judge(recording.without(*left_out), check, first=True):
             return found[0]
     return None
 

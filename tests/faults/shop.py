@@ -77,6 +77,10 @@ class Pool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "tuf"
 
+    def connection_from_url(self, url: str) -> urllib3.HTTPConnectionPool:
+        """Asked for its class of connections; none of them is ever made."""
+        return urllib3.connection_from_url(url)
+
     def request(self, method: str, url: str, headers: dict[str, str] | None = None, **_: Any) -> urllib3.HTTPResponse:
         """One answer, whole or from where the range says."""
         path = self._folder / url.removeprefix("http://shop/")
