@@ -64,18 +64,19 @@ _FAULTS = {
         "wheel", "start", "alive", "frames", "link",
     ),
     BOARD: (
-        "channel", "hardware", "variant", "abi", "disk", "deadline", "attempts", "loop", "launcher", "hook", "memory",
+        "hash", "channel", "hardware", "variant", "abi", "disk", "deadline", "attempts", "loop", "launcher", "hook", "memory",
         "metered", "policy", "fault",
     ),
-    SERVER: ("signature", "wrong_device", "nonce", "sequence", "expired", "mismatch", "counter", "hash", "download"),
+    SERVER: ("signature", "wrong_device", "nonce", "sequence", "expired", "mismatch", "counter", "download"),
     NOBODY: ("superseded", "other_update"),
 }  # fmt: skip
 FAULTS: dict[str, str] = {code: fault for fault, codes in _FAULTS.items() for code in codes}
 """Reason code -> whose fault it is, for whoever counts failed devices, and for the board, which tries again accordingly.
 
 ``release``: it was run here, or could not be, by its own doing; the same release is not tried again by itself. ``board``: this
-board's own state, or it is not one that the release is for; says little of the release. ``server``: the line, the store, the
-metadata or the assignment; no device failed, and all would alike until somebody mends it. ``nobody``: another wish came first.
+board's own state, bytes that reached it wrong, or it is not one that the release is for; says little of the release.
+``server``: the line, the metadata or the assignment; no device failed, and all would alike until somebody mends it.
+``nobody``: another wish came first.
 """
 
 

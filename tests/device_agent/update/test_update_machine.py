@@ -188,7 +188,7 @@ def test_every_reason_is_somebodys_fault_or_nobodys() -> None:
     """A fleet whose metadata expired over night stands at "0 failed": each reason says whether a release, a board or the
     server's side is to blame, and a code of a later agent blames nobody."""
     assert set(FAULTS) == set(REASONS)
-    assert (fault_of("expired"), fault_of("download"), fault_of("hash")) == (SERVER, SERVER, SERVER)
+    assert (fault_of("expired"), fault_of("download"), fault_of("hash")) == (SERVER, SERVER, BOARD)
     assert (fault_of("parity"), fault_of("disk"), fault_of("hook")) == (RELEASE, BOARD, BOARD)
     assert fault_of("of-a-later-version") == fault_of("superseded") == NOBODY
     assert {code for code in REASONS if fault_of(code) == RELEASE} == MODEL_FAULTS
