@@ -92,7 +92,7 @@ def trust(call: Call, signed_in: OperatorSite, workplace: Path) -> Path:
         steps = [
             ("root", "create", "trust", "--root-key", "root.pem.pub", "--threshold", "1", "--channel", "stable=stable.pem.pub",
              "--online", "online.json"),
-            ("root", "sign", "trust", "--key", "root.pem"),
+            ("root", "sign", "trust", "--key", "root.pem", "--yes"),
             ("root", "push", "trust"),
         ]  # fmt: skip
         for step in steps:
