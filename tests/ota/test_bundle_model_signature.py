@@ -125,12 +125,12 @@ def test_a_rightly_signed_statement_that_says_something_else(key, payload, probl
         read_model_signature(signed(key, payload), [pem(key)])
 
 
-@given(st.data())
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=3))
 @settings(max_examples=100, deadline=None)
-def test_damaged_files_are_bundle_errors(key, data):
+def test_damaged_files_are_bundle_errors(key, damage):
     whole = bytearray(signed(key, statement("yard-1", FILES)))
-    for _ in range(data.draw(st.integers(1, 3))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    for at, value in damage:
+        whole[at % len(whole)] = value  # a signature is now and then a byte shorter
     try:
         assert read_model_signature(bytes(whole), [pem(key)]) == FILES  # a byte outside of what is signed
     except BundleError:
