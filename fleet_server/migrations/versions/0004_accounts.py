@@ -1,0 +1,14 @@
+"""Second factors, groups of accounts, scopes of tokens."""
+
+revision = '0004'
+down_revision = '0003'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Forward."""
+
+
+def downgrade() -> None:
+    """Back."""
