@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import logging
+from collections.abc import Collection
+from functools import partial
 from types import ModuleType
 from typing import Any, cast
 
@@ -18,7 +20,8 @@ from fleet_server import http_errors
 from fleet_server.accounts import access
 from fleet_server.context import Context
 from fleet_server.enrolment import identity
-from fleet_server.http_access import open_to_all
+from fleet_server.http_access import install_reach, open_to_all
+from fleet_server.inventory import reach
 from fleet_server.settings import MAX_JSON_BYTES
 
 log = logging.getLogger(__name__)
@@ -82,6 +85,7 @@ def create_operator_app(context: Context) -> Flask:
         app.config["TRUSTED_HOSTS"] = [*_LOOPBACK, settings.host, *named]
     http_errors.register(app)
     access.protect(app)
+    install_reach(app, partial(_check_device, context))
     _add_open_routes(app)
     for module in _apis():
         blueprint = getattr(module, "operator", None)
@@ -92,6 +96,11 @@ def create_operator_app(context: Context) -> Flask:
     _limit_sign_in(app)
     app.after_request(_harden)
     return app
+
+
+def _check_device(context: Context, id_or_name: str, groups: Collection[str]) -> None:
+    with context.database.read() as session:
+        reach.check_device(session, id_or_name, groups)
 
 
 def load_tables() -> None:

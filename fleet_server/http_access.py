@@ -1,10 +1,11 @@
 """What a route says about who may call it, and how it learns who did. The guards themselves are installed by ``app``.
 
 ``@require("operator")`` or ``@open_to_all`` stands BELOW the route decorator, so that the route registers the marked function.
-A route of the operator door that says neither is refused: forgetting it cannot open a door.
+A route of the operator door that says neither is refused: forgetting it cannot open a door. Neither can forgetting ``reach``: an
+account that is limited to device groups is refused wherever a route does not say how it keeps to them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app, g, request
@@ -13,16 +14,29 @@ from fleet_server.errors import UnauthenticatedError
 from fleet_server.identities import SCOPES, DeviceIdentity, Operator
 
 _MARK = "rookery_scope"
+_REACH_MARK = "rookery_reach"
+REACHES = ("fleet", "device", "filtered", "nobody")
+"""What of the fleet a route shows or changes; see ``require``."""
+DEVICE_PARAMETERS = ("device", "device_id")
+"""How the path of a route with reach ``device`` calls its device (an id or a unique name)."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def require(scope: str) -> Callable[[F], F]:
-    """Only operators whose role holds this scope (viewer, operator, releaser, security, admin) may call the route."""
+def require(scope: str, *, reach: str = "fleet") -> Callable[[F], F]:
+    """Only operators whose role holds this scope (viewer, operator, releaser, security, admin) may call the route.
+
+    ``reach`` says what becomes of accounts that are limited to device groups. ``fleet``: they are refused. ``device``: they pass
+    where the path's device lies in their groups; any other is as if it were not there. ``filtered``: the route itself sees and
+    changes only what lies in ``reach_here()``. ``nobody``: nothing of a device is in it.
+    """
     if scope not in SCOPES["admin"]:
         raise ValueError(f"{scope!r} is not a scope")
+    if reach not in REACHES:
+        raise ValueError(f"{reach!r} is not a reach")
 
     def mark(view: F) -> F:
         setattr(view, _MARK, scope)
+        setattr(view, _REACH_MARK, reach)
         return view
 
     return mark
@@ -39,6 +53,11 @@ def scope_of(view: Callable[..., Any]) -> str | None:
     return cast("str | None", getattr(view, _MARK, None))
 
 
+def reach_of(view: Callable[..., Any]) -> str:
+    """What of the fleet a view shows; the whole of it where it does not say."""
+    return cast(str, getattr(view, _REACH_MARK, "fleet"))
+
+
 def find_operator() -> Operator | None:
     """Who is signed in, or None: for pages that differ a little."""
     if "operator" not in g:
@@ -52,6 +71,17 @@ def current_operator() -> Operator:
     if found is None:
         raise UnauthenticatedError("nobody is signed in", "sign in at /login, or with `rookery login`")
     return found
+
+
+def reach_here() -> frozenset[str] | None:
+    """The device groups that this request is limited to; None: all. A route with reach ``filtered`` must ask, or is refused."""
+    g.reach_asked = True
+    return current_operator().groups
+
+
+def reach_was_asked() -> bool:
+    """Whether this request has asked what it is limited to."""
+    return bool(g.get("reach_asked", False))
 
 
 def device_identity() -> DeviceIdentity:
@@ -72,6 +102,16 @@ def origin() -> str:
 def install_operators(app: Flask, find: Callable[[], Operator | None]) -> None:
     """Say how the operator of a request is found."""
     app.extensions["rookery_find_operator"] = find
+
+
+def install_reach(app: Flask, check_device: Callable[[str, Collection[str]], None]) -> None:
+    """Say how it is found whether a device (id or name) lies in groups; NotFoundError where it does not or is not there."""
+    app.extensions["rookery_check_device"] = check_device
+
+
+def check_device(id_or_name: str, groups: Collection[str]) -> None:
+    """NotFoundError unless there is such a device and it lies in one of the groups."""
+    current_app.extensions["rookery_check_device"](id_or_name, groups)
 
 
 def install_devices(app: Flask, identify: Callable[[], DeviceIdentity]) -> None:

@@ -21,6 +21,16 @@ class Operator:
     scopes: frozenset[str]
     kind: str
     token_id: str
+    groups: frozenset[str] | None = None
+    """The device groups that the account (and the token) is limited to; None: all of them."""
+
+
+def groups_in_words(groups: frozenset[str]) -> str:
+    """What an account is limited to, as a person says it: "the group north", "the groups north and south", "no group"."""
+    named = sorted(groups)
+    if len(named) < 2:
+        return f"the group {named[0]}" if named else "no group"
+    return f"the groups {', '.join(named[:-1])} and {named[-1]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,24 @@
 
 from urllib.parse import quote
 
-from flask import Flask, Response, current_app, redirect, request
+from flask import Flask, Response, current_app, g, redirect, request
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.wrappers import Response as AnyResponse
 
 from fleet_server.accounts import service
 from fleet_server.context import context
 from fleet_server.errors import ForbiddenError, UnauthenticatedError
-from fleet_server.http_access import find_operator, install_operators, scope_of
-from fleet_server.identities import Operator
+from fleet_server.http_access import (
+    DEVICE_PARAMETERS,
+    check_device,
+    find_operator,
+    install_operators,
+    reach_of,
+    reach_was_asked,
+    scope_of,
+)
+from fleet_server.http_errors import problem
+from fleet_server.identities import Operator, groups_in_words
 
 SESSION_COOKIE = "rookery_session"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -24,6 +33,7 @@ def protect(app: Flask) -> None:
     _csrf.init_app(app)
     install_operators(app, _identify)
     app.before_request(_guard)
+    app.after_request(_answer)
 
 
 def _guard() -> AnyResponse | None:
@@ -49,7 +59,39 @@ def _guard() -> AnyResponse | None:
         _csrf.protect()
     if scope not in operator.scopes:
         raise ForbiddenError(f"this needs the scope {scope!r}; the role {operator.role!r} does not have it")
+    if operator.groups is not None:
+        _keep_to_groups(reach_of(current_app.view_functions[request.endpoint]), operator.groups)
     return None
+
+
+def _keep_to_groups(reach: str, groups: frozenset[str]) -> None:
+    """The limit of an account (or token) to device groups. What a ``filtered`` route does with it is looked at in ``_answer``."""
+    if reach == "fleet":
+        raise ForbiddenError(
+            f"this is about the whole fleet, and your account is limited to {groups_in_words(groups)}",
+            "ask somebody whose account is not limited, or an admin to widen yours",
+        )
+    if reach == "device":
+        named = [str(request.view_args[name]) for name in DEVICE_PARAMETERS if name in (request.view_args or {})]
+        if not named:
+            raise ForbiddenError("this route names no device, so it cannot be kept to your groups")
+        for each in named:
+            check_device(each, groups)
+
+
+def _answer(response: Response) -> Response:
+    """A route that is to filter and never asked by what gives nothing away."""
+    operator = g.get("operator")
+    if operator is None or operator.groups is None or response.status_code >= 400 or request.endpoint is None:
+        return response
+    view = current_app.view_functions[request.endpoint]
+    if scope_of(view) and reach_of(view) == "filtered" and not reach_was_asked():
+        response.close()
+        refusal = problem(403, "Refused", "this route does not keep to your groups, so its answer is withheld")
+        response.direct_passthrough = False  # changed in place: the headers that others have put on it stay
+        response.status_code, response.mimetype = refusal.status_code, refusal.mimetype
+        response.set_data(refusal.get_data())
+    return response
 
 
 def _same_site() -> None:
