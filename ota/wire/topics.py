@@ -13,6 +13,8 @@ DOWN_CHANNELS = ("wake",)
 # Paths of the device door. Each stands here once; both sides take it from here.
 ENROL = "/device/v1/enrol"
 RENEW = "/device/v1/renew"
+RENEW_EXPIRED = "/device/v1/renew-expired"
+"""Without a client certificate: no TLS takes one that has ended. The proof of possession stands in the message."""
 TIME = "/device/v1/time"
 STATE = "/device/v1/state"
 EVENTS = "/device/v1/events"
