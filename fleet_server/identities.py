@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+OWN = "account"
+"""The scope over one's own account: password, second factor, sessions, tokens. Each role has it, a token if it was given."""
 SCOPES: dict[str, frozenset[str]] = {
-    "viewer": frozenset({"viewer"}),
-    "operator": frozenset({"viewer", "operator"}),
-    "releaser": frozenset({"viewer", "operator", "releaser"}),
-    "security": frozenset({"viewer", "security"}),
-    "admin": frozenset({"viewer", "operator", "releaser", "security", "admin"}),
+    "viewer": frozenset({OWN, "viewer"}),
+    "operator": frozenset({OWN, "viewer", "operator"}),
+    "releaser": frozenset({OWN, "viewer", "operator", "releaser"}),
+    "security": frozenset({OWN, "viewer", "security"}),
+    "admin": frozenset({OWN, "viewer", "operator", "releaser", "security", "admin"}),
 }
 """Role -> what it may do; a route asks for one scope."""
 
@@ -23,6 +25,8 @@ class Operator:
     token_id: str
     groups: frozenset[str] | None = None
     """The device groups that the account (and the token) is limited to; None: all of them."""
+    owes_factor: bool = False
+    """The role must have a second factor and this person has none yet: nothing but setting it up is open."""
 
 
 def groups_in_words(groups: frozenset[str]) -> str:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from argon2 import PasswordHasher
@@ -96,15 +97,21 @@ def set_up(session: Session, *, token: str, name: str, password_hash: str, now_s
     add_operator(session, name=name, password_hash=password_hash, role="admin", now_s=now_s)
 
 
-def add_operator(session: Session, *, name: str, password_hash: str, role: str, now_s: float) -> None:
-    """A new operator. InvalidError for a bad name or role, ConflictError for a name that is taken."""
+def add_operator(
+    session: Session, *, name: str, password_hash: str, role: str, now_s: float, groups: Collection[str] | None = None,
+    kind: str = "person",
+) -> None:  # fmt: skip
+    """A new operator, limited to device groups where they are given. InvalidError for a bad name or role, ConflictError if taken."""
     if not _NAME.fullmatch(name):
         raise InvalidError("the name must be 1 to 64 letters, digits, '.', '_', '@' or '-'")
     if role not in SCOPES:
         raise InvalidError(f"role {role!r} is not one of {', '.join(SCOPES)}")
     if session.scalar(select(OperatorRow.id).where(OperatorRow.name == name)) is not None:
         raise ConflictError(f"there is an operator {name!r} already")
-    session.add(OperatorRow(name=name, role=role, password_hash=password_hash, created_s=now_s, disabled=False))
+    limit = None if groups is None else sorted(set(groups))
+    session.add(OperatorRow(
+        name=name, kind=kind, role=role, groups=limit, password_hash=password_hash, created_s=now_s, disabled=False,
+    ))  # fmt: skip
     session.flush()
 
 
@@ -131,8 +138,8 @@ def count_attempt(session: Session, name: str, now_s: float) -> float:
     """
     session.execute(delete(SignInFailureRow).where(SignInFailureRow.last_s < now_s - FAILURES_FORGOTTEN_S))
     key = _hash(name)
-    first = {"name": key, "count": 0, "last_s": now_s, "locked_until_s": 0.0}
-    insert_new(session, SignInFailureRow, [first], keys=["name"])
+    first = {"bucket": key, "count": 0, "last_s": now_s, "locked_until_s": 0.0}
+    insert_new(session, SignInFailureRow, [first], keys=["bucket"])
     row = session.get_one(SignInFailureRow, key, with_for_update=True, populate_existing=True)
     if row.locked_until_s > now_s:
         return row.locked_until_s - now_s
@@ -146,7 +153,7 @@ def count_attempt(session: Session, name: str, now_s: float) -> float:
 def open_grant(session: Session, *, name: str, kind: str, token_name: str, ttl_s: float, now_s: float) -> Grant:
     """A session (``kind`` session) or API token (``kind`` token) for an operator whose password was just checked."""
     row = session.scalars(select(OperatorRow).where(OperatorRow.name == name)).one()
-    session.execute(delete(SignInFailureRow).where(SignInFailureRow.name == _hash(name)))
+    session.execute(delete(SignInFailureRow).where(SignInFailureRow.bucket == _hash(name)))
     session.execute(delete(OperatorTokenRow).where(OperatorTokenRow.expires_s < now_s))
     token, token_id = secrets.token_urlsafe(32), secrets.token_hex(6)
     session.add(
@@ -186,7 +193,9 @@ def who(session: Session, *, token: str, kind: str, now_s: float) -> Operator | 
     if found is None or found[0].expires_s < now_s or found[1].disabled:
         return None
     row = found[1]
-    return Operator(row.name, row.role, SCOPES[row.role], kind, found[0].id)
+    groups = [frozenset(limit) for limit in (row.groups, found[0].groups) if limit is not None]
+    scopes = SCOPES[row.role] if found[0].scopes is None else SCOPES[row.role] & frozenset(found[0].scopes)
+    return Operator(row.name, row.role, scopes, kind, found[0].id, groups[0].intersection(*groups) if groups else None)
 
 
 def end_grant(session: Session, token_id: str) -> None:

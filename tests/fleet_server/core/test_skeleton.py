@@ -55,7 +55,7 @@ def test_the_openapi_document_and_health_are_open(server: Any, sign_in: Any) -> 
 def test_a_viewer_cannot_do_what_operators_do(sign_in: Any) -> None:
     """The role decides, and the answer says which scope is missing."""
     assert sign_in("").get("/api/v1/whoami").status_code == 401
-    assert sign_in("viewer").get("/api/v1/whoami").json == {"name": "viewer-1", "role": "viewer", "scopes": ["viewer"]}
+    assert sign_in("viewer").get("/api/v1/whoami").json == {"name": "viewer-1", "role": "viewer", "scopes": ["account", "viewer"]}
 
 
 def test_a_foreign_host_name_is_refused(sign_in: Any) -> None:
