@@ -16,6 +16,7 @@ from fleet_server.enrolment import service as enrolment
 from fleet_server.errors import NotFoundError
 from fleet_server.experiments import service as experiments
 from fleet_server.http_access import current_operator, require
+from fleet_server.inventory import listing as device_lists
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import Device
 from fleet_server.logs import listing as frames
@@ -109,7 +110,7 @@ def release_list() -> str:
     here = context()
     with here.database.read() as db:
         found = releases.releases(db)
-        running = {count.release: count.devices for count in inventory.running_counts(db)}
+        running = {count.release: count.devices for count in device_lists.running_counts(db)}
         standing = seen.standing(db, here.repository.versions())
     status = here.repository.status()
     ends = expiry_warnings(status.expires_s, here.clock())

@@ -11,7 +11,7 @@ from fleet_server.context import context
 from fleet_server.detections import listing, service
 from fleet_server.detections.cursor import MAX_CHARS, following, read_cursor
 from fleet_server.errors import InvalidError, NotFoundError
-from fleet_server.http_access import device_identity, require
+from fleet_server.http_access import device_identity, reach_here, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.http_wire import answer, read_message
 from fleet_server.inventory import service as inventory
@@ -64,7 +64,7 @@ def post_events() -> Response:
 
 
 @operator.get("/detections")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_detections(query: DetectionsQuery) -> Response:
     """Events with crops and verdicts, newest first."""
     if query.verdict is not None and query.verdict not in VERDICTS:
@@ -72,28 +72,28 @@ def list_detections(query: DetectionsQuery) -> Response:
     here = context()
     after = read_cursor(query.cursor) if query.cursor else None
     with here.database.read() as session:
-        device_id = inventory.get(session, query.device, here.clock()).id if query.device else None
+        device_id = inventory.get(session, query.device, here.clock(), groups=reach_here()).id if query.device else None
         found = listing.detections(
             session, device=device_id, label=query.label, verdict=query.verdict, rule_kind=query.rule_kind,
-            before_s=query.before_s, after=after, limit=query.limit,
+            before_s=query.before_s, after=after, limit=query.limit, groups=reach_here(),
         )  # fmt: skip
         names = {each: inventory.get(session, each, here.clock()).name for each in {item["device"] for item in found}}
     return reply_list([_named(item, names) for item in found], following(found) if len(found) == query.limit else None)
 
 
 @operator.get("/detections/<event>")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_detection(path: EventPath) -> Response:
     """One event."""
     here = context()
     with here.database.read() as session:
-        found = listing.detection(session, path.event)
+        found = listing.detection(session, path.event, groups=reach_here())
         name = inventory.get(session, found["device"], here.clock()).name
     return reply(_named(found, {found["device"]: name}))
 
 
 @operator.get("/crops/<path:key>")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_crop(path: CropPath) -> Response:
     """A crop's picture. The bytes came from a device: shown as JPEG and as nothing else."""
     here = context()
@@ -102,7 +102,7 @@ def get_crop(path: CropPath) -> Response:
     except ValueError as error:
         raise NotFoundError(str(error)) from None
     with here.database.read() as session:
-        if not listing.crop_is_known(session, path.key):
+        if not listing.crop_is_known(session, path.key, reach_here()):
             raise NotFoundError("there is no such crop in the store (yet)")
     data = here.blobs.read(path.key)
     if not data.startswith(JPEG_MAGIC):

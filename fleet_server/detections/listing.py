@@ -4,13 +4,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from fleet_server.detections.cursor import Position
 from fleet_server.detections.service import SAMPLE
 from fleet_server.detections.tables import CropRow, EventRow
 from fleet_server.errors import NotFoundError
+from fleet_server.inventory.reach import within
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Counts:
 def detections(
     session: Session, *, device: str | None = None, label: str | None = None, verdict: str | None = None,
     rule_kind: str | None = None, before_s: float | None = None, after: Position | None = None, limit: int = 50,
+    groups: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts.
 
@@ -58,6 +60,7 @@ def detections(
     ``after``: only what stands behind this event in the order of the list; ties of the start are told apart by device and id.
     """
     query = select(EventRow).where(EventRow.rule_kind != SAMPLE if rule_kind is None else EventRow.rule_kind == rule_kind)
+    query = within(query, EventRow.device_id, groups)
     if device is not None:
         query = query.where(EventRow.device_id == device)
     if label is not None:
@@ -82,12 +85,14 @@ def detections(
     return _with_crops(session, rows)
 
 
-def detection(session: Session, event_id: str, device: str | None = None) -> dict[str, Any]:
+def detection(
+    session: Session, event_id: str, device: str | None = None, groups: Collection[str] | None = None
+) -> dict[str, Any]:
     """One event by its id; where two devices chose the same, the one that was here first: nobody takes over another's link.
 
     NotFoundError where there is none.
     """
-    query = select(EventRow).where(EventRow.id == event_id)
+    query = within(select(EventRow).where(EventRow.id == event_id), EventRow.device_id, groups)
     if device is not None:
         query = query.where(EventRow.device_id == device)
     row = session.scalars(query.order_by(EventRow.received_s).limit(1)).first()
@@ -96,23 +101,32 @@ def detection(session: Session, event_id: str, device: str | None = None) -> dic
     return _with_crops(session, [row])[0]
 
 
-def crop_is_known(session: Session, key: str) -> bool:
-    """Whether an event names this crop and the store was seen to have it."""
-    row = session.get(CropRow, key)
-    return row is not None and row.state == "delivered"
+def crop_is_known(session: Session, key: str, groups: Collection[str] | None = None) -> bool:
+    """Whether an event (of a device in the groups) names this crop and the store was seen to have it."""
+    query = select(CropRow.key).where(CropRow.key == key, CropRow.state == "delivered")
+    return session.execute(within(query, CropRow.device_id, groups)).first() is not None
 
 
-def counts(session: Session, since_s: float) -> Counts:
+def crop_keys_in(groups: Collection[str]) -> "Select[str]":
+    """A query of the keys of all crops of devices in these groups: for use inside of other queries."""
+    return within(select(CropRow.key), CropRow.device_id, groups)
+
+
+def counts(session: Session, since_s: float, groups: Collection[str] | None = None) -> Counts:
     """Events received, crops delivered and verdicts given since then; recall samples are none of them."""
     seen = EventRow.rule_kind != SAMPLE
-    events = session.scalar(select(func.count()).select_from(EventRow).where(EventRow.received_s >= since_s, seen)) or 0
+    events = select(func.count()).select_from(EventRow).where(EventRow.received_s >= since_s, seen)
     mine = (EventRow.device_id == CropRow.device_id) & (EventRow.id == CropRow.event_id)
     of_samples = select(EventRow.id).where(mine, EventRow.rule_kind == SAMPLE).exists()
     crops = select(func.count()).select_from(CropRow).where(
         CropRow.received_s >= since_s, CropRow.state == "delivered", ~of_samples
     )
     verdicts = select(func.count()).select_from(CropRow).where(CropRow.verified_s >= since_s, CropRow.verdict != "unreadable")
-    return Counts(int(events), int(session.scalar(crops) or 0), int(session.scalar(verdicts) or 0))
+    limited = (
+        within(events, EventRow.device_id, groups), within(crops, CropRow.device_id, groups),
+        within(verdicts, CropRow.device_id, groups),
+    )  # fmt: skip
+    return Counts(*(int(session.scalar(query) or 0) for query in limited))
 
 
 def count_events(session: Session, devices: Collection[str], bundle_sha256: str, since_s: float) -> int:

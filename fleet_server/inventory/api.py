@@ -5,7 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from fleet_server.context import context
-from fleet_server.http_access import require
+from fleet_server.http_access import reach_here, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.inventory import service
 
@@ -29,20 +29,20 @@ class DevicePath(BaseModel):
 
 
 @operator.get("/devices")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_devices(query: DevicesQuery) -> Response:
     """Devices in the order of their names."""
     here = context()
     with here.database.read() as session:
         found = service.find(
             session, here.clock(), text=query.q, group=query.group, state=query.state, after_name=query.cursor,
-            limit=query.limit, within_s=here.settings.online_within_s,
+            limit=query.limit, within_s=here.settings.online_within_s, groups=reach_here(),
         )  # fmt: skip
     return reply_list(found, found[-1].name if len(found) == query.limit else None)
 
 
 @operator.get("/devices/<device>")
-@require("viewer")
+@require("viewer", reach="device")
 def get_device(path: DevicePath) -> Response:
     """One device."""
     here = context()

@@ -22,6 +22,11 @@ def within(query: Q, device_id: InstrumentedAttribute[str], groups: Collection[s
     return query if groups is None else query.where(device_id.in_(ids_in(groups)))
 
 
+def in_groups(query: Q, groups: Collection[str] | None) -> Q:
+    """A query over the table of devices itself, limited to the groups."""
+    return query if groups is None else query.where(DeviceRow.group.in_(sorted(groups)))
+
+
 def unknown_device(id_or_name: str) -> NotFoundError:
     """There is no such device, or none that the caller may know of: the same words for both."""
     return NotFoundError(f"there is no device {id_or_name!r}", "`rookery device list` shows them")
@@ -37,16 +42,3 @@ def check_device(session: Session, id_or_name: str, groups: Collection[str] | No
     group = found[id_or_name] if id_or_name in found else next(iter(found.values()), None)
     if group is None or group not in groups:
         raise unknown_device(id_or_name)
-
-
-def group_names(session: Session, groups: Collection[str] | None) -> list[str]:
-    """The groups that devices are in, by name; of those that the account is limited to, all, also one without a device."""
-    if groups is not None:
-        return sorted(groups)
-    return sorted(session.scalars(select(DeviceRow.group).distinct()))
-
-
-def device_names(session: Session, groups: Collection[str] | None, limit: int) -> list[str]:
-    """The first names of devices in their order."""
-    query = select(DeviceRow.name).order_by(DeviceRow.name).limit(limit)
-    return list(session.scalars(within(query, DeviceRow.id, groups)))

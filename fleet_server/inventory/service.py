@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, false, func, or_,
 from sqlalchemy.orm import Session
 
 from fleet_server.database import note_change
-from fleet_server.errors import ConflictError, InvalidError, NotFoundError
+from fleet_server.errors import ConflictError, InvalidError
 from fleet_server.inventory.device import (
     DEFAULT_ONLINE_WITHIN_S,
     CertificateSummary,
@@ -15,12 +15,12 @@ from fleet_server.inventory.device import (
     Device,
     DeviceCounts,
     Presence,
-    RunningCount,
     RunningRelease,
     state_of,
     to_device,
     trouble_of,
 )
+from fleet_server.inventory.reach import check_device, in_groups, unknown_device
 from fleet_server.inventory.tables import DeviceRow, DeviceStateRow
 from ota.wire.codec import to_builtins
 from ota.wire.deployments import DeploymentReport
@@ -30,13 +30,17 @@ from ota.wire.heartbeat import Heartbeat
 STATES = ("online", "offline", "pending", "revoked")
 
 
-def get(session: Session, id_or_name: str, now_s: float, within_s: float = DEFAULT_ONLINE_WITHIN_S) -> Device:
-    """One device by its id, or by its name; NotFoundError."""
+def get(
+    session: Session, id_or_name: str, now_s: float, within_s: float = DEFAULT_ONLINE_WITHIN_S,
+    groups: Collection[str] | None = None,
+) -> Device:  # fmt: skip
+    """One device by its id, or by its name; NotFoundError, also for one outside of the groups."""
+    check_device(session, id_or_name, groups)
     for column in (DeviceRow.id, DeviceRow.name):
         found = session.execute(_both().where(column == id_or_name)).first()
         if found is not None:
             return to_device(found[0], found[1], now_s, within_s)
-    raise NotFoundError(f"there is no device {id_or_name!r}", "`rookery device list` shows them")
+    raise unknown_device(id_or_name)
 
 
 def find(
@@ -49,9 +53,10 @@ def find(
     after_name: str = "",
     limit: int = 100,
     within_s: float = DEFAULT_ONLINE_WITHIN_S,
+    groups: Collection[str] | None = None,
 ) -> list[Device]:
     """Devices in the order of their names; ``text`` is looked for in name, id and serial. Revoked ones only when asked for."""
-    query = _both().order_by(DeviceRow.name).limit(limit)
+    query = in_groups(_both().order_by(DeviceRow.name).limit(limit), groups)
     if text:
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         columns = (DeviceRow.name, DeviceRow.id, DeviceRow.serial)
@@ -66,28 +71,22 @@ def find(
     return [to_device(row, status, now_s, within_s) for row, status in session.execute(query)]
 
 
-def counts(session: Session, now_s: float, within_s: float = DEFAULT_ONLINE_WITHIN_S) -> DeviceCounts:
+def counts(
+    session: Session, now_s: float, within_s: float = DEFAULT_ONLINE_WITHIN_S, groups: Collection[str] | None = None
+) -> DeviceCounts:
     """Devices by state, counted by the database."""
     found = {}
     for state in STATES:
         joined = select(func.count()).select_from(DeviceRow).join(DeviceStateRow, DeviceStateRow.device_id == DeviceRow.id)
-        found[state] = session.scalar(joined.where(_in_state(state, now_s, within_s))) or 0
+        found[state] = session.scalar(in_groups(joined.where(_in_state(state, now_s, within_s)), groups)) or 0
     return DeviceCounts(found["online"] + found["offline"] + found["pending"], **found)
 
 
-def running_counts(session: Session) -> list[RunningCount]:
-    """Releases and how many devices run each, the most used first."""
-    release, number = DeviceStateRow.running_release, func.count()
-    query = (
-        select(release, number).join(DeviceRow, DeviceRow.id == DeviceStateRow.device_id)
-        .where(DeviceRow.revoked_s.is_(None)).group_by(release).order_by(number.desc(), release)
-    )  # fmt: skip
-    return [RunningCount(name, count) for name, count in session.execute(query)]
-
-
-def select_ids(session: Session, *, group: str | None = None, devices: Iterable[str] | None = None) -> list[str]:
+def select_ids(
+    session: Session, *, group: str | None = None, devices: Iterable[str] | None = None, groups: Collection[str] | None = None
+) -> list[str]:
     """Ids of the devices that a selector means, sorted: not revoked, in the group, among these ids or names (None: all)."""
-    query = select(DeviceRow.id).where(DeviceRow.revoked_s.is_(None)).order_by(DeviceRow.id)
+    query = in_groups(select(DeviceRow.id).where(DeviceRow.revoked_s.is_(None)).order_by(DeviceRow.id), groups)
     if group is not None:
         query = query.where(DeviceRow.group == group)
     if devices is not None:

@@ -74,7 +74,7 @@ def post_logs() -> Response:
 
 
 @operator.get("/devices/<device>/logs")
-@require("viewer")
+@require("viewer", reach="device")
 def list_logs(path: DevicePath, query: LogsQuery) -> Response:
     """The newest lines of this level and above, oldest first."""
     here = context()
@@ -84,7 +84,7 @@ def list_logs(path: DevicePath, query: LogsQuery) -> Response:
 
 
 @operator.get("/devices/<device>/debug-sessions")
-@require("viewer")
+@require("viewer", reach="device")
 def list_sessions(path: DevicePath) -> Response:
     """All debug sessions of a device, newest first."""
     here = context()
@@ -94,7 +94,7 @@ def list_sessions(path: DevicePath) -> Response:
 
 
 @operator.post("/devices/<device>/debug-sessions")
-@require("operator")
+@require("operator", reach="device")
 def post_session(path: DevicePath, body: SessionBody) -> Response:
     """Raise the log level for a while."""
     here = context()
@@ -108,7 +108,7 @@ def post_session(path: DevicePath, body: SessionBody) -> Response:
 
 
 @operator.post("/devices/<device>/debug-sessions/<session>/frames")
-@require("operator")
+@require("operator", reach="device")
 def post_frames(path: SessionPath, body: FramesBody) -> Response:
     """Ask for pictures within an open session. The board's own policy decides whether any come."""
     here = context()
@@ -122,7 +122,7 @@ def post_frames(path: SessionPath, body: FramesBody) -> Response:
 
 
 @operator.get("/devices/<device>/debug-sessions/<session>/frames")
-@require("operator")
+@require("operator", reach="device")
 def list_frames(path: SessionPath) -> Response:
     """What the device answered to each request for pictures, the newest request first."""
     here = context()
@@ -133,7 +133,7 @@ def list_frames(path: SessionPath) -> Response:
 
 
 @operator.get("/devices/<device>/debug-sessions/<session>/pictures/<sha256>")
-@require("operator")
+@require("operator", reach="device")
 def get_picture(path: PicturePath) -> Response:
     """A picture of a session. The bytes came from a device: shown as JPEG and as nothing else. Looking stands in the audit."""
     here = context()
@@ -155,7 +155,7 @@ def get_picture(path: PicturePath) -> Response:
 
 
 @operator.delete("/devices/<device>/debug-sessions/<session>")
-@require("operator")
+@require("operator", reach="device")
 def delete_session(path: SessionPath) -> Response:
     """End a session before its time."""
     here = context()

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from fleet_server.alerts import service as alerts
 from fleet_server.alerts.parts import parts
 from fleet_server.detections import listing as detections
+from fleet_server.inventory import listing as device_lists
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import RunningCount
 from fleet_server.rollouts import service as rollouts
@@ -85,5 +86,5 @@ def overview(session: Session, *, now_s: float, within_s: float) -> Overview:
             verifier.ok if verifier else True, verifier.note if verifier else "the worker has not said yet",
             backlog.waiting, backlog.oldest_age_s,
         ),
-        releases_running=[one for one in inventory.running_counts(session) if one.release],
+        releases_running=[one for one in device_lists.running_counts(session) if one.release],
     )  # fmt: skip

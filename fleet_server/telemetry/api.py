@@ -41,7 +41,7 @@ def post_heartbeat() -> Response:
 
 
 @operator.get("/devices/<device>/heartbeats")
-@require("viewer")
+@require("viewer", reach="device")
 def list_heartbeats(path: DevicePath, query: HeartbeatsQuery) -> Response:
     """The newest heartbeats, newest first."""
     here = context()

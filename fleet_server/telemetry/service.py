@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from fleet_server.database import upsert
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.reach import within
 from fleet_server.telemetry.tables import TelemetryBytesRow, TelemetryHourRow, TelemetryRow
 from ota.wire import codec
 from ota.wire.heartbeat import Heartbeat
@@ -165,12 +166,12 @@ def seen(session: Session, devices: Collection[str], bundle_sha256: str, since_s
     return Seen(*(int(value or 0) for value in session.execute(query).one()))
 
 
-def bytes_of_all(session: Session) -> Bytes:
-    """Bytes of the whole fleet since the beginning."""
+def bytes_of_all(session: Session, groups: Collection[str] | None = None) -> Bytes:
+    """Bytes of the whole fleet since the beginning, or of the devices in these groups."""
     row = TelemetryBytesRow
     sent = func.sum(row.past_sent_bytes + row.sent_bytes)
     baseline = func.sum(row.past_baseline_bytes + row.baseline_bytes)
-    found = session.execute(select(sent, baseline)).one()
+    found = session.execute(within(select(sent, baseline), row.device_id, groups)).one()
     return Bytes(int(found[0] or 0), int(found[1] or 0))
 
 

@@ -1,6 +1,6 @@
 """The queue behind the verifier: claimed under a lease, given back when the verifier dies, never lost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from fleet_server.database import insert_new
 from fleet_server.detections import service as detections
+from fleet_server.detections.listing import crop_keys_in
 from fleet_server.verification.tables import VerifyJobRow
 
 LEASE_S = 60.0
@@ -96,9 +97,11 @@ def give_back(session: Session, jobs: Sequence[Job], owner: str) -> None:
             row.state, row.owner, row.attempts = "queued", "", max(0, row.attempts - 1)
 
 
-def backlog(session: Session, now_s: float) -> Backlog:
-    """What waits for a verdict."""
+def backlog(session: Session, now_s: float, groups: Collection[str] | None = None) -> Backlog:
+    """What waits for a verdict; of the devices in these groups where some are named."""
     query = select(func.count(), func.min(VerifyJobRow.created_s)).where(VerifyJobRow.state != "done")
+    if groups is not None:
+        query = query.where(VerifyJobRow.crop_key.in_(crop_keys_in(groups)))
     count, oldest_s = session.execute(query).one()
     return Backlog(int(count), max(0.0, now_s - float(oldest_s)) if oldest_s is not None else 0.0)
 

@@ -7,7 +7,7 @@ import pytest
 
 from fleet_server.database import Database
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
-from fleet_server.inventory import service
+from fleet_server.inventory import listing, service
 from fleet_server.inventory.device import CertificateSummary
 from ota.wire.deployments import DeploymentReport
 from ota.wire.enrolment import Accelerator, BoardFacts
@@ -108,7 +108,7 @@ def test_a_refused_release_is_shown_beside_what_runs_on(database: Database) -> N
         service.record_report(session, device, _report(1, "downloading", SHA_2, SHA_1), NOW_S + 1)
     with database.read() as session:
         found = service.get(session, device, NOW_S)
-        assert [(each.release, each.devices) for each in service.running_counts(session)] == [("yard@1", 1)]
+        assert [(each.release, each.devices) for each in listing.running_counts(session)] == [("yard@1", 1)]
     assert found.deployment is not None
     assert (found.deployment.state, found.deployment.reason, found.deployment.target) == ("refused", "hash", "yard@2")
     assert found.running is not None
