@@ -4,6 +4,8 @@
 carry a secret or the inside of the server.
 """
 
+from typing import Any
+
 
 class ServerError(Exception):
     """The trunk of the tree."""
@@ -32,6 +34,14 @@ class FaultyError(InvalidError):
 
 class UnauthenticatedError(CallerError):
     """Nobody is signed in, or no client certificate was shown."""
+
+
+class ClockApartError(UnauthenticatedError):
+    """A signed request's time is too far from ours; ``time`` is the signed time, as builtins, for a device to go by."""
+
+    def __init__(self, detail: str, hint: str, time: dict[str, Any]) -> None:
+        super().__init__(detail, hint)
+        self.time = time
 
 
 class ForbiddenError(CallerError):

@@ -35,14 +35,16 @@ TABLE: tuple[tuple[type[errors.ServerError], int, str], ...] = (
 
 def problem(
     status: int, title: str, detail: str, hint: str = "", headers: Mapping[str, str] | None = None,
-    faults: list[dict[str, str]] | None = None,
+    faults: list[dict[str, str]] | None = None, time: dict[str, Any] | None = None,
 ) -> Response:  # fmt: skip
-    """One answer of RFC 9457: {type, title, status, detail, hint?, faults?}."""
+    """One answer of RFC 9457: {type, title, status, detail, hint?, faults?, time?}."""
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if hint:
         body["hint"] = hint
     if faults:
         body["faults"] = faults
+    if time:
+        body["time"] = time
     return Response(msgspec.json.encode(body), status=status, headers=dict(headers or {}), mimetype="application/problem+json")
 
 
@@ -51,7 +53,9 @@ def from_server_error(error: errors.ServerError) -> Response:
     status, title = next((row[1], row[2]) for row in TABLE if isinstance(error, row[0]))
     retry_after_s = getattr(error, "retry_after_s", None)
     headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else None
-    return problem(status, title, error.detail, error.hint, headers, getattr(error, "faults", None))
+    return problem(
+        status, title, error.detail, error.hint, headers, getattr(error, "faults", None), getattr(error, "time", None)
+    )  # fmt: skip
 
 
 def from_message_error(error: MessageError) -> Response:

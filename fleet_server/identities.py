@@ -39,8 +39,10 @@ def groups_in_words(groups: frozenset[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DeviceIdentity:
-    """A device whose certificate was verified by TLS and is not revoked at this moment."""
+    """A device that proved to hold the key of its certificate, which is not revoked at this moment."""
 
     device_id: str
     certificate_serial: str
     """Hexadecimal, lower case."""
+    by: str = "tls"
+    """How it proved that: tls (to us), proxy (to a proxy that we believe), signature (of this very request)."""

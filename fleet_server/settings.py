@@ -1,12 +1,13 @@
 """Every setting of the server, with its unit and default. They come from flags, then from ROOKERY_* in the environment.
 
-Nothing secret stands in arguments: a database URL with a password comes by ROOKERY_DATABASE_URL.
+Nothing secret stands in arguments. What SECRETS names comes from a file (ROOKERY_<NAME>_FILE), from a systemd credential of the
+same name or from ROOKERY_<NAME> (``secret_files_disk``), is printed by nothing, and is not handed on in a child's environment.
 """
 
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ MAX_JSON_BYTES = 2 * 1024 * 1024
 """Largest body of an ordinary request on either door; content uploads say their own limit."""
 
 
+SECRETS = ("database_url", "proxy_secret", "oidc_client_secret")
+"""Settings that may hold a secret; those of them that this version has."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 BROKER_USER = "fleet-server"
@@ -38,12 +42,20 @@ class Settings:
     broker_port: int = 0
     broker_inside_port: int = 0
     """Loopback port on which the server's own processes meet the broker; chosen by the supervisor."""
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     """Empty: SQLite in the data folder."""
     operator_hosts: str = ""
-    """Comma-separated host names under which a proxy serves the operator door; others are refused when ``host`` is loopback."""
+    """Comma-separated host names under which browsers reach the operator door, beside ``host`` and ``device_host``."""
+    operator_tls: str = "auto"
+    """off: plain HTTP; own: TLS by this server's own authority; files: by ``operator_certificate`` and ``operator_key``; auto:
+    files where they are named, off on a loopback address or behind a proxy, else own."""
+    operator_certificate: str = ""
+    operator_key: str = ""
+    """Paths of PEM files; read again when they change."""
+    operator_proxy: bool = False
+    """True where a proxy that speaks TLS stands before the operator door."""
     secure_cookies: bool = False
-    """True where the operator door is reached over TLS."""
+    """True where the operator door is reached over TLS in some other way, a tunnel say."""
     blob_store: str = "disk"
     """disk, or s3://bucket/prefix."""
     s3_endpoint_url: str = ""
@@ -71,7 +83,26 @@ class Settings:
     """Path of the second-stage model (.tflite); empty: none."""
     verifier_card: str = ""
     webhook_private: bool = False
-    """True: webhooks may go to private and loopback addresses."""
+    """True: what this server calls may lie on any private or loopback address."""
+    outgoing_hosts: str = ""
+    """Comma-separated names, addresses and networks that it may call though they are private."""
+    device_door_mode: str = "direct"
+    """direct: the device door speaks TLS itself and believes no header; proxy: an nginx does (`rookery-server nginx`)."""
+    device_socket: str = ""
+    """Proxy mode: path of the unix socket that the door listens on instead of its port."""
+    device_public_port: int = 0
+    """Proxy mode: the port at which devices find the proxy; 0: ``device_port``."""
+    proxy_secret: str = field(default="", repr=False)
+    """Proxy mode: what the proxy must send as X-Rookery-Proxy; needed without a ``device_socket``."""
+    signed_requests: bool = False
+    """True: a device may sign its requests (RFC 9421) instead of showing its certificate, for where TLS ends before us."""
+    renew_after_expiry_days: int = 400
+    device_requests_per_minute: int = 3000
+    """Of one device; 0: no limit. A spool of days goes out at this rate, everything else far below it."""
+    stranger_requests_per_minute: int = 3000
+    """Of one address (IPv6: /64), without a certificate; 0: no limit. Many boards may enrol behind one address."""
+    upload_bytes_per_day: int = 4 * 1024**3
+    """Of one device; 0: no limit. What is more waits in its spool."""
     operator_threads: int = 128
     device_threads: int = 64
     log_level: str = "info"
@@ -102,14 +133,36 @@ class Settings:
         return is_every_address(self.host)
 
     @property
+    def operator_tls_kind(self) -> str:
+        """off, own or files: what ``auto`` means here."""
+        if self.operator_tls != "auto":
+            return self.operator_tls
+        if self.operator_certificate:
+            return "files"
+        return "off" if self.host in LOOPBACK or self.operator_proxy else "own"
+
+    @property
+    def operator_over_tls(self) -> bool:
+        """Whether browsers reach the operator door over TLS: cookies are Secure and HSTS is said."""
+        return self.operator_tls_kind != "off" or self.operator_proxy or self.secure_cookies
+
+    @property
+    def operator_names(self) -> list[str]:
+        """Hosts under which browsers may ask for the operator door, beside loopback's; in lower case."""
+        named = [self.host, self.device_host, *self.operator_hosts.split(",")]
+        return list(dict.fromkeys(name.strip().lower() for name in named if not is_every_address(name.strip())))
+
+    @property
     def operator_url(self) -> str:
         """Where a person's browser finds the operator door."""
-        return f"http://{_bracketed('127.0.0.1' if self.listens_everywhere else self.host)}:{self.operator_port}"
+        scheme = "http" if self.operator_tls_kind == "off" else "https"
+        return f"{scheme}://{_bracketed('127.0.0.1' if self.listens_everywhere else self.host)}:{self.operator_port}"
 
     @property
     def device_url(self) -> str:
         """Where devices find the device door."""
-        return f"https://{_bracketed(self.public_host)}:{self.device_port}"
+        port = self.device_public_port if self.device_door_mode == "proxy" else 0
+        return f"https://{_bracketed(self.public_host)}:{port or self.device_port}"
 
     @property
     def online_within_s(self) -> float:
@@ -135,6 +188,28 @@ def check_device_host(settings: Settings) -> None:
         raise SettingsError(
             f"--device-host {host[:80]!r} is neither a host name nor the address of one machine", "such as fleet.example.org"
         )
+
+
+def check_operator_door(settings: Settings) -> None:
+    """SettingsError where passwords would cross a network in the clear, or TLS is asked for in a way that nobody can follow."""
+    kind, files = settings.operator_tls_kind, (settings.operator_certificate, settings.operator_key)
+    if kind not in ("off", "own", "files"):
+        raise SettingsError(f"operator_tls {kind[:40]!r} is not one of auto, off, own, files")
+    if kind == "files" and not all(files):
+        hint = "name both: ROOKERY_OPERATOR_CERTIFICATE and ROOKERY_OPERATOR_KEY"
+        raise SettingsError("the operator door's TLS needs a certificate and its key", hint)
+    if kind == "off" and settings.host not in LOOPBACK and not settings.operator_proxy:
+        raise SettingsError(
+            f"the operator door would speak plain HTTP on {settings.host}: passwords could be read on the way",
+            "leave --operator-tls at auto (the server's own certificate), name certificate files, or say that a proxy with TLS "
+            "stands before it: ROOKERY_OPERATOR_PROXY=yes",
+        )
+
+
+def holds_password(url: str) -> bool:
+    """Whether a database URL has a password in it, before the host or in its query."""
+    before = url.partition("://")[2].rpartition("@")[0]
+    return ":" in before or "password=" in url.partition("?")[2].lower()
 
 
 def _is_address(host: str) -> bool:
@@ -174,6 +249,8 @@ def to_environment(settings: Settings) -> dict[str, str]:
     result = {"ROOKERY_DATA_DIR": str(settings.data_dir)}
     for name, variable in variables.items():
         value = getattr(settings, name)
+        if name in SECRETS and (name != "database_url" or holds_password(value)):
+            continue  # the child finds it where we found it
         result[variable] = ("1" if value else "0") if isinstance(value, bool) else str(value)
     return result
 
