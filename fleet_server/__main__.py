@@ -17,11 +17,12 @@ from fleet_server.audit import service as audit
 from fleet_server.check_disk import check
 from fleet_server.database import Database
 from fleet_server.doors_http import DOORS, serve
-from fleet_server.errors import OperatorError, ServerError
+from fleet_server.errors import OperatorError, ServerError, SettingsError
 from fleet_server.ingest import worker
 from fleet_server.migrate import migrate
 from fleet_server.restored_disk import reconcile
-from fleet_server.settings import Settings, apply, from_environment
+from fleet_server.secret_files_disk import with_secrets
+from fleet_server.settings import Settings, apply, from_environment, holds_password
 from fleet_server.supervise import new_setup_link, run
 from ota.durable_disk import write_whole
 from ota.trust.errors import TrustError
@@ -33,7 +34,10 @@ _FLAGS = {
     "device-port": "port of the device door (8443); 0: a free one",
     "broker": "auto: mosquitto where it is installed; none",
     "broker-port": "port of the broker for devices; 0: a free one",
-    "database": "SQLite or PostgreSQL URL (SQLite in the data folder); with a password use ROOKERY_DATABASE_URL",
+    "operator-tls": "auto: plain HTTP on a loopback address, else this server's own certificate; off, own, files",
+    "operator-hosts": "names, separated by commas, under which browsers reach the operator door",
+    "database": "SQLite or PostgreSQL URL without a password (SQLite in the data folder); one with a password comes by "
+                "ROOKERY_DATABASE_URL_FILE, a systemd credential database-url, or ROOKERY_DATABASE_URL: arguments are no secret",
 }
 
 
@@ -117,11 +121,16 @@ def _work(settings: Settings) -> int:
 
 
 def _settings(parsed: argparse.Namespace) -> Settings:
-    environment = dict(os.environ)
+    environment = with_secrets(os.environ)
     if parsed.data:
         environment["ROOKERY_DATA_DIR"] = parsed.data
     given = {flag.replace("-", "_"): getattr(parsed, flag.replace("-", "_"), None) for flag in _FLAGS}
     given["database_url"] = given.pop("database")
+    if holds_password(given["database_url"] or ""):
+        raise SettingsError(
+            "--database holds a password, which everybody on this machine can read in the list of processes",
+            "put the URL into a file of mode 600 and name it: ROOKERY_DATABASE_URL_FILE; then change that password",
+        )
     return apply(from_environment(environment), {name: value for name, value in given.items() if value is not None})
 
 

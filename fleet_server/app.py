@@ -16,7 +16,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from fleet_server import http_errors
+from fleet_server import headers_http, http_errors, operator_openapi
 from fleet_server.accounts import access
 from fleet_server.context import Context
 from fleet_server.enrolment import identity
@@ -39,12 +39,6 @@ SIGN_IN_ENDPOINTS = frozenset({
     "accounts.post_login", "accounts.post_token", "accounts.post_setup", "dashboard.post_login", "dashboard.post_setup",
 })  # fmt: skip
 
-CONTENT_SECURITY_POLICY = "; ".join((
-    "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "font-src 'self'",
-    "connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
-))  # fmt: skip
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
-
 
 def create_device_app(context: Context) -> Flask:
     """The device door."""
@@ -52,6 +46,7 @@ def create_device_app(context: Context) -> Flask:
     app.extensions["rookery"] = context
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     http_errors.register(app)
+    headers_http.harden_devices(app)
     identity.protect(app)
     for module in _apis():
         blueprint = getattr(module, "device", None)
@@ -74,16 +69,12 @@ def create_operator_app(context: Context) -> Flask:
     app.extensions["rookery"] = context
     app.config["MAX_CONTENT_LENGTH"] = MAX_JSON_BYTES
     app.config["SECRET_KEY"] = context.web_secret
-    app.config["SESSION_COOKIE_NAME"] = "rookery_csrf"
+    # Over TLS the name itself forbids a neighbour's host to set it (RFC 6265bis, __Host-).
+    app.config["SESSION_COOKIE_NAME"] = "__Host-rookery_csrf" if settings.operator_over_tls else "rookery_csrf"
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
-    named = [host.strip() for host in settings.operator_hosts.split(",") if host.strip()]
-    # A web page elsewhere may not reach us by renaming itself (DNS rebinding).
-    if settings.host in {"127.0.0.1", "localhost", "::1"}:
-        app.config["TRUSTED_HOSTS"] = [*_LOOPBACK, *named]
-    elif named:
-        app.config["TRUSTED_HOSTS"] = [*_LOOPBACK, settings.host, *named]
+    app.config["SESSION_COOKIE_SECURE"] = settings.operator_over_tls
     http_errors.register(app)
+    headers_http.harden_operators(app, settings)
     access.protect(app)
     install_reach(app, partial(_check_device, context))
     _add_open_routes(app)
@@ -94,7 +85,6 @@ def create_operator_app(context: Context) -> Flask:
         elif blueprint is not None:
             app.register_blueprint(blueprint)
     _limit_sign_in(app)
-    app.after_request(_harden)
     return app
 
 
@@ -130,7 +120,7 @@ def _add_open_routes(app: OpenAPI) -> None:
         return Response(b'{"status":"ok"}', mimetype="application/json")
 
     def openapi() -> Response:
-        return Response(msgspec.json.encode(app.api_doc), mimetype="application/json")
+        return Response(msgspec.json.encode(operator_openapi.document(app)), mimetype="application/json")
 
     app.add_url_rule("/healthz", "healthz", open_to_all(healthz))
     app.add_url_rule("/openapi.json", "openapi_json", open_to_all(openapi))
@@ -144,16 +134,3 @@ def _limit_sign_in(app: Flask) -> None:
     for endpoint, view in app.view_functions.items():
         if endpoint in SIGN_IN_ENDPOINTS:
             app.view_functions[endpoint] = cast(Any, limit(view))
-
-
-def _harden(response: Response) -> Response:
-    headers = response.headers
-    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)  # a route may say a stricter one of its own
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["X-Frame-Options"] = "DENY"
-    headers["Referrer-Policy"] = "same-origin"
-    headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
-    headers.setdefault("Cache-Control", "no-store")
-    return response

@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 
 from fleet_server.app import create_device_app, create_operator_app
 from fleet_server.assemble import make_context
+from fleet_server.operator_tls_x509 import OperatorTls, files_of
 from fleet_server.patience_http import DoorTls, DoorWorker
 from fleet_server.settings import Settings
 
@@ -54,6 +55,9 @@ class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no type
                 "cert_reqs": ssl.CERT_OPTIONAL,
                 "do_handshake_on_connect": True,
             }
+        files = files_of(settings) if self._name == "operator-door" else None
+        if files is not None:
+            options |= {"certfile": str(files[0]), "keyfile": str(files[1]), "do_handshake_on_connect": True}
         for key, value in options.items():
             if key in self.cfg.settings:
                 self.cfg.set(key, value)
@@ -80,6 +84,9 @@ def serve(name: str, listener_fd: int, settings: Settings) -> None:
             return wrapped
 
         gunicorn.sock.ssl_wrap_socket = wrap
+    elif (files := files_of(settings)) is not None:
+        operator_tls = OperatorTls(*files)
+        gunicorn.sock.ssl_wrap_socket = lambda sock, _conf: operator_tls.wrap(sock)
     Door(name, listener_fd, settings).run()
 
 

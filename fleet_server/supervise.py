@@ -16,15 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from fleet_server import broker_disk, broker_takeover_mqtt, revocation
+from fleet_server import broker_disk, broker_takeover_mqtt, operator_tls_x509, revocation
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_secrets
 from fleet_server.database import Database
 from fleet_server.enrolment import authority_x509
 from fleet_server.errors import AlreadyRunningError, OperatorError, PortTakenError, SettingsError, UnavailableError
 from fleet_server.migrate import migrate
+from fleet_server.outgoing_http import rule_of
 from fleet_server.process_linux import Child, stop_all
-from fleet_server.settings import Settings, check_device_host, to_environment
+from fleet_server.settings import SECRETS, Settings, check_device_host, check_operator_door, to_environment
 from ota.durable_disk import make_folder, write_whole
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ def run(settings: Settings, *, say: Any = print) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     check_device_host(settings)
+    check_operator_door(settings)
+    operator_tls_x509.check_files(settings, time.time())
+    rule_of(settings)
     make_folder(settings.data_dir, 0o700)
     with _lock(settings.data_dir):
         listeners: list[socket.socket] = []
@@ -139,6 +143,8 @@ def _prepare(settings: Settings, database: Database) -> str | None:
     hosts = dict.fromkeys(["localhost", "127.0.0.1", "::1", settings.public_host, socket.gethostname()])
     if not settings.listens_everywhere:
         hosts[settings.host] = None
+    if settings.operator_tls_kind == "own":
+        hosts |= dict.fromkeys(settings.operator_names)
     authority_x509.prepare(settings.pki_dir, list(hosts), now_s)
     migrate(database)
     if settings.broker != "none":
@@ -172,7 +178,10 @@ def _children(settings: Settings, listeners: list[socket.socket]) -> list[Child]
     program = broker_disk.find_mosquitto()
     if settings.broker != "none" and program is not None:
         command = [program, "-c", str(settings.data_dir / "mosquitto" / "mosquitto.conf")]
-        children.append(Child("mosquitto", command, dict(os.environ), logs / "mosquitto.log"))
+        # Somebody else's program is told nothing that it does not need.
+        hidden = {f"ROOKERY_{name.upper()}" for name in SECRETS} | {"CREDENTIALS_DIRECTORY"}
+        clean = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("AWS_")}
+        children.append(Child("mosquitto", command, clean, logs / "mosquitto.log"))
     return children
 
 
@@ -221,6 +230,9 @@ def _announce(settings: Settings, setup_link: str | None, say: Any) -> None:
     }  # fmt: skip
     write_whole(settings.data_dir / "run.json", json.dumps(running, indent=1).encode() + b"\n")
     say(f"operator door  {settings.operator_url}")
+    if settings.operator_tls_kind == "own":
+        say(f"               (its certificate is this server's own: give browsers {settings.pki_dir / 'ca.pem'}, or `rookery "
+            "login --ca-file` that file)")
     say(f"device door    {settings.device_url}")
     note = "" if broker is None or _broker_answers(settings) else f" (does not answer: see {settings.data_dir / 'logs'})"
     say(f"broker         {settings.public_host}:{settings.broker_port}{note}" if broker else f"broker         {NO_BROKER}")
@@ -232,8 +244,13 @@ def _announce(settings: Settings, setup_link: str | None, say: Any) -> None:
 def _answers(settings: Settings) -> bool:
     tls = ssl.create_default_context(cafile=settings.pki_dir / "ca.pem")
     host = "127.0.0.1" if settings.listens_everywhere else settings.host
+    files = operator_tls_x509.files_of(settings)
+    operator_door = (
+        http.client.HTTPConnection(host, settings.operator_port, timeout=2) if files is None else
+        http.client.HTTPSConnection(host, settings.operator_port, timeout=2, context=operator_tls_x509.own_client(files[0]))
+    )  # fmt: skip
     doors: list[http.client.HTTPConnection] = [
-        http.client.HTTPConnection(host, settings.operator_port, timeout=2),
+        operator_door,
         http.client.HTTPSConnection(host, settings.device_port, timeout=2, context=tls),
     ]
     for door in doors:

@@ -5,11 +5,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
 from fleet_server.alerts import service
-from fleet_server.alerts.webhook_http import url_problem
 from fleet_server.context import context
 from fleet_server.errors import InvalidError
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import current_operator, origin, reach_here, require
 from fleet_server.http_json import reply, reply_list
+from fleet_server.outgoing_http import rule_of, url_problem
 
 operator = APIBlueprint("alerts", __name__, url_prefix="/api/v1")
 
@@ -39,20 +39,22 @@ class WebhookBody(BaseModel):
 
 
 @operator.get("/alerts")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_alerts(query: AlertsQuery) -> Response:
     """Alerts, newest first; ``open=true`` leaves out those that ended."""
     with context().database.read() as session:
-        return reply_list(service.alerts(session, only_open=query.open))
+        return reply_list(service.alerts(session, only_open=query.open, groups=reach_here()))
 
 
 @operator.post("/alerts/<alert>/acknowledge")
-@require("operator")
+@require("operator", reach="filtered")
 def post_acknowledge(path: AlertPath) -> Response:
     """Somebody is on it."""
     here = context()
     with here.database.write() as session:
-        found = service.acknowledge(session, path.alert, who=current_operator().name, now_s=here.clock(), origin=origin())
+        found = service.acknowledge(
+            session, path.alert, who=current_operator().name, now_s=here.clock(), origin=origin(), groups=reach_here()
+        )
     return reply(found)
 
 
@@ -69,7 +71,7 @@ def list_webhooks() -> Response:
 def post_webhook(body: WebhookBody) -> Response:
     """Tell this address of alerts."""
     here = context()
-    problem = url_problem(body.url, allow_private=here.settings.webhook_private)
+    problem = url_problem(body.url, rule_of(here.settings))
     if problem is not None:
         raise InvalidError(problem)
     with here.database.write() as session:

@@ -5,13 +5,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from fleet_server.alerts.tables import AlertRow, WebhookCallRow, WebhookRow
 from fleet_server.audit import service as audit
 from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, NotFoundError
+from fleet_server.inventory.reach import ids_in
+from fleet_server.rollouts.reach import ids_inside
 
 KINDS = (
     "device_silent", "trouble", "rollout_paused", "disk_full", "verifier_dead", "broker_down", "trust", "expiry", "reconcile",
@@ -104,17 +106,21 @@ def reconcile(session: Session, conditions: Sequence[Condition], now_s: float, *
     return changed
 
 
-def alerts(session: Session, *, only_open: bool = False, limit: int = 500) -> list[Alert]:
-    """Alerts, newest first."""
-    query = select(AlertRow).order_by(AlertRow.opened_s.desc(), AlertRow.id).limit(limit)
+def alerts(
+    session: Session, *, only_open: bool = False, limit: int = 500, groups: Collection[str] | None = None
+) -> list[Alert]:
+    """Alerts, newest first; with groups those about their devices and about rollouts that reach no others."""
+    query = _about(select(AlertRow).order_by(AlertRow.opened_s.desc(), AlertRow.id).limit(limit), groups)
     if only_open:
         query = query.where(AlertRow.resolved_s.is_(None))
     return [_alert(row) for row in session.scalars(query)]
 
 
-def acknowledge(session: Session, alert_id: str, *, who: str, now_s: float, origin: str = "") -> Alert:
+def acknowledge(
+    session: Session, alert_id: str, *, who: str, now_s: float, origin: str = "", groups: Collection[str] | None = None
+) -> Alert:
     """Somebody is on it; the first one stays named."""
-    row = session.get(AlertRow, alert_id)
+    row = session.scalars(_about(select(AlertRow).where(AlertRow.id == alert_id), groups)).first()
     if row is None:
         raise NotFoundError(f"there is no alert {alert_id}")
     if row.acknowledged_s is None:
@@ -190,6 +196,13 @@ def _tell(session: Session, what: str, row: AlertRow, now_s: float) -> None:
     for webhook_id in hooks:
         body = {"v": 1, "what": what, "alert": asdict(_alert(row))}
         session.add(WebhookCallRow(webhook_id=webhook_id, body=body, attempts=0, next_s=now_s))
+
+
+def _about(query: "Select[AlertRow]", groups: Collection[str] | None) -> "Select[AlertRow]":
+    if groups is None:
+        return query
+    rollout = and_(AlertRow.kind == "rollout_paused", AlertRow.subject.in_(ids_inside(groups)))
+    return query.where(or_(AlertRow.subject.in_(ids_in(groups)), rollout))
 
 
 def _alert(row: AlertRow) -> Alert:

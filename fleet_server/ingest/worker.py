@@ -22,6 +22,7 @@ from fleet_server.ingest.sweeping import Sweeping
 from fleet_server.ingest.verifying import Verifying
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import service as logs
+from fleet_server.outgoing_http import rule_of
 from fleet_server.releases import seen
 from fleet_server.releases import service as releases
 from fleet_server.releases.published_disk import published_channels, tuf_folder
@@ -198,7 +199,7 @@ class Worker:
         with here.database.read() as session:
             calls = alerts.due_calls(session, now_s)
         for call in calls:
-            problem = send(call.url, call.body, allow_private=settings.webhook_private)
+            problem = send(call.url, call.body, rule=rule_of(settings))
             with here.database.write() as session:
                 alerts.note_call(session, call, problem, here.clock())
 

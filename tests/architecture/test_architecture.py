@@ -61,6 +61,7 @@ FLOORS = (
     ("supervise", "doors_http", "check_disk", "restored_disk"),
     ("migrations", "assemble"),
     ("app",),
+    ("operator_openapi",),
     ("dashboard", "ingest"),
     ("overview",),
     ("experiments",),
@@ -72,7 +73,8 @@ FLOORS = (
     ("blobs", "lease", "statistics"),
     # The ground: who stands here uses nothing above it; what a door, a log stream or a child process is made of.
     ("database", "settings", "errors", "http_errors", "http_wire", "http_json", "http_access", "identities", "context",
-     "blob_store", "stream_mark", "migrate", "broker_disk", "broker_takeover_mqtt", "patience_http", "process_linux"),
+     "blob_store", "stream_mark", "migrate", "broker_disk", "broker_takeover_mqtt", "patience_http", "process_linux",
+     "headers_http", "operator_tls_x509", "outgoing_http", "secret_files_disk", "device_openapi", "door_limits", "proxy_nginx"),
 )  # fmt: skip
 APART = {"cli"}
 """An HTTP client, with rules of its own above."""
@@ -89,6 +91,7 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.detections.cursor": "values: where a page ended",
     "fleet_server.enrolment.api": "the pages accept boards with the issuer that the API has read",
     "fleet_server.inventory.device": "values: a device as everybody sees it",
+    "fleet_server.inventory.reach": "which devices a group-limited account reaches: conditions for the queries of every list",
     "fleet_server.releases.published_disk": "the worker is its shell",
     "fleet_server.releases.reconcile_disk": "the worker is its shell",
     "fleet_server.releases.reconciling": "pure",

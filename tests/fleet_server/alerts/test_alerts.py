@@ -14,11 +14,13 @@ from flask.testing import FlaskClient
 from fleet_server.alerts import service
 from fleet_server.alerts.parts import note_part, parts
 from fleet_server.alerts.service import Condition
-from fleet_server.alerts.webhook_http import address_problem, send, url_problem
+from fleet_server.alerts.webhook_http import send
 from fleet_server.database import Database
 from fleet_server.errors import ConflictError, NotFoundError
+from fleet_server.outgoing_http import OutgoingRule, address_problem, url_problem
 
 NOW_S = 1_790_000_000.0
+PUBLIC, ANYWHERE = OutgoingRule(), OutgoingRule(private=True)
 SILENT = Condition("device_silent", "cam-1", "cam-1 is silent")
 
 
@@ -89,14 +91,14 @@ def test_a_webhook_that_is_down_is_tried_again_later_and_given_up_in_the_end(dat
     "http://[::ffff:0:7f00:1]/", "http://example.org/\r\nX: 1",
 ])  # fmt: skip
 def test_addresses_that_lead_into_our_own_network_are_refused(url: str) -> None:
-    assert url_problem(url, allow_private=False)
+    assert url_problem(url, PUBLIC)
 
 
 def test_what_is_allowed() -> None:
-    assert url_problem("https://example.org/hook?x=1", allow_private=False) is None
-    assert url_problem("http://127.0.0.1:9/", allow_private=True) is None
-    assert address_problem("0.0.0.0", allow_private=True)
-    assert address_problem("93.184.215.14", allow_private=False) is None
+    assert url_problem("https://example.org/hook?x=1", PUBLIC) is None
+    assert url_problem("http://127.0.0.1:9/", ANYWHERE) is None
+    assert address_problem("0.0.0.0", ANYWHERE)
+    assert address_problem("93.184.215.14", PUBLIC) is None
 
 
 @pytest.fixture
@@ -129,10 +131,10 @@ def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def test_a_message_arrives_and_a_redirect_is_not_followed(receiver: tuple[str, list[dict[str, Any]]]) -> None:
     url, got = receiver
-    assert send(f"{url}/hook", {"v": 1}, allow_private=True) is None
+    assert send(f"{url}/hook", {"v": 1}, rule=ANYWHERE) is None
     assert got[0]["body"] == {"v": 1}
-    assert send(f"{url}/away", {"v": 1}, allow_private=True) == "answered 302"
-    assert send(f"{url}/hook", {"v": 1}, allow_private=False)
+    assert send(f"{url}/away", {"v": 1}, rule=ANYWHERE) == "answered 302"
+    assert send(f"{url}/hook", {"v": 1}, rule=PUBLIC)
     assert len(got) == 2
 
 
@@ -142,9 +144,9 @@ def test_a_name_that_resolves_into_our_network_is_refused_and_one_that_does_goes
     """DNS rebinding: the name was harmless when it was typed."""
     url, got = receiver
     named = url.replace("127.0.0.1", "hooks.example.org")
-    assert "private" in (send(named, {}, allow_private=False, resolve_host=lambda *_: ["93.184.215.14", "127.0.0.1"]) or "")
+    assert "private" in (send(named, {}, rule=PUBLIC, resolve_host=lambda *_: ["93.184.215.14", "127.0.0.1"]) or "")
     assert got == []
-    assert send(named, {}, allow_private=True, resolve_host=lambda *_: ["127.0.0.1"]) is None
+    assert send(named, {}, rule=ANYWHERE, resolve_host=lambda *_: ["127.0.0.1"]) is None
     assert got[0]["host"].startswith("hooks.example.org:")
 
 
@@ -163,18 +165,18 @@ def test_a_receiver_that_drips_holds_nobody_up() -> None:
         thread = threading.Thread(target=drip, args=(listener,))
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        assert "no whole answer" in str(send(url, {}, allow_private=True, whole_s=0.5))
+        assert "no whole answer" in str(send(url, {}, rule=ANYWHERE, whole_s=0.5))
         over.set()
         thread.join(10)
 
 
 def test_a_receiver_that_is_not_there_is_said(receiver: tuple[str, list[dict[str, Any]]]) -> None:
-    assert "ConnectError" in (send("http://127.0.0.1:1/", {}, allow_private=True) or "")
+    assert "ConnectError" in (send("http://127.0.0.1:1/", {}, rule=ANYWHERE) or "")
 
     def nobody(*_: Any) -> list[str]:
         raise OSError(2, "no such name")
 
-    assert "cannot be resolved" in (send("https://nowhere.example/", {}, allow_private=False, resolve_host=nobody) or "")
+    assert "cannot be resolved" in (send("https://nowhere.example/", {}, rule=PUBLIC, resolve_host=nobody) or "")
 
 
 def test_parts_are_noted_when_they_change(database: Database) -> None:
