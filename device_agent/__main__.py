@@ -15,6 +15,7 @@ from pathlib import Path
 
 from device_agent.errors import AgentError, BoardError, SettingsError
 from device_agent.vision.light_numpy import lighten
+from ota.redaction import log_redacted
 
 MOST_FPS = 240.0
 """As for cameras (`camera_disk.MAX_FPS`, which would load OpenCV for a line of help)."""
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # A process of our own, which may be forked; where somebody calls with arguments, it is theirs.
     options.own_process = arguments is None
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    log_redacted("%(asctime)s %(levelname)s %(name)s: %(message)s", logging.WARNING)
     return _guarded(options.call, options)
 
 

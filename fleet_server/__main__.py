@@ -25,6 +25,7 @@ from fleet_server.secret_files_disk import with_secrets
 from fleet_server.settings import Settings, apply, from_environment, holds_password
 from fleet_server.supervise import new_setup_link, run
 from ota.durable_disk import write_whole
+from ota.redaction import log_redacted
 from ota.trust.errors import TrustError
 
 _FLAGS = {
@@ -46,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     os.umask(0o077)  # crops and password hashes are nobody else's, whatever folder we were given
     level = os.environ.get("ROOKERY_LOG_LEVEL", "info").upper()
-    logging.basicConfig(
-        level=logging.getLevelNamesMapping().get(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )  # fmt: skip
+    log_redacted("%(asctime)s %(levelname)s %(name)s %(message)s", logging.getLevelNamesMapping().get(level, logging.INFO))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if level != "DEBUG":  # "No signature for keyid" of a rotated key is no news, least of all between the lines of an answer
         logging.getLogger("tuf").setLevel(logging.WARNING)

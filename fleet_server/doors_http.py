@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 
 from fleet_server.app import create_device_app, create_operator_app
 from fleet_server.assemble import make_context
+from fleet_server.door_log_gunicorn import DoorLog
 from fleet_server.operator_tls_x509 import OperatorTls, files_of
 from fleet_server.patience_http import DoorTls, DoorWorker
 from fleet_server.settings import Settings
@@ -45,6 +46,7 @@ class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no type
             "loglevel": settings.log_level if settings.log_level != "info" else "warning",
             "forwarded_allow_ips": "",
             "control_socket_disable": True,
+            "logger_class": DoorLog,
         }
         if self._name == "device-door":
             pki = settings.pki_dir

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from device_agent.logs.batches import RateLimit
 from device_agent.logs.debug_session import Effective
-from device_agent.logs.redact import redact
 from device_agent.logs.ring_disk import LogRing
+from ota.redaction import redact
 
 _LEVEL_NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 

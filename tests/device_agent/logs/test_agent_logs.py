@@ -12,9 +12,9 @@ from device_agent.logs import ring_disk
 from device_agent.logs.batches import RateLimit, batch, wanted
 from device_agent.logs.debug_session import DebugSessions
 from device_agent.logs.handler import RingHandler
-from device_agent.logs.redact import redact
 from device_agent.logs.ring_disk import LogRing
 from device_agent.logs.sessions_disk import read_sessions, write_sessions
+from ota.redaction import redact
 from ota.wire.debug import DebugSession
 from ota.wire.logs import LogLine
 
