@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from fleet_server.configuration import service
 from fleet_server.context import context
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import current_operator, origin, reach_here, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.inventory import service as inventory
 
@@ -65,35 +65,35 @@ class DiffQuery(BaseModel):
 
 
 @operator.get("/configuration")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_fleet() -> Response:
     """The fleet's settings."""
     return _get("fleet")
 
 
 @operator.put("/configuration")
-@require("operator")
+@require("operator", reach="filtered")
 def put_fleet(body: ConfigurationBody) -> Response:
     """Replace the fleet's settings."""
     return _put("fleet", body)
 
 
 @operator.get("/devices/<device>/configuration")
-@require("viewer")
+@require("viewer", reach="device")
 def get_of_device(path: ConfiguredDevice) -> Response:
     """A device's own settings."""
     return _get(f"device:{path.device}")
 
 
 @operator.put("/devices/<device>/configuration")
-@require("operator")
+@require("operator", reach="device")
 def put_of_device(path: ConfiguredDevice, body: ConfigurationBody) -> Response:
     """Replace a device's own settings."""
     return _put(f"device:{path.device}", body)
 
 
 @operator.get("/devices/<device>/configuration/effective")
-@require("viewer")
+@require("viewer", reach="device")
 def get_effective(path: ConfiguredDevice) -> Response:
     """What a device is told, where each value comes from, and what the device says of it."""
     here = context()
@@ -103,40 +103,40 @@ def get_effective(path: ConfiguredDevice) -> Response:
 
 
 @operator.get("/configurations")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_layers() -> Response:
     """Every layer that says something."""
     with context().database.read() as session:
-        return reply_list(service.layers(session))
+        return reply_list(service.layers(session, reach_here()))
 
 
 @operator.get("/configurations/<scope>")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_layer(path: Scope, query: VersionQuery) -> Response:
     """What one layer says, or said at a version."""
     return _get(path.scope, query.version)
 
 
 @operator.put("/configurations/<scope>")
-@require("operator")
+@require("operator", reach="filtered")
 def put_layer(path: Scope, body: ConfigurationBody) -> Response:
     """Replace what one layer says; 422 with all faults at once."""
     return _put(path.scope, body)
 
 
 @operator.get("/configurations/<scope>/history")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_history(path: Scope, query: HistoryQuery) -> Response:
     """The versions of one layer, newest first."""
     here = context()
     with here.database.read() as session:
-        scope = service.scope_of(session, path.scope, here.clock())
+        scope = service.scope_of(session, path.scope, here.clock(), reach_here())
         found = service.history(session, scope, limit=query.limit, before=query.cursor)
     return reply_list(found, str(found[-1].version) if len(found) == query.limit else None)
 
 
 @operator.post("/configurations/<scope>/undo")
-@require("operator")
+@require("operator", reach="filtered")
 def post_undo(path: Scope, body: UndoBody) -> Response:
     """Say again what a layer said before: a new version."""
     here = context()
@@ -146,28 +146,28 @@ def post_undo(path: Scope, body: UndoBody) -> Response:
 
 
 @operator.get("/configuration-diff")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_diff(query: DiffQuery) -> Response:
     """What differs between two layers, versions, or devices."""
     here = context()
     with here.database.read() as session:
-        return reply_list(service.diff(session, query.left, query.right, here.clock()))
+        return reply_list(service.diff(session, query.left, query.right, here.clock(), reach_here()))
 
 
 def _author(why: str) -> service.Author:
-    return service.Author(current_operator().name, origin(), context().clock(), why)
+    return service.Author(current_operator().name, origin(), context().clock(), why, reach_here())
 
 
 def _get(text: str, version: int | None = None) -> Response:
     here = context()
     with here.database.read() as session:
-        return reply(service.get(session, service.scope_of(session, text, here.clock()), version))
+        return reply(service.get(session, service.scope_of(session, text, here.clock(), reach_here()), version))
 
 
 def _put(text: str, body: ConfigurationBody) -> Response:
     here = context()
     if body.dry_run:
         with here.database.read() as session:
-            scope = service.scope_of(session, text, here.clock())
+            scope = service.scope_to_change(session, text, here.clock(), reach_here())
             return reply({"faults": [fault._asdict() for fault in service.check(session, scope, body.content, here.clock())]})
     return reply(service.put(here.database, text, body.content, if_version=body.version, author=_author(body.why)))

@@ -7,11 +7,11 @@ written only if what it was looked through with is still so.
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import literal, or_, select
 from sqlalchemy.orm import Session
 
 from fleet_server.audit import service as audit
@@ -19,8 +19,10 @@ from fleet_server.configuration.checking import cameras_of, check
 from fleet_server.configuration.layers import Change, Setting, changes, merged
 from fleet_server.configuration.tables import ConfigurationRow, ConfigurationVersionRow
 from fleet_server.database import Database, insert_new, note_change
-from fleet_server.errors import ConflictError, FaultyError, InvalidError, NotFoundError
+from fleet_server.errors import ConflictError, FaultyError, ForbiddenError, InvalidError, NotFoundError
+from fleet_server.identities import groups_in_words
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.reach import ids_in
 from ota.wire.configuration import digest_of, laid_over
 
 FLEET = "fleet"
@@ -68,18 +70,36 @@ class Author:
     origin: str
     now_s: float
     why: str = ""
+    groups: Collection[str] | None = None
+    """The groups that they are limited to: the fleet's own layer is not theirs to change then."""
 
 
-def scope_of(session: Session, text: str, now_s: float) -> str:
-    """``fleet``, ``group:NAME`` or ``device:ID_OR_NAME`` as the scope that is stored; InvalidError, NotFoundError."""
+def scope_of(session: Session, text: str, now_s: float, groups: Collection[str] | None = None) -> str:
+    """``fleet``, ``group:NAME`` or ``device:ID_OR_NAME`` as the scope that is stored; InvalidError, NotFoundError.
+
+    ``groups``: those that the caller is limited to; other groups and their devices are as if they were not there.
+    """
     kind, _, name = text.partition(":")
     if kind == "fleet" and not name:
         return FLEET
     if kind == "group" and 1 <= len(name) <= MAX_NAME and name.isprintable():
+        if groups is not None and name not in groups:
+            raise NotFoundError(f"there is no group {name!r}", f"yours: {', '.join(sorted(groups)) or 'none'}")
         return f"group:{name}"
     if kind == "device" and name:
-        return of_device(inventory.get(session, name, now_s).id)
+        return of_device(inventory.get(session, name, now_s, groups=groups).id)
     raise InvalidError(f"{text[:60]!r} is no layer of the configuration", "layers are fleet, group:NAME and device:NAME")
+
+
+def scope_to_change(session: Session, text: str, now_s: float, groups: Collection[str] | None) -> str:
+    """As ``scope_of``; ForbiddenError for the fleet's layer where the caller is limited to groups."""
+    scope = scope_of(session, text, now_s, groups)
+    if groups is not None and scope == FLEET:
+        raise ForbiddenError(
+            f"this layer is told to the whole fleet, and your account is limited to {groups_in_words(frozenset(groups))}",
+            "change the layer of your group, or ask somebody whose account is not limited",
+        )
+    return scope
 
 
 def of_device(device_id: str) -> str:
@@ -100,9 +120,16 @@ def get(session: Session, scope: str, version: int | None = None) -> Layer:
     return _layer(found)
 
 
-def layers(session: Session) -> list[Layer]:
-    """Every layer that says something or ever did, by scope."""
-    return [_layer(row) for row in session.scalars(select(ConfigurationRow).order_by(ConfigurationRow.scope))]
+def layers(session: Session, groups: Collection[str] | None = None) -> list[Layer]:
+    """Every layer that says something or ever did, by scope; with groups the fleet's, theirs, and their devices'."""
+    query = select(ConfigurationRow).order_by(ConfigurationRow.scope)
+    if groups is not None:
+        devices = ids_in(groups).subquery()
+        named = [FLEET, *(f"group:{name}" for name in sorted(groups))]
+        query = query.where(
+            or_(ConfigurationRow.scope.in_(named), ConfigurationRow.scope.in_(select(literal("device:") + devices.c.id)))
+        )
+    return [_layer(row) for row in session.scalars(query)]
 
 
 def history(session: Session, scope: str, *, limit: int = 50, before: int | None = None) -> list[Layer]:
@@ -132,9 +159,9 @@ def explained(session: Session, device_id: str, now_s: float) -> Effective:
     )  # fmt: skip
 
 
-def diff(session: Session, left: str, right: str, now_s: float) -> list[Change]:
+def diff(session: Session, left: str, right: str, now_s: float, groups: Collection[str] | None = None) -> list[Change]:
     """What differs between two of ``LAYER``, ``LAYER@VERSION``, ``effective:DEVICE``."""
-    return changes(_named(session, left, now_s), _named(session, right, now_s))
+    return changes(_named(session, left, now_s, groups), _named(session, right, now_s, groups))
 
 
 def put(database: Database, text: str, content: Mapping[str, Any], *, if_version: int | None, author: Author) -> Layer:
@@ -196,13 +223,13 @@ def _change(
 ) -> Layer:  # fmt: skip
     for _ in range(TRIES):
         with database.read() as session:
-            scope = scope_of(session, text, author.now_s)
+            scope = scope_to_change(session, text, author.now_s, author.groups)
             looked_at = _versions(session, scope)
             content = wanted(session, scope)
             found = check(session, scope, content, author.now_s)
         if found:
             raise FaultyError(f"the configuration of {scope} cannot be used", [fault._asdict() for fault in found])
-        told = Author(author.who, author.origin, author.now_s, author.why or why())
+        told = replace(author, why=author.why or why())
         with database.write() as session:
             if _versions(session, scope) == looked_at or (if_version is not None and if_version != looked_at.get(scope, 0)):
                 return store(session, scope, content, if_version, told, deed)
@@ -231,16 +258,16 @@ def _stack(session: Session, device_id: str) -> list[Layer]:
     return [found.get(scope) or Layer(scope, 0, {}, 0.0, "") for scope in scopes]
 
 
-def _named(session: Session, text: str, now_s: float) -> dict[str, Any]:
+def _named(session: Session, text: str, now_s: float, groups: Collection[str] | None) -> dict[str, Any]:
     kind, _, name = text.partition(":")
     if kind == "effective" and name:
-        return effective(session, inventory.get(session, name, now_s).id)
+        return effective(session, inventory.get(session, name, now_s, groups=groups).id)
     scope, at, version = text.rpartition("@")
     if not at:
-        return get(session, scope_of(session, text, now_s)).content
+        return get(session, scope_of(session, text, now_s, groups)).content
     if not version.isdecimal() or len(version) > 9:
         raise InvalidError(f"{version[:20]!r} is no number of a version")
-    return get(session, scope_of(session, scope, now_s), int(version)).content
+    return get(session, scope_of(session, scope, now_s, groups), int(version)).content
 
 
 def _layer(row: ConfigurationRow | ConfigurationVersionRow) -> Layer:

@@ -10,11 +10,12 @@ from fleet_server.context import context
 from fleet_server.enrolment import service as enrolment
 from fleet_server.enrolment.api import issuer_here
 from fleet_server.errors import NotFoundError
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import current_operator, origin, reach_here, require
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import service as logs
 from fleet_server.rollouts import reports
 from fleet_server.rollouts import service as rollouts
+from fleet_server.rollouts.reach import check_inside
 
 ROLLOUT_VERBS = {"pause": rollouts.pause, "resume": rollouts.resume, "abort": rollouts.abort}
 
@@ -31,18 +32,19 @@ def add_actions(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(path, view.__name__, view, methods=["POST"])
 
 
-@require("operator")
+@require("operator", reach="filtered")
 def rollout_action(rollout_id: str, action: str) -> Response:
     """Pause, resume or abort."""
     here = context()
     if action not in ROLLOUT_VERBS:
         raise NotFoundError(f"a rollout cannot be told to {action[:20]!r}")
     with here.database.write() as db:
+        check_inside(db, rollout_id, reach_here())
         ROLLOUT_VERBS[action](db, rollout_id, who=current_operator().name, now_s=here.clock(), origin=origin())
     return redirect(url_for("dashboard.rollout", rollout_id=rollout_id), 303)
 
 
-@require("operator")
+@require("operator", reach="device")
 def begin_debug(device_id: str) -> Response:
     """Raise a device's log level for a while."""
     here, form = context(), request.form
@@ -55,7 +57,7 @@ def begin_debug(device_id: str) -> Response:
     return redirect(url_for("dashboard.log_lines", device=found.name, level="debug"), 303)
 
 
-@require("operator")
+@require("operator", reach="device")
 def end_debug(device_id: str, session_id: str) -> Response:
     """Let the log level fall back now."""
     here = context()
@@ -64,7 +66,7 @@ def end_debug(device_id: str, session_id: str) -> Response:
     return redirect(url_for("dashboard.device", device_id=device_id), 303)
 
 
-@require("operator")
+@require("operator", reach="device")
 def ask_frames(device_id: str, session_id: str) -> Response:
     """Ask for pictures within a debug session; the board's own policy decides whether any come."""
     here, form = context(), request.form
@@ -76,7 +78,7 @@ def ask_frames(device_id: str, session_id: str) -> Response:
     return redirect(url_for("dashboard.device", device_id=device_id, _anchor="debug"), 303)
 
 
-@require("operator")
+@require("operator", reach="device")
 def unhold(device_id: str) -> Response:
     """A person has looked into a suspected clone: the device takes part in updates again."""
     here = context()
@@ -101,10 +103,12 @@ def enrolment_action(enrolment_id: str, action: str) -> Response:
     return redirect(url_for("dashboard.home"), 303)
 
 
-@require("operator")
+@require("operator", reach="filtered")
 def acknowledge(alert_id: str) -> Response:
     """Say that somebody is on it."""
     here = context()
     with here.database.write() as db:
-        alerts.acknowledge(db, alert_id, who=current_operator().name, now_s=here.clock(), origin=origin())
+        alerts.acknowledge(
+            db, alert_id, who=current_operator().name, now_s=here.clock(), origin=origin(), groups=reach_here()
+        )
     return redirect(url_for("dashboard.alert_list"), 303)

@@ -18,6 +18,7 @@ from fleet_server.dashboard.configuring import add_configuring
 from fleet_server.dashboard.views import add_pages
 from fleet_server.errors import ServerError, TooManyError
 from fleet_server.http_access import current_operator, find_operator, open_to_all, origin, require
+from fleet_server.identities import groups_in_words
 
 STATIC = Path(__file__).parent / "static"
 THEMES = ("light", "dark")
@@ -44,7 +45,10 @@ def frame() -> dict[str, object]:
     """What the frame of every page needs."""
     theme, who = request.cookies.get("theme", ""), find_operator()
     may_act = who is not None and "operator" in who.scopes
-    return {"theme": theme if theme in THEMES else "", "who": who, "may_act": may_act, "now_s": context().clock()}
+    limit = groups_in_words(who.groups) if who is not None and who.groups is not None else ""
+    return {
+        "theme": theme if theme in THEMES else "", "who": who, "may_act": may_act, "now_s": context().clock(), "limit": limit,
+    }  # fmt: skip
 
 
 @operator.get("/static/<path:name>")
@@ -120,7 +124,7 @@ def post_setup() -> BaseResponse | tuple[str, int]:
 
 
 @operator.post("/logout")
-@require("viewer")
+@require("viewer", reach="nobody")
 def post_logout() -> BaseResponse:
     """End this session."""
     with context().database.write() as db:
@@ -138,7 +142,7 @@ def post_theme() -> BaseResponse:
     chosen = request.form.get("theme", "")
     response = make_response(redirect(safe_path(request.form.get("next", "/")), 303))
     if chosen in THEMES:
-        response.set_cookie("theme", chosen, max_age=YEAR_S, httponly=True, samesite="Lax")
+        response.set_cookie("theme", chosen, max_age=YEAR_S, httponly=True, samesite="Lax", secure=context().settings.operator_over_tls)
     else:
         response.delete_cookie("theme")
     return response

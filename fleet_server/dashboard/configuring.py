@@ -13,10 +13,12 @@ from fleet_server.context import context
 from fleet_server.dashboard.drawing import drawn
 from fleet_server.dashboard.places import marked
 from fleet_server.errors import ConflictError, FaultyError, InvalidError
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import current_operator, origin, reach_here, require
+from fleet_server.inventory import listing as device_lists
 from fleet_server.inventory import service as inventory
 
 VERSIONS = 30
+MAX_IDS_IN_QUERY = 5000
 
 
 def add_configuring(blueprint: Blueprint) -> None:
@@ -30,27 +32,33 @@ def add_configuring(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(path, view.__name__, view, methods=[method])
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def configuration_list() -> str:
     """The layers: the fleet, the groups, and the devices that differ."""
     here = context()
     with here.database.read() as db:
-        found = {layer.scope: layer for layer in configuration.layers(db)}
-        known = inventory.presences(db, None, here.clock())
-    groups = sorted({f"group:{one.group}" for one in known.values() if one.group} | {one for one in found if one[:6] == "group:"})
+        found = {layer.scope: layer for layer in configuration.layers(db, reach_here())}
+        known = inventory.presences(db, _some([one.partition(":")[2] for one in found if one[:7] == "device:"]), here.clock())
+        named = device_lists.group_names(db, reach_here())
+    groups = sorted({f"group:{one}" for one in named if one} | {one for one in found if one[:6] == "group:"})
     scopes = ["fleet", *groups, *(scope for scope in found if scope.startswith("device:"))]
     names = {f"device:{one.id}": one.name for one in known.values()}
     return render_template("configurations.html", scopes=scopes, layers=found, names=names, topics="configuration devices")
 
 
-@require("viewer")
+def _some(ids: list[str]) -> list[str] | None:
+    """Databases bound the number of parameters; beyond this all devices are read."""
+    return ids if len(ids) <= MAX_IDS_IN_QUERY else None
+
+
+@require("viewer", reach="filtered")
 def configuration_layer(scope: str) -> str:
     """One layer, to read and to change; of a device also what it is told in the end."""
     version = request.args.get("version", type=int)
     return _page(scope, version=version)
 
 
-@require("operator")
+@require("operator", reach="filtered")
 def configuration_change(scope: str) -> Response | tuple[str, int]:
     """Take over what was written, or show it again with every fault under its line."""
     here, text = context(), request.form.get("content", "").replace("\r\n", "\n")
@@ -64,7 +72,7 @@ def configuration_change(scope: str) -> Response | tuple[str, int]:
     return redirect(url_for("dashboard.configuration_layer", scope=scope), 303)
 
 
-@require("operator")
+@require("operator", reach="filtered")
 def configuration_undo(scope: str) -> Response | tuple[str, int]:
     """Say again what the layer said at a version."""
     here, form = context(), request.form
@@ -81,7 +89,7 @@ def configuration_undo(scope: str) -> Response | tuple[str, int]:
 
 def _author() -> configuration.Author:
     why = request.form.get("why", "").strip()
-    return configuration.Author(current_operator().name, origin(), context().clock(), why)
+    return configuration.Author(current_operator().name, origin(), context().clock(), why, reach_here())
 
 
 def _parsed(text: str) -> Any:
@@ -96,7 +104,7 @@ def _parsed(text: str) -> Any:
 def _page(scope: str, *, version: int | None = None, text: str | None = None, faults: list[dict[str, str]] | None = None) -> str:
     here = context()
     with here.database.read() as db:
-        stored = configuration.scope_of(db, scope, here.clock())
+        stored = configuration.scope_of(db, scope, here.clock(), reach_here())
         present = configuration.get(db, stored)
         chosen = configuration.get(db, stored, version) if version is not None else None
         versions = configuration.history(db, stored, limit=VERSIONS)
@@ -106,6 +114,7 @@ def _page(scope: str, *, version: int | None = None, text: str | None = None, fa
     return render_template(
         "configuration.html", scope=stored, name=name, present=present, chosen=chosen, versions=versions, told=told,
         differs=differs, text=shown, drawings=drawn(told.content if told else present.content),
+        changeable=reach_here() is None or stored != configuration.FLEET,
         faults=faults or [], lines=marked(shown, faults) if faults else [], said=_said(told),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
 from fleet_server.alerts import service as alerts
+from fleet_server.audit.looks import look_here
 from fleet_server.configuration import service as configuration
 from fleet_server.context import context
 from fleet_server.dashboard.columns import series
@@ -15,7 +16,7 @@ from fleet_server.detections.cursor import following, read_cursor
 from fleet_server.enrolment import service as enrolment
 from fleet_server.errors import NotFoundError
 from fleet_server.experiments import service as experiments
-from fleet_server.http_access import current_operator, require
+from fleet_server.http_access import current_operator, reach_here, require
 from fleet_server.inventory import listing as device_lists
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import Device
@@ -26,6 +27,7 @@ from fleet_server.releases import seen
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import explain, reports
 from fleet_server.rollouts import service as rollouts
+from fleet_server.rollouts.reach import is_inside
 from fleet_server.telemetry import service as telemetry
 from ota.trust.expiry_warnings import expiry_warnings
 
@@ -49,14 +51,15 @@ def add_pages(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(path, view.__name__, view, methods=["GET"])
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def home() -> str:
     """The overview: what needs a person first, then the fleet at a glance."""
     here = context()
     settings, now_s = here.settings, here.clock()
     with here.database.read() as db:
-        shown = overview.overview(db, now_s=now_s, within_s=settings.online_within_s)
-        waiting = [one for one in enrolment.enrolments(db, limit=20) if one.state == "pending"]
+        shown = overview.overview(db, now_s=now_s, within_s=settings.online_within_s, groups=reach_here())
+        asking = enrolment.enrolments(db, limit=20) if reach_here() is None else []
+        waiting = [one for one in asking if one.state == "pending"]
     open_alerts = [one for one in shown.alerts if one.acknowledged_s is None]
     return render_template(
         "overview.html", shown=shown, alerts=open_alerts, pending=waiting, settings=settings,
@@ -64,7 +67,7 @@ def home() -> str:
     )  # fmt: skip
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def devices() -> str:
     """All devices; the filter stands in the address, so that it survives reload and can be shared."""
     here = context()
@@ -72,10 +75,10 @@ def devices() -> str:
     with here.database.read() as db:
         found = inventory.find(
             db, here.clock(), text=text, state=state or None, group=group or None, after_name=after, limit=DEVICES_PER_PAGE,
-            within_s=here.settings.online_within_s,
+            within_s=here.settings.online_within_s, groups=reach_here(),
         )  # fmt: skip
-        counts = inventory.counts(db, here.clock(), here.settings.online_within_s)
-        groups = sorted({one.group for one in inventory.presences(db, None, here.clock()).values()})
+        counts = inventory.counts(db, here.clock(), here.settings.online_within_s, reach_here())
+        groups = device_lists.group_names(db, reach_here())
     following = found[-1].name if len(found) == DEVICES_PER_PAGE else None
     chosen = {"q": text, "state": state, "group": group}
     return render_template(
@@ -83,14 +86,14 @@ def devices() -> str:
     )
 
 
-@require("viewer")
+@require("viewer", reach="device")
 def device(device_id: str) -> str:
     """One device: what it is, what it runs and why, how it has been."""
     here = context()
     now_s, within_s = here.clock(), here.settings.online_within_s
     with here.database.read() as db:
         found = inventory.get(db, device_id, now_s, within_s)
-        reason = explain.explain(db, found.id, now_s=now_s, within_s=within_s)
+        reason = explain.explain(db, found.id, now_s=now_s, within_s=within_s, groups=reach_here())
         said = reports.reports(db, found.id, limit=30)
         beats = telemetry.heartbeats(db, found.id, limit=BEATS)
         events = detections.detections(db, device=found.id, limit=8)
@@ -104,39 +107,41 @@ def device(device_id: str) -> str:
     )  # fmt: skip
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def release_list() -> str:
     """Releases and what runs where."""
     here = context()
     with here.database.read() as db:
         found = releases.releases(db)
-        running = {count.release: count.devices for count in device_lists.running_counts(db)}
-        standing = seen.standing(db, here.repository.versions())
+        running = {count.release: count.devices for count in device_lists.running_counts(db, reach_here())}
+        # Counted over the whole fleet: not for whoever is limited to a part of it.
+        texts = seen.standing(db, here.repository.versions()).texts if reach_here() is None else []
     status = here.repository.status()
     ends = expiry_warnings(status.expires_s, here.clock())
     return render_template(
         "releases.html", releases=found, running=running, status=status, topics="releases devices",
-        notes=[*standing.texts, *(one.text for one in ends if not one.expired)],
+        notes=[*texts, *(one.text for one in ends if not one.expired)],
     )  # fmt: skip
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def rollout_list() -> str:
     """Rollouts, newest first."""
     with context().database.read() as db:
-        found = rollouts.rollouts(db)
+        found = rollouts.rollouts(db, groups=reach_here())
     return render_template("rollouts.html", rollouts=found, topics="rollouts")
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def rollout(rollout_id: str) -> str:
     """One rollout: stages, and what became of it on each device."""
     with context().database.read() as db:
-        found = rollouts.rollout(db, rollout_id)
-    return render_template("rollout.html", rollout=found, topics="rollouts")
+        found = rollouts.rollout(db, rollout_id, reach_here())
+        mine = is_inside(db, rollout_id, reach_here())
+    return render_template("rollout.html", rollout=found, mine=mine, topics="rollouts")
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def detection_list() -> str:
     """Events with their crops and verdicts; recall samples only where ``kind`` asks for them."""
     here = context()
@@ -149,7 +154,7 @@ def detection_list() -> str:
         if not problem:
             found = detections.detections(
                 db, device=only.id if only else None, label=label or None, verdict=verdict or None, rule_kind=kind or None,
-                after=after, limit=EVENTS_PER_PAGE,
+                after=after, limit=EVENTS_PER_PAGE, groups=reach_here(),
             )  # fmt: skip
         seen = inventory.presences(db, {event["device"] for event in found}, here.clock())
         offered = _names(db)
@@ -161,17 +166,17 @@ def detection_list() -> str:
     )  # fmt: skip
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def detection(event_id: str) -> str:
     """One event: why it was raised, and what the second look said."""
     here = context()
     with here.database.read() as db:
-        found = detections.detection(db, event_id, request.args.get("device") or None)
+        found = detections.detection(db, event_id, request.args.get("device") or None, reach_here())
         name = inventory.get(db, found["device"], here.clock()).name
     return render_template("detection.html", event=found, name=name, topics="detections")
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def log_lines() -> str:
     """Log lines of one device, the newest first."""
     here = context()
@@ -181,25 +186,27 @@ def log_lines() -> str:
         lines = logs.lines(db, only.id, level=level, limit=LINES)[::-1] if only else []
         sessions = logs.sessions(db, only.id, here.clock())[:5] if only else []
         offered = _names(db)
+    if only is not None and any(line.session for line in lines):
+        look_here("log.look", only.id)
     return render_template(
         "logs.html", offered=offered, device=only, named=named, problem=problem, lines=lines, sessions=sessions,
         level=level or "", topics="logs devices",
     )  # fmt: skip
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def experiment_list() -> str:
     """Experiments with figures per arm."""
     with context().database.read() as db:
-        found = experiments.experiments(db)
+        found = experiments.experiments(db, reach_here())
     return render_template("experiments.html", experiments=found, topics="experiments detections devices")
 
 
-@require("viewer")
+@require("viewer", reach="filtered")
 def alert_list() -> str:
     """Alerts, open ones first."""
     with context().database.read() as db:
-        found = sorted(alerts.alerts(db), key=lambda one: (one.resolved_s is not None, -one.opened_s))
+        found = sorted(alerts.alerts(db, groups=reach_here()), key=lambda one: (one.resolved_s is not None, -one.opened_s))
     return render_template("alerts.html", alerts=found, topics="alerts")
 
 
@@ -217,10 +224,10 @@ def _device_named(db: Session, named: str) -> tuple[Device | None, str]:
         return None, ""
     here = context()
     try:
-        return inventory.get(db, named, here.clock(), here.settings.online_within_s), ""
+        return inventory.get(db, named, here.clock(), here.settings.online_within_s, reach_here()), ""
     except NotFoundError as error:
         return None, error.detail
 
 
 def _names(db: Session) -> Sequence[str]:
-    return sorted(one.name for one in inventory.presences(db, None, context().clock()).values())[:NAMES_OFFERED]
+    return device_lists.device_names(db, reach_here(), NAMES_OFFERED)

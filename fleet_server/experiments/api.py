@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from fleet_server.context import context
 from fleet_server.experiments import service
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import current_operator, origin, reach_here, require
 from fleet_server.http_json import reply, reply_list
 
 operator = APIBlueprint("experiments", __name__, url_prefix="/api/v1")
@@ -36,11 +36,11 @@ class ExperimentPath(BaseModel):
 
 
 @operator.get("/experiments")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_experiments() -> Response:
     """Experiments, newest first."""
     with context().database.read() as session:
-        return reply_list(service.experiments(session))
+        return reply_list(service.experiments(session, reach_here()))
 
 
 @operator.post("/experiments")
@@ -57,11 +57,11 @@ def post_experiment(body: ExperimentBody) -> Response:
 
 
 @operator.get("/experiments/<experiment>")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_experiment(path: ExperimentPath) -> Response:
     """One experiment with what each side saw."""
     with context().database.read() as session:
-        return reply(service.experiment(session, path.experiment))
+        return reply(service.experiment(session, path.experiment, reach_here()))
 
 
 @operator.post("/experiments/<experiment>/end")

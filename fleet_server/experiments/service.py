@@ -1,9 +1,10 @@
 """Experiments: set the arms, and read what each side saw."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from fleet_server.audit import service as audit
@@ -12,6 +13,7 @@ from fleet_server.detections import listing as detections
 from fleet_server.errors import ConflictError, InvalidError, NotFoundError
 from fleet_server.experiments.tables import ExperimentDeviceRow, ExperimentRow
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory.reach import within
 from fleet_server.releases import service as releases
 from fleet_server.rollouts.targets import set_target, targets
 from fleet_server.statistics.cohorts import in_share, rate_interval
@@ -99,27 +101,35 @@ def end(session: Session, experiment_id: str, *, who: str, now_s: float, origin:
     note_change(session, "experiments")
 
 
-def experiments(session: Session) -> list[Experiment]:
-    """All experiments, newest first."""
-    return [_experiment(session, row) for row in session.scalars(select(ExperimentRow).order_by(ExperimentRow.created_s.desc()))]
+def experiments(session: Session, groups: Collection[str] | None = None) -> list[Experiment]:
+    """All experiments, newest first; with groups those on a device of them, with the figures of those devices alone."""
+    query = _reaching(select(ExperimentRow).order_by(ExperimentRow.created_s.desc()), groups)
+    return [_experiment(session, row, groups) for row in session.scalars(query)]
 
 
-def experiment(session: Session, experiment_id: str) -> Experiment:
+def experiment(session: Session, experiment_id: str, groups: Collection[str] | None = None) -> Experiment:
     """One experiment; NotFoundError."""
-    return _experiment(session, _row(session, experiment_id))
+    return _experiment(session, _row(session, experiment_id, groups), groups)
 
 
-def _row(session: Session, experiment_id: str) -> ExperimentRow:
-    row = session.get(ExperimentRow, experiment_id)
+def _reaching(query: "Select[ExperimentRow]", groups: Collection[str] | None) -> "Select[ExperimentRow]":
+    if groups is None:
+        return query
+    member = ExperimentDeviceRow
+    return query.where(ExperimentRow.id.in_(within(select(member.experiment_id), member.device_id, groups)))
+
+
+def _row(session: Session, experiment_id: str, groups: Collection[str] | None = None) -> ExperimentRow:
+    row = session.scalars(_reaching(select(ExperimentRow).where(ExperimentRow.id == experiment_id), groups)).first()
     if row is None:
         raise NotFoundError(f"there is no experiment {experiment_id}")
     return row
 
 
-def _experiment(session: Session, row: ExperimentRow) -> Experiment:
+def _experiment(session: Session, row: ExperimentRow, groups: Collection[str] | None = None) -> Experiment:
     sides: dict[str, list[str]] = {"a": [], "b": []}
     query = select(ExperimentDeviceRow).where(ExperimentDeviceRow.experiment_id == row.id)
-    for member in session.scalars(query):
+    for member in session.scalars(within(query, ExperimentDeviceRow.device_id, groups)):
         sides[member.arm].append(member.device_id)
     arms = [_arm(session, row, "a", row.a, sides["a"]), _arm(session, row, "b", row.b, sides["b"])]
     return Experiment(row.id, row.name, row.a, row.b, row.share_b, row.state, row.created_s, row.created_by, row.ended_s, arms)

@@ -11,7 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from fleet_server.context import Context, context
 from fleet_server.database import changes_since
 from fleet_server.errors import UnavailableError
-from fleet_server.http_access import require
+from fleet_server.http_access import reach_here, require
 from fleet_server.http_json import reply
 from fleet_server.overview import service
 
@@ -19,6 +19,9 @@ operator = APIBlueprint("overview", __name__, url_prefix="/api/v1")
 
 LOOK_EVERY_S = 1.0
 KEEPALIVE_S = 15.0
+LIMITED_LOOK_S = 5.0
+"""How often whoever is limited to groups is told to look again."""
+LIMITED_TOPICS = ("alerts", "configuration", "detections", "devices", "enrolments", "experiments", "logs", "overview", "rollouts")
 MAX_STREAM_S = 600.0
 """A stream ends after this long and the browser asks anew: a revoked session does not listen for ever."""
 
@@ -40,27 +43,40 @@ class Streams:
 
 
 @operator.get("/overview")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_overview() -> Response:
     """The whole fleet in one answer."""
     here = context()
     with here.database.read() as session:
-        return reply(service.overview(session, now_s=here.clock(), within_s=here.settings.online_within_s))
+        within_s = here.settings.online_within_s
+        return reply(service.overview(session, now_s=here.clock(), within_s=within_s, groups=reach_here()))
 
 
 @operator.get("/live")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_live() -> Response:
-    """Server-sent events: ``change`` with the topics that changed, at most once a second."""
+    """Server-sent events: ``change`` with the topics that changed, at most once a second.
+
+    What changes is not noted by group. An account that is limited to groups is told to look again at a steady pace, whatever
+    happens: when the rest of the fleet is busy is not its to know.
+    """
     here = context()
     streams: Streams = current_app.extensions.setdefault("rookery_streams", Streams(here.settings.live_streams))
     if not streams.enter():
         raise UnavailableError("all live streams are taken", "look again every few seconds instead", retry_after_s=10)
-    response = Response(_events(here), mimetype="text/event-stream")
+    response = Response(_events(here) if reach_here() is None else _steady(), mimetype="text/event-stream")
     response.call_on_close(streams.leave)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def _steady() -> Iterator[str]:
+    yield "retry: 3000\n\n"
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < MAX_STREAM_S:
+        time.sleep(LIMITED_LOOK_S)
+        yield f"event: change\ndata: {json.dumps({'topics': LIMITED_TOPICS})}\n\n"
 
 
 def _events(here: Context) -> Iterator[str]:

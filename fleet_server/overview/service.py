@@ -1,5 +1,6 @@
 """The whole fleet in one answer."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -48,7 +49,7 @@ class VerifierState:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """GET /overview (0002 §5). Bytes are of all devices since the beginning."""
+    """GET /overview (0002 §5). Bytes are of all devices since the beginning. Of limited accounts: all of their groups alone."""
 
     devices: DevicesByState
     rollouts: list[Rollout]
@@ -63,19 +64,19 @@ class Overview:
     releases_running: list[RunningCount]
 
 
-def overview(session: Session, *, now_s: float, within_s: float) -> Overview:
-    """Everything that the first page shows."""
-    devices = inventory.counts(session, now_s, within_s)
-    seen = detections.counts(session, now_s - DAY_S)
-    sent = telemetry.bytes_of_all(session)
+def overview(session: Session, *, now_s: float, within_s: float, groups: Collection[str] | None = None) -> Overview:
+    """Everything that the first page shows; of the devices in these groups alone where some are named."""
+    devices = inventory.counts(session, now_s, within_s, groups)
+    seen = detections.counts(session, now_s - DAY_S, groups)
+    sent = telemetry.bytes_of_all(session, groups)
     known = parts(session)
     broker, verifier = known.get("broker"), known.get("verifier")
-    backlog = verification.backlog(session, now_s)
+    backlog = verification.backlog(session, now_s, groups)
     has_broker = broker is not None and broker.ok and not broker.note.startswith("no broker")
     return Overview(
         devices=DevicesByState(devices.total, devices.online, devices.offline, devices.pending),
-        rollouts=rollouts.rollouts(session, limit=10),
-        alerts=alerts.alerts(session, only_open=True, limit=50),
+        rollouts=rollouts.rollouts(session, limit=10, groups=groups),
+        alerts=alerts.alerts(session, only_open=True, limit=50, groups=groups),
         events_24h=seen.events,
         crops_24h=seen.crops,
         verdicts_24h=seen.verdicts,
@@ -86,5 +87,5 @@ def overview(session: Session, *, now_s: float, within_s: float) -> Overview:
             verifier.ok if verifier else True, verifier.note if verifier else "the worker has not said yet",
             backlog.waiting, backlog.oldest_age_s,
         ),
-        releases_running=[one for one in device_lists.running_counts(session) if one.release],
+        releases_running=[one for one in device_lists.running_counts(session, groups) if one.release],
     )  # fmt: skip

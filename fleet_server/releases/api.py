@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field
 from fleet_server.audit import service as audit
 from fleet_server.context import context
 from fleet_server.errors import ForbiddenError, InvalidError, NotFoundError
-from fleet_server.http_access import current_operator, origin, require
+from fleet_server.http_access import current_operator, origin, reach_here, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.releases import seen, service
 from fleet_server.releases.published_disk import published_channels, tuf_folder
+from fleet_server.releases.reconciling import Standing
 from ota.bundle.archive import CHUNK_BYTES
 from ota.bundle.manifest import MAX_FILE_BYTES
 from ota.trust.expiry_warnings import expiry_warnings
@@ -100,21 +101,25 @@ def get_bundle_file(file: str) -> Response:
 
 
 @operator.get("/trust")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_trust() -> Response:
     """What is published, and the public halves of the online keys, which the offline root must name."""
     repository = context().repository
     status = repository.status()
     keys = {role: key_to_dict(key) for role, key in repository.online_keys().items()}
     following = {role: key_to_dict(key) for role, key in repository.next_online_keys().items()}
-    with context().database.read() as session:
-        standing = seen.standing(session, repository.versions())
+    # What devices have seen is counted over the whole fleet: not for whoever is limited to a part of it.
+    standing, state = Standing(), "unknown"
+    if reach_here() is None:
+        with context().database.read() as session:
+            standing = seen.standing(session, repository.versions())
+        state = standing.state
     return reply({
         "initialised": status.initialised, "root_version": status.root_version, "versions": status.versions,
         "channels": status.channels, "expires_s": status.expires_s, "problems": status.problems,
         "online_keys": keys, "next_online_keys": following,
         "warnings": [one.text for one in expiry_warnings(status.expires_s, context().clock())],
-        "reconcile": {"state": standing.state, "texts": standing.texts, "behind": standing.behind},
+        "reconcile": {"state": state, "texts": standing.texts, "behind": standing.behind},
     })  # fmt: skip
 
 
@@ -174,7 +179,7 @@ def put_content(path: ContentPath) -> Response:
 
 
 @operator.get("/channels/<channel>/metadata")
-@require("viewer")
+@require("viewer", reach="nobody")
 def get_channel(path: ChannelPath) -> Response:
     """The present signed metadata of a channel, for the offline signer."""
     found = context().repository.channel_metadata(path.channel)
@@ -214,7 +219,7 @@ def post_channel(path: ChannelPath) -> Response:
 
 
 @operator.get("/releases")
-@require("viewer")
+@require("viewer", reach="nobody")
 def list_releases() -> Response:
     """All releases, newest first."""
     with context().database.read() as session:
@@ -222,7 +227,7 @@ def list_releases() -> Response:
 
 
 @operator.get("/releases/<release>")
-@require("viewer")
+@require("viewer", reach="nobody")
 def get_release(path: ReleasePath) -> Response:
     """One release, with what is wrong with its files in the server's own store."""
     here = context()

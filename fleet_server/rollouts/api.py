@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from fleet_server.context import context
 from fleet_server.errors import InvalidError
-from fleet_server.http_access import current_operator, device_identity, origin, require
+from fleet_server.http_access import current_operator, device_identity, origin, reach_here, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.http_wire import answer, read_message
 from fleet_server.inventory import service as inventory
@@ -15,6 +15,7 @@ from fleet_server.rollouts import assignments, reports, service
 from fleet_server.rollouts.contact import Contacts
 from fleet_server.rollouts.explain import explain
 from fleet_server.rollouts.orders import DEFAULT_STAGES, MAX_WAIT_S, Order
+from fleet_server.rollouts.reach import check_inside
 from ota.wire.assignments import StateRequest
 from ota.wire.deployments import ReportBatch
 from ota.wire.topics import REPORTS, STATE
@@ -99,7 +100,7 @@ def post_reports() -> Response:
 
 
 @operator.get("/devices/<device>/reports")
-@require("viewer")
+@require("viewer", reach="device")
 def list_reports(path: DevicePath, query: ReportsQuery) -> Response:
     """What the device reported of its deployments, newest first."""
     here = context()
@@ -109,16 +110,19 @@ def list_reports(path: DevicePath, query: ReportsQuery) -> Response:
 
 
 @operator.get("/devices/<device>/why-not")
-@require("viewer")
+@require("viewer", reach="device")
 def get_why_not(path: DevicePath) -> Response:
     """Why the device does not run what is wanted."""
     here = context()
     with here.database.read() as session:
-        return reply(explain(session, path.device, now_s=here.clock(), within_s=here.settings.online_within_s))
+        found = explain(
+            session, path.device, now_s=here.clock(), within_s=here.settings.online_within_s, groups=reach_here()
+        )
+    return reply(found)
 
 
 @operator.post("/devices/<device>/unhold")
-@require("operator")
+@require("operator", reach="device")
 def post_unhold(path: DevicePath) -> Response:
     """Let a device that was held back as a suspected clone take part in updates again."""
     here = context()
@@ -129,13 +133,14 @@ def post_unhold(path: DevicePath) -> Response:
 
 
 @operator.post("/rollouts")
-@require("operator")
+@require("operator", reach="filtered")
 def post_rollout(body: RolloutBody) -> Response:
     """Send a release on its way, or say what would happen."""
     here = context()
     order = Order(
         release=body.release, group=body.selector.group, devices=body.selector.devices, stages=body.stages,
         max_failed=body.max_failed, max_wait_s=body.max_wait_s, selector=body.selector.model_dump(exclude_none=True),
+        groups=reach_here(),
     )  # fmt: skip
     if order.devices is not None and not order.devices:
         raise InvalidError("selector.devices is empty", "leave it out to mean every device")
@@ -149,50 +154,53 @@ def post_rollout(body: RolloutBody) -> Response:
 
 
 @operator.get("/rollouts")
-@require("viewer")
+@require("viewer", reach="filtered")
 def list_rollouts() -> Response:
     """Rollouts, newest first, without their devices."""
     with context().database.read() as session:
-        return reply_list(service.rollouts(session))
+        return reply_list(service.rollouts(session, groups=reach_here()))
 
 
 @operator.get("/rollouts/<rollout>")
-@require("viewer")
+@require("viewer", reach="filtered")
 def get_rollout(path: RolloutPath) -> Response:
     """One rollout with its devices."""
     return _rollout(path.rollout)
 
 
 @operator.post("/rollouts/<rollout>/pause")
-@require("operator")
+@require("operator", reach="filtered")
 def post_pause(path: RolloutPath) -> Response:
     """No further device begins."""
     here = context()
     with here.database.write() as session:
+        check_inside(session, path.rollout, reach_here())
         service.pause(session, path.rollout, who=current_operator().name, now_s=here.clock(), origin=origin())
     return _rollout(path.rollout)
 
 
 @operator.post("/rollouts/<rollout>/resume")
-@require("operator")
+@require("operator", reach="filtered")
 def post_resume(path: RolloutPath) -> Response:
     """Go on; the failures so far are accepted."""
     here = context()
     with here.database.write() as session:
+        check_inside(session, path.rollout, reach_here())
         service.resume(session, path.rollout, who=current_operator().name, now_s=here.clock(), origin=origin())
     return _rollout(path.rollout)
 
 
 @operator.post("/rollouts/<rollout>/abort")
-@require("operator")
+@require("operator", reach="filtered")
 def post_abort(path: RolloutPath) -> Response:
     """End it; devices that committed keep the release."""
     here = context()
     with here.database.write() as session:
+        check_inside(session, path.rollout, reach_here())
         service.abort(session, path.rollout, who=current_operator().name, now_s=here.clock(), origin=origin())
     return _rollout(path.rollout)
 
 
 def _rollout(rollout_id: str) -> Response:
     with context().database.read() as session:
-        return reply(service.rollout(session, rollout_id))
+        return reply(service.rollout(session, rollout_id, reach_here()))

@@ -1,5 +1,6 @@
 """Gather what is known of one device for ``why_not``."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import msgspec
@@ -10,6 +11,7 @@ from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import DeploymentState, Device
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import gates
+from fleet_server.rollouts.reach import reason_shown
 from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
 from fleet_server.rollouts.targets import target
 from fleet_server.rollouts.why_not import Case, WhyNot, why_not
@@ -18,18 +20,20 @@ from ota.bundle.variants import hardware_problem, resolve
 from ota.wire.enrolment import BoardFacts
 
 
-def explain(session: Session, id_or_name: str, *, now_s: float, within_s: float) -> WhyNot:
+def explain(
+    session: Session, id_or_name: str, *, now_s: float, within_s: float, groups: Collection[str] | None = None
+) -> WhyNot:
     """Why the device does not run what is wanted, its model and its agent; NotFoundError for an unknown one."""
     device = inventory.get(session, id_or_name, now_s, within_s)
-    model = why_not(_case(session, device, MODEL, now_s))
-    agent = _case(session, device, AGENT, now_s)
+    model = why_not(_case(session, device, MODEL, now_s, groups))
+    agent = _case(session, device, AGENT, now_s, groups)
     if not agent.wanted:
         return model
     of_agent = why_not(agent)
     return replace(model, sentences=[*model.sentences, *of_agent.sentences], agent=of_agent)
 
 
-def _case(session: Session, device: Device, kind: str, now_s: float) -> Case:
+def _case(session: Session, device: Device, kind: str, now_s: float, groups: Collection[str] | None) -> Case:
     newest = _newest_rollout(session, device.id, kind)
     meant = target(session, device.id, kind)
     wanted = newest[1].release if newest is not None else (meant.release if meant is not None else None)
@@ -64,7 +68,7 @@ def _case(session: Session, device: Device, kind: str, now_s: float) -> Case:
         variant_problem=_variant_problem(session, wanted, device),
         rollout=rollout.id if rollout else "",
         rollout_state=rollout.state if rollout else "",
-        rollout_reason=rollout.reason if rollout else "",
+        rollout_reason=reason_shown(session, rollout.id, rollout.reason, groups) if rollout else "",
         stage=row.stage if row else 0,
         open_stage=rollout.stage if rollout else 0,
         state=said.state if said else "",

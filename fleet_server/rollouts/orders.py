@@ -1,6 +1,6 @@
 """What an operator asks of a rollout, and the times that it goes by."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ class Order:
     max_wait_s: float = MAX_WAIT_S
     deadline_s: float = DEADLINE_S
     selector: dict[str, Any] = field(default_factory=dict)
+    groups: Collection[str] | None = None
+    """The device groups that whoever orders is limited to; None: all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,22 @@
 """The use cases of rollouts: create, tick, pause, resume, abort. ``gates`` decides; this carries it out, idempotently."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet_server.audit import service as audit
 from fleet_server.database import note_change
-from fleet_server.errors import ConflictError, InvalidError, NotFoundError
+from fleet_server.errors import ConflictError, InvalidError
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import DeploymentState, Device
+from fleet_server.inventory.reach import within
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import gates, plan
 from fleet_server.rollouts.orders import Order, Timing
+from fleet_server.rollouts.reach import check_seen, ids_reaching, reason_shown, selected, unknown_rollout
 from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
 from fleet_server.rollouts.targets import set_target, targets
 from fleet_server.rollouts.views import Rollout, view
@@ -36,7 +39,7 @@ def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: b
         raise InvalidError(problem, "for instance 0.05, 0.25, 1.0")
     if order.max_wait_s <= 0 or order.deadline_s <= 0 or (order.max_failed or 0) < 0:
         raise InvalidError("max_wait_s must be above 0 and max_failed must not be negative")
-    devices = _selected(session, order)
+    devices = selected(session, order)
     rollout = RolloutRow(
         id=f"r-{secrets.token_hex(4)}", release=release.release, kind=release.kind, sha256=release.sha256,
         selector=order.selector, shares=[float(share) for share in order.stages],
@@ -62,21 +65,6 @@ def create(session: Session, order: Order, *, who: str, now_s: float, dry_run: b
         audit.record(session, who=who, what="rollout.create", target=rollout.id, after=after, origin=origin, now_s=now_s)
         note_change(session, "rollouts")
     return view(session, rollout, rows, dry_run=dry_run)
-
-
-def _selected(session: Session, order: Order) -> list[str]:
-    found = inventory.select_ids(session, group=order.group, devices=order.devices)
-    if order.devices is not None:
-        names = inventory.presences(session, found, 0.0)
-        known = set(found) | {one.name for one in names.values()}
-        missing = [each for each in order.devices if each not in known]
-        if missing:
-            raise InvalidError(
-                f"no device fits {', '.join(missing[:5])}", "`rookery device list` names them; revoked ones do not count"
-            )
-    if not found:
-        raise InvalidError("the selection holds no device", "enrol devices first, or choose another group")
-    return found
 
 
 def _standing(session: Session, devices: Sequence[str], kind: str) -> dict[str, str | None]:
@@ -250,20 +238,30 @@ def _cancel_rest(
         row.state, row.reason, row.detail = "cancelled", "cancelled", "the rollout was aborted"
 
 
-def rollout(session: Session, rollout_id: str) -> Rollout:
-    """One rollout with its devices; NotFoundError."""
+def rollout(session: Session, rollout_id: str, groups: Collection[str] | None = None) -> Rollout:
+    """One rollout with its devices (of these groups); NotFoundError."""
+    check_seen(session, rollout_id, groups)
     row = session.get(RolloutRow, rollout_id)
     if row is None:
-        raise NotFoundError(f"there is no rollout {rollout_id}", "`rookery rollout list` lists them")
-    return view(session, row, _rows(session, rollout_id))
+        raise unknown_rollout(rollout_id)
+    return _seen(session, row, groups, with_devices=True)
 
 
-def rollouts(session: Session, *, limit: int = 100, open_only: bool = False) -> list[Rollout]:
-    """Rollouts without their devices, newest first."""
+def rollouts(
+    session: Session, *, limit: int = 100, open_only: bool = False, groups: Collection[str] | None = None
+) -> list[Rollout]:
+    """Rollouts without their devices, newest first; with groups those that reach a device of them."""
     query = select(RolloutRow).order_by(RolloutRow.created_s.desc(), RolloutRow.id).limit(limit)
+    if groups is not None:
+        query = query.where(RolloutRow.id.in_(ids_reaching(groups)))
     if open_only:
         query = query.where(RolloutRow.state.not_in(gates.TERMINAL))
-    return [view(session, row, _rows(session, row.id), with_devices=False) for row in session.scalars(query)]
+    return [_seen(session, row, groups, with_devices=False) for row in session.scalars(query)]
+
+
+def _seen(session: Session, row: RolloutRow, groups: Collection[str] | None, *, with_devices: bool) -> Rollout:
+    found = view(session, row, _rows(session, row.id, groups), with_devices=with_devices)
+    return found if groups is None else replace(found, reason=reason_shown(session, row.id, row.reason, groups))
 
 
 def any_open(session: Session) -> bool:
@@ -274,14 +272,14 @@ def any_open(session: Session) -> bool:
 def _open_rollout(session: Session, rollout_id: str) -> RolloutRow:
     row = session.get(RolloutRow, rollout_id, with_for_update=True)
     if row is None:
-        raise NotFoundError(f"there is no rollout {rollout_id}", "`rookery rollout list` lists them")
+        raise unknown_rollout(rollout_id)
     if row.state in gates.TERMINAL:
         raise ConflictError(f"rollout {rollout_id} has ended: it is {row.state}", "create a new one")
     return row
 
 
-def _rows(session: Session, rollout_id: str) -> list[RolloutDeviceRow]:
-    query = select(RolloutDeviceRow).where(RolloutDeviceRow.rollout_id == rollout_id)
+def _rows(session: Session, rollout_id: str, groups: Collection[str] | None = None) -> list[RolloutDeviceRow]:
+    query = within(select(RolloutDeviceRow).where(RolloutDeviceRow.rollout_id == rollout_id), RolloutDeviceRow.device_id, groups)
     return list(session.scalars(query.order_by(RolloutDeviceRow.stage, RolloutDeviceRow.device_id)))
 
 

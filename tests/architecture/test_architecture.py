@@ -64,8 +64,8 @@ FLOORS = (
     ("operator_openapi",),
     ("dashboard", "ingest"),
     ("overview",),
-    ("experiments",),
-    ("rollouts", "alerts", "verification", "planner"),
+    ("experiments", "alerts"),  # alerts: which of those about rollouts a group-limited account sees
+    ("rollouts", "verification", "planner"),
     ("revocation",),
     ("telemetry", "logs", "detections", "releases", "configuration", "enrolment"),
     ("inventory", "accounts"),
@@ -83,6 +83,7 @@ APART = {"cli"}
 VALUES = {"service", "listing", "views"}
 """What another folder may import of a folder of the server: use cases, and the frozen values that they answer."""
 ACROSS_ALLOWED: dict[str, str] = {
+    "fleet_server.audit.looks": "the use case of a person looking at a picture",
     "fleet_server.accounts.access": "signs a person in and out: the other half of the service, about cookies",
     "fleet_server.accounts.sign_in": "the pages' own sign-in, counted and limited as the API's",
     "fleet_server.accounts.api": "the pages' sign-in shares the API's rate limiter",
@@ -99,6 +100,7 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.releases.seen": "use cases of what devices have seen of the metadata: the other half of the service",
     "fleet_server.rollouts.explain": "the use case of why-not",
     "fleet_server.rollouts.orders": "values: what a rollout is asked for",
+    "fleet_server.rollouts.reach": "which rollouts a group-limited account sees and may steer: the other half of the service",
     "fleet_server.rollouts.reports": "use cases of reports: the other half of the service",
     "fleet_server.rollouts.targets": "use cases of what a device should run: experiments set it, too",
     "fleet_server.statistics.cohorts": "pure",
