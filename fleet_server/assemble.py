@@ -12,6 +12,7 @@ from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.enrolment.identity import peer_certificate
 from fleet_server.errors import SettingsError
+from fleet_server.outgoing_http import OutgoingRule, url_problem
 from fleet_server.settings import Settings
 from ota.durable_disk import make_folder, write_whole
 from ota.trust.repository_disk import Repository
@@ -49,6 +50,10 @@ def _blob_store(settings: Settings, keys: Path) -> BlobStore:
     place = urlsplit(settings.blob_store)
     if place.scheme != "s3" or not place.netloc:
         raise SettingsError(f"blob_store {settings.blob_store!r} is neither 'disk' nor s3://bucket/prefix")
+    if settings.s3_endpoint_url:
+        problem = url_problem(settings.s3_endpoint_url, OutgoingRule(private=True))  # a store of one's own lies at home
+        if problem is not None:
+            raise SettingsError(f"s3_endpoint_url: {problem}", "such as https://store.example.org:9000")
     return S3BlobStore(place.netloc, place.path.strip("/"), endpoint_url=settings.s3_endpoint_url or None, clock=time.time)
 
 

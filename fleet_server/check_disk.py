@@ -1,19 +1,23 @@
 """``rookery-server check``: looks whether everything that a server needs is there, and says what is not."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cryptography import x509
 from sqlalchemy.exc import SQLAlchemyError
 
-from fleet_server import broker_disk, migrate
+from fleet_server import broker_disk, migrate, operator_tls_x509
 from fleet_server.assemble import make_context
 from fleet_server.database import Database
-from fleet_server.errors import ServerError
+from fleet_server.errors import ServerError, SettingsError
+from fleet_server.outgoing_http import rule_of
 from fleet_server.releases import seen
-from fleet_server.settings import Settings
+from fleet_server.secret_files_disk import mode_problem, secret_paths
+from fleet_server.settings import SECRETS, Settings, check_operator_door
 from ota.trust.expiry_warnings import expiry_warnings
 
 LOW_DISK_BYTES = 512 * 1024 * 1024
@@ -23,7 +27,7 @@ def check(settings: Settings, say: Callable[[str], None] = print) -> int:
     """Print one line per finding; answers 0 when nothing is wrong, else 1. Changes nothing."""
     findings = {
         "database": _database, "certificates": _certificates, "blob store": _blobs, "releases": _releases, "disk": _disk,
-        "broker": _broker,
+        "broker": _broker, "secrets": _secrets, "operator door": _operator_door,
     }  # fmt: skip
     if not settings.data_dir.is_dir():
         say(f"wrong  data folder: {settings.data_dir} is not there; `rookery-server run --data DIR` makes it")
@@ -82,6 +86,27 @@ def _releases(settings: Settings) -> tuple[bool, str]:
     wrong = [*status.problems, *texts]
     ends = [one.text for one in expiry_warnings(status.expires_s, time.time()) if not one.expired]
     return not wrong, "; ".join([*wrong, *ends]) or f"root {status.root_version}, {len(status.channels)} channels"
+
+
+def _secrets(settings: Settings) -> tuple[bool, str]:
+    paths = secret_paths(settings.data_dir)
+    files = [Path(value) for value in (os.environ.get(f"ROOKERY_{name.upper()}_FILE") for name in SECRETS) if value]
+    wrong = [problem for problem in map(mode_problem, [*paths, *files]) if problem]
+    return not wrong, "; ".join(f"{one} (chmod 600)" for one in wrong) or f"{len(paths)} files, their owner's alone"
+
+
+def _operator_door(settings: Settings) -> tuple[bool, str]:
+    try:
+        check_operator_door(settings)
+        operator_tls_x509.check_files(settings, time.time())
+        rule_of(settings)
+    except SettingsError as error:
+        return False, f"{error.detail}: {error.hint}"
+    if settings.s3_endpoint_url.startswith("http:"):
+        return True, "TLS as it should be; but s3_endpoint_url is plain http: pictures cross the network in the clear"
+    return True, {"off": "plain HTTP on this machine alone", "own": "TLS, by this server's own authority"}.get(
+        settings.operator_tls_kind, "TLS, by your files"
+    ) if not settings.operator_proxy else "behind a proxy with TLS"
 
 
 def _disk(settings: Settings) -> tuple[bool, str]:

@@ -68,10 +68,6 @@ def mode_problem(path: Path) -> str | None:
 
 
 def secret_paths(data_dir: Path) -> list[Path]:
-    """Every file and folder of the data folder that holds a secret of the server, those that are there."""
-    named = [
-        data_dir, data_dir / "setup-link", data_dir / "keys", data_dir / "pki", data_dir / "mosquitto",
-        data_dir / "mosquitto" / "inside-password", data_dir / "mosquitto" / "passwd",
-    ]  # fmt: skip
-    named += sorted(data_dir.glob("keys/*")) + sorted(data_dir.glob("pki/*.key")) + sorted(data_dir.glob("database.sqlite3*"))
-    return [path for path in named if path.exists()]
+    """Every file of the data folder that holds a secret of the server, those that are there."""
+    patterns = ("setup-link", "keys/*", "pki/**/*.key", "mosquitto/inside-password", "mosquitto/passwd", "database.sqlite3*")
+    return [path for pattern in patterns for path in sorted(data_dir.glob(pattern)) if path.is_file()]
