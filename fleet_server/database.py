@@ -4,7 +4,7 @@
 BEGIN that is upgraded after a read fails at once, whatever the timeout says), busy timeout, synchronous FULL.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,7 +90,9 @@ class Database:
             self._reader = _sqlite_engine(url, "BEGIN")
         elif backend == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-            self._writer = self._reader = create_engine(parsed, pool_size=20, max_overflow=60, pool_pre_ping=True)
+            # What stands in a statement's parameters does not belong into a log with its error.
+            engine = create_engine(parsed, pool_size=20, max_overflow=60, pool_pre_ping=True, hide_parameters=True)
+            self._writer = self._reader = engine
         else:
             raise SettingsError(f"database {backend!r} is not one of sqlite, postgresql")
 
@@ -105,6 +107,7 @@ class Database:
         with Session(self._writer, expire_on_commit=False) as session:
             yield session
             _store_changes(session)
+            _take_last_steps(session)
             session.commit()
 
     @contextmanager
@@ -124,7 +127,7 @@ class Database:
 
 
 def _sqlite_engine(url: str, begin: str) -> Engine:
-    engine = create_engine(url, pool_size=20, max_overflow=60)
+    engine = create_engine(url, pool_size=20, max_overflow=60, hide_parameters=True)
 
     def on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # the driver must not begin by itself: BEGIN below says which kind
@@ -143,11 +146,27 @@ def note_change(session: Session, topic: str) -> None:
     session.info.setdefault("changed_topics", set()).add(topic)
 
 
+def before_commit(session: Session, name: str, step: Callable[[Session], None]) -> None:
+    """Have ``step`` run when all else of the transaction is written, as the last before its commit; once per ``name``.
+
+    A lock that it takes is the last of all: whoever waits for it holds nothing that its holder could still want.
+    """
+    session.info.setdefault("last_steps", {})[name] = step
+
+
 def changes_since(session: Session, version: int) -> tuple[int, set[str]]:
     """The present version and the topics that changed after ``version`` (0: all that ever did)."""
     now = session.scalar(select(ChangeCounter.version)) or 0
     topics = set(session.scalars(select(ChangedTopic.topic).where(ChangedTopic.version > version)))
     return now, topics
+
+
+def _take_last_steps(session: Session) -> None:
+    steps: dict[str, Callable[[Session], None]] = session.info.pop("last_steps", {})
+    if steps:
+        session.flush()
+    for step in steps.values():
+        step(session)
 
 
 def _store_changes(session: Session) -> None:

@@ -1,6 +1,7 @@
 """The HTTP client of the command line: one small class, the server's problems turned into exit codes."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,19 @@ class Client:
             "Content-Type": "application/octet-stream", "Content-Length": str(len(data)),
         }, invalid=CONFLICT)  # fmt: skip
         return response.status_code == 201
+
+    @contextmanager
+    def stream(self, path: str, **query: Any) -> Iterator[Iterator[bytes]]:
+        """GET of something long, in pieces as they come; None values are left out of the query."""
+        params = {key: value for key, value in query.items() if value is not None}
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _problem(response, FAILURE)
+                yield response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise CliError(FAILURE, f"the answer of {self.server} broke off: {error}", "run the same command again") from None
 
     def download(self, path: str, out: Path) -> None:
         """Fetch bytes into a file that appears only when whole."""

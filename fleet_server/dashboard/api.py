@@ -14,6 +14,7 @@ from fleet_server.accounts.sign_in import sign_in
 from fleet_server.context import context
 from fleet_server.dashboard import words
 from fleet_server.dashboard.actions import add_actions
+from fleet_server.dashboard.audit_pages import add_audit_pages
 from fleet_server.dashboard.configuring import add_configuring
 from fleet_server.dashboard.views import add_pages
 from fleet_server.errors import ServerError, TooManyError
@@ -28,6 +29,7 @@ operator = Blueprint("dashboard", __name__, template_folder="templates")
 add_pages(operator)
 add_actions(operator)
 add_configuring(operator)
+add_audit_pages(operator)
 
 for name in ("sign", "tone", "say", "instant", "amount", "number", "meaning", "duration"):
     operator.add_app_template_filter(getattr(words, name), name)
@@ -142,7 +144,8 @@ def post_theme() -> BaseResponse:
     chosen = request.form.get("theme", "")
     response = make_response(redirect(safe_path(request.form.get("next", "/")), 303))
     if chosen in THEMES:
-        response.set_cookie("theme", chosen, max_age=YEAR_S, httponly=True, samesite="Lax", secure=context().settings.operator_over_tls)
+        secure = context().settings.operator_over_tls
+        response.set_cookie("theme", chosen, max_age=YEAR_S, httponly=True, samesite="Lax", secure=secure)
     else:
         response.delete_cookie("theme")
     return response

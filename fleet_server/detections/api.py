@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
+from fleet_server.audit.looks import KEPT_BY_BROWSERS, look_here
 from fleet_server.blobs.store import check_key
 from fleet_server.context import context
 from fleet_server.detections import listing, service
@@ -95,7 +96,7 @@ def get_detection(path: EventPath) -> Response:
 @operator.get("/crops/<path:key>")
 @require("viewer", reach="filtered")
 def get_crop(path: CropPath) -> Response:
-    """A crop's picture. The bytes came from a device: shown as JPEG and as nothing else."""
+    """A crop's picture. The bytes came from a device: shown as JPEG and as nothing else. Looking stands in the audit."""
     here = context()
     try:
         check_key(path.key)
@@ -107,12 +108,13 @@ def get_crop(path: CropPath) -> Response:
     data = here.blobs.read(path.key)
     if not data.startswith(JPEG_MAGIC):
         raise NotFoundError("what was stored under this key is not a JPEG picture")
+    look_here("crop.look", path.key)
     response = Response(data, mimetype="image/jpeg")
     name = path.key.rpartition("/")[2][:16]
     response.headers["Content-Disposition"] = f'inline; filename="{name}.jpg"'
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
+    response.headers.update(KEPT_BY_BROWSERS)
     return response
 
 

@@ -4,6 +4,7 @@ from flask import Blueprint, Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, Field
 
+from fleet_server.audit.looks import KEPT_BY_BROWSERS, look_here
 from fleet_server.context import context
 from fleet_server.errors import NotFoundError
 from fleet_server.http_access import current_operator, device_identity, origin, require
@@ -80,7 +81,10 @@ def list_logs(path: DevicePath, query: LogsQuery) -> Response:
     here = context()
     with here.database.read() as session:
         device_id = inventory.get(session, path.device, here.clock()).id
-        return reply_list(service.lines(session, device_id, level=query.level, since_s=query.since_s, limit=query.limit))
+        found = service.lines(session, device_id, level=query.level, since_s=query.since_s, limit=query.limit)
+    if any(line.session for line in found):  # what a board tells within a debug session was asked for, and may be of people
+        look_here("log.look", device_id)
+    return reply_list(found)
 
 
 @operator.get("/devices/<device>/debug-sessions")
@@ -143,14 +147,11 @@ def get_picture(path: PicturePath) -> Response:
     data = listing.picture(here.blobs, device_id, path.session, path.sha256)
     if data is None:
         raise NotFoundError("there is no such picture in the store (yet, or any more)")
-    with here.database.write() as session:
-        service.note_picture(
-            session, device_id, path.session, path.sha256, who=current_operator().name, now_s=here.clock(), origin=origin()
-        )
+    look_here("frame.look", f"{device_id}/debug/{path.session}/{path.sha256}")
     response = Response(data, mimetype="image/jpeg")
     response.headers["Content-Disposition"] = f'inline; filename="{path.sha256[:16]}.jpg"'
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
+    response.headers.update(KEPT_BY_BROWSERS)
     return response
 
 

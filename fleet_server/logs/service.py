@@ -165,14 +165,6 @@ def find_session(session: Session, device_id: str, session_id: str, now_s: float
     return _entry(row, now_s)
 
 
-def note_picture(
-    session: Session, device_id: str, session_id: str, sha256: str, *, who: str, now_s: float, origin: str = ""
-) -> None:
-    """Somebody looks at a picture of a session: that stands in the audit."""
-    after = {"session": session_id, "sha256": sha256}
-    audit.record(session, who=who, what="debug.picture", target=device_id, after=after, origin=origin, now_s=now_s)
-
-
 def _check_frames(frames: str, camera: str | None) -> None:
     if frames not in FRAMES:
         raise InvalidError(f"frames {frames!r} is not one of {', '.join(FRAMES)}")
