@@ -31,6 +31,7 @@ def make_context(settings: Settings) -> Context:
         clock=time.time,
         certificate_of=peer_certificate,
         web_secret=_secret(keys / "web-secret"),
+        factor_key=_secret(keys / "factor-key"),
     )
 
 
@@ -40,6 +41,7 @@ def make_secrets(settings: Settings) -> None:
     make_folder(keys, 0o700)
     _secret(keys / "web-secret")
     _secret(keys / "blob-secret")
+    _secret(keys / "factor-key")
     Repository(settings.data_dir / "tuf", keys, time.time).online_keys()
 
 

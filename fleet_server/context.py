@@ -34,6 +34,8 @@ class Context:
     certificate_of: CertificateOf
     web_secret: bytes
     """Signs the cookie that holds the CSRF token."""
+    factor_key: bytes
+    """Seals the secrets of second factors: a database without it yields none."""
 
 
 def context() -> Context:

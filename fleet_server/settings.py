@@ -20,8 +20,6 @@ MAX_JSON_BYTES = 2 * 1024 * 1024
 SECRETS = ("database_url", "proxy_secret", "oidc_client_secret")
 """Settings that may hold a secret; those of them that this version has."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 BROKER_USER = "fleet-server"
 """The server's own name at the broker's inside listener on 127.0.0.1:``broker_inside_port``."""
 
@@ -52,8 +50,9 @@ class Settings:
     operator_certificate: str = ""
     operator_key: str = ""
     """Paths of PEM files; read again when they change."""
-    operator_proxy: bool = False
-    """True where a proxy that speaks TLS stands before the operator door."""
+    operator_proxy: str = ""
+    """Comma-separated addresses or networks of the proxy that speaks TLS before the operator door: from there alone plain HTTP is
+    taken over a network, and X-Forwarded-For is believed."""
     secure_cookies: bool = False
     """True where the operator door is reached over TLS in some other way, a tunnel say."""
     blob_store: str = "disk"
@@ -74,6 +73,22 @@ class Settings:
     certificate_days: int = 90
     revocation_poll_s: float = 5.0
     session_ttl_s: float = 12 * 3600.0
+    """Life of a person's session, used or not."""
+    session_idle_s: float = 2 * 3600.0
+    """A session that nobody used for so long ends; pages that refresh themselves do not count as use."""
+    account_link_ttl_s: float = 72 * 3600.0
+    """Life of an invitation, and of a link for a new password."""
+    require_second_factor: str = "none"
+    """Who must have a second factor: none, all, or roles with commas, "admin,security" say."""
+    oidc_issuer: str = ""
+    """Identity provider (OpenID Connect) that people may sign in with, https://…; empty: none."""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = field(default="", repr=False)
+    oidc_name: str = "single sign-on"
+    """What the button of the sign-in page calls it."""
+    oidc_scopes: str = "openid profile email"
+    oidc_rules: str = ""
+    """Who gets an account by signing in there: ``CLAIM=VALUE -> ROLE [@GROUP,GROUP]; …``; empty: nobody (docs/operations.md)."""
     setup_link_ttl_s: float = 24 * 3600.0
     live_streams: int = 64
     """Most open GET /live streams; each holds a thread of the operator door."""
@@ -144,7 +159,7 @@ class Settings:
     @property
     def operator_over_tls(self) -> bool:
         """Whether browsers reach the operator door over TLS: cookies are Secure and HSTS is said."""
-        return self.operator_tls_kind != "off" or self.operator_proxy or self.secure_cookies
+        return self.operator_tls_kind != "off" or bool(self.operator_proxy) or self.secure_cookies
 
     @property
     def operator_names(self) -> list[str]:
@@ -178,46 +193,10 @@ def is_every_address(host: str) -> bool:
         return False
 
 
-def check_device_host(settings: Settings) -> None:
-    """SettingsError unless devices can be told one name or address to come to."""
-    if settings.listens_everywhere and not settings.device_host:
-        detail = f"--host {settings.host!r} listens on every address, and devices must be told one to come to"
-        raise SettingsError(detail, "name it: --device-host NAME-OR-ADDRESS (it will stand in the server's certificate, too)")
-    host = settings.device_host
-    if host and (is_every_address(host) or not (_is_address(host) or _HOST_NAME.fullmatch(host))):
-        raise SettingsError(
-            f"--device-host {host[:80]!r} is neither a host name nor the address of one machine", "such as fleet.example.org"
-        )
-
-
-def check_operator_door(settings: Settings) -> None:
-    """SettingsError where passwords would cross a network in the clear, or TLS is asked for in a way that nobody can follow."""
-    kind, files = settings.operator_tls_kind, (settings.operator_certificate, settings.operator_key)
-    if kind not in ("off", "own", "files"):
-        raise SettingsError(f"operator_tls {kind[:40]!r} is not one of auto, off, own, files")
-    if kind == "files" and not all(files):
-        hint = "name both: ROOKERY_OPERATOR_CERTIFICATE and ROOKERY_OPERATOR_KEY"
-        raise SettingsError("the operator door's TLS needs a certificate and its key", hint)
-    if kind == "off" and settings.host not in LOOPBACK and not settings.operator_proxy:
-        raise SettingsError(
-            f"the operator door would speak plain HTTP on {settings.host}: passwords could be read on the way",
-            "leave --operator-tls at auto (the server's own certificate), name certificate files, or say that a proxy with TLS "
-            "stands before it: ROOKERY_OPERATOR_PROXY=yes",
-        )
-
-
 def holds_password(url: str) -> bool:
     """Whether a database URL has a password in it, before the host or in its query."""
     before = url.partition("://")[2].rpartition("@")[0]
     return ":" in before or "password=" in url.partition("?")[2].lower()
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host
 
 
 def _bracketed(host: str) -> str:

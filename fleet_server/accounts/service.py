@@ -101,7 +101,7 @@ def add_operator(
     session: Session, *, name: str, password_hash: str, role: str, now_s: float, groups: Collection[str] | None = None,
     kind: str = "person",
 ) -> None:  # fmt: skip
-    """A new operator, limited to device groups where they are given. InvalidError for a bad name or role, ConflictError if taken."""
+    """A new operator, limited to device groups where given. InvalidError for a bad name or role, ConflictError if taken."""
     if not _NAME.fullmatch(name):
         raise InvalidError("the name must be 1 to 64 letters, digits, '.', '_', '@' or '-'")
     if role not in SCOPES:

@@ -116,6 +116,8 @@ class ProviderSubjectRow(Base):
     subject: Mapped[str] = mapped_column(primary_key=True)
     operator_id: Mapped[int] = mapped_column(ForeignKey("operator.id"), index=True)
     linked_s: Mapped[float]
+    ruled: Mapped[bool] = mapped_column(default=False)
+    """A rule of the settings made the account: its role and groups follow the provider at each sign-in."""
 
 
 class ProviderFlowRow(Base):

@@ -159,7 +159,7 @@ def make_context(settings: Settings, database: Database, clock: Clock, repositor
     blobs = DiskBlobStore(settings.data_dir / "blobs", secret=b"s" * 32, base_url=settings.device_url, clock=clock)
     return Context(
         settings=settings, database=database, blobs=blobs, repository=repository, signer=CryptoSigner.generate_ecdsa(),
-        clock=clock, certificate_of=peer_certificate, web_secret=b"w" * 32,
+        clock=clock, certificate_of=peer_certificate, web_secret=b"w" * 32, factor_key=b"f" * 32,
     )  # fmt: skip
 
 

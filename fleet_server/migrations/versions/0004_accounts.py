@@ -95,6 +95,7 @@ def _tables_of_the_provider() -> None:
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("operator_id", BIG, nullable=False),
         sa.Column("linked_s", SECONDS, nullable=False),
+        sa.Column("ruled", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["operator_id"], ["operator.id"], name=op.f("fk_provider_subject_operator_id_operator")),
         sa.PrimaryKeyConstraint("issuer", "subject", name=op.f("pk_provider_subject")),
     )

@@ -27,6 +27,7 @@ def server(settings: Settings, database: Database, clock: Any, repository: Any) 
     return Context(
         settings=replace(settings, host="localhost"), database=database, blobs=blobs, repository=repository,
         signer=CryptoSigner.generate_ecdsa(), clock=clock, certificate_of=peer_certificate, web_secret=b"w" * 32,
+        factor_key=b"f" * 32,
     )  # fmt: skip
 
 
