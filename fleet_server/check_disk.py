@@ -13,11 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from fleet_server import broker_disk, migrate, operator_tls_x509
 from fleet_server.assemble import make_context
 from fleet_server.database import Database
+from fleet_server.enrolment import authorities_disk, authority_x509
 from fleet_server.errors import ServerError, SettingsError
 from fleet_server.outgoing_http import rule_of
 from fleet_server.releases import seen
 from fleet_server.secret_files_disk import mode_problem, secret_paths
-from fleet_server.settings import SECRETS, Settings, check_operator_door
+from fleet_server.settings import SECRETS, Settings
+from fleet_server.settings_checks import check_operator_door
 from ota.trust.expiry_warnings import expiry_warnings
 
 LOW_DISK_BYTES = 512 * 1024 * 1024
@@ -54,15 +56,37 @@ def _database(settings: Settings) -> tuple[bool, str]:
 
 
 def _certificates(settings: Settings) -> tuple[bool, str]:
+    return certificate_findings(settings.pki_dir, time.time())
+
+
+def certificate_findings(pki: Path, now_s: float) -> tuple[bool, str]:
+    """Whether authorities, the server's certificate and the revocation lists are in force, and what should be done with them."""
+    now = datetime.fromtimestamp(now_s, UTC)
     try:
-        ends = [
-            x509.load_pem_x509_certificate((settings.pki_dir / name).read_bytes()).not_valid_after_utc
-            for name in ("server.crt", "issuing.crt")
-        ]
+        loaded = authorities_disk.load(pki)
+        server = authorities_disk.read_certificate(pki / "server.crt")
+        lists = x509.load_pem_x509_crl((pki / "crl.pem").read_bytes())
+    except ServerError as error:
+        return False, error.detail
     except (OSError, ValueError) as error:
         return False, f"cannot be read: {error}"
-    days = (min(ends) - datetime.fromtimestamp(time.time(), UTC)).days
-    return days > 0, f"valid for {days} days" if days > 0 else "have expired: restart the server"
+    wrong, notes = [], []
+    signing = loaded.signers[0].certificate
+    if server.not_valid_after_utc <= now:
+        wrong.append("the server's certificate has expired: start the server, which renews it")
+    if signing.not_valid_after_utc <= now:
+        wrong.append("the issuing authority has ended: rookery-server pki next, then pki switch")
+    if (lists.next_update_utc or now) <= now:
+        wrong.append("the revocation list has ended, the broker refuses every device: start the server, which issues it daily")
+    elif (signing.not_valid_after_utc - now).days < authority_x509.AUTHORITY_WARN_DAYS:
+        notes.append(f"the issuing authority ends in {(signing.not_valid_after_utc - now).days} days: rookery-server pki next")
+    here = [f"{name}.key" for name in loaded.standing.roots if (pki / f"{name}.key").exists()]
+    if here:
+        notes.append(f"{', '.join(here)} lies here, and only a new authority needs it: keep it off this machine")
+    if loaded.standing.next or loaded.standing.old:
+        notes.append("a roll-over is under way: rookery-server pki status")
+    days = (min(server.not_valid_after_utc, signing.not_valid_after_utc) - now).days
+    return not wrong, "; ".join([*wrong, *([] if wrong else [f"valid for {days} days"]), *notes])
 
 
 def _blobs(settings: Settings) -> tuple[bool, str]:

@@ -1,12 +1,15 @@
 """What every answer of a door says to a browser, and which requests no browser of ours can have meant."""
 
 import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
 from fleet_server.errors import ForbiddenError, InvalidError
 from fleet_server.settings import LOOPBACK, Settings
+from fleet_server.settings_checks import proxies
 
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "font-src 'self'",
@@ -17,6 +20,7 @@ NOTHING_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 HSTS = f"max-age={365 * 86_400}"
 """A year. Not for sub-domains, which are not ours to promise for."""
 PERMISSIONS = "camera=(), microphone=(), geolocation=(), usb=(), payment=()"
+_BYPASSED = "rookery.bypassed"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOADED = frozenset({
     "audio", "audioworklet", "embed", "font", "frame", "iframe", "manifest", "object", "paintworklet", "report", "script",
@@ -44,7 +48,12 @@ def harden_operators(app: Flask, settings: Settings) -> None:
     names = frozenset({*settings.operator_names, *LOOPBACK})
     by_address = settings.host not in LOOPBACK
 
+    if settings.operator_proxy:
+        app.wsgi_app = _BehindProxy(app.wsgi_app, settings)  # type: ignore[method-assign]  # Flask's own way to put something around it
+
     def check() -> None:
+        if request.environ.get(_BYPASSED):
+            raise ForbiddenError("this door is reached through its proxy alone")
         _known_host(names, by_address)
         _no_foreign_page(names)
 
@@ -63,6 +72,27 @@ def harden_devices(app: Flask) -> None:
         return response
 
     app.after_request(headers)
+
+
+class _BehindProxy:
+    """Who asked, by the word of a known proxy; who goes round it over the network, in plain HTTP, is marked and refused."""
+
+    def __init__(self, inner: Callable[..., Iterable[bytes]], settings: Settings) -> None:
+        self._inner, self._known = inner, proxies(settings)
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        try:
+            peer = ipaddress.ip_address(str(environ.get("REMOTE_ADDR", "")))
+        except ValueError:
+            peer = ipaddress.ip_address("0.0.0.0")  # noqa: S104  compared with the known ones, not bound
+        if any(peer.version == net.version and peer in net for net in self._known):
+            # The last entry is the proxy's own; those before it are whatever its client liked to claim.
+            said = str(environ.get("HTTP_X_FORWARDED_FOR", "")).rpartition(",")[2].strip()
+            if _is_address(said):
+                environ["REMOTE_ADDR"] = said
+        elif not peer.is_loopback:
+            environ[_BYPASSED] = True
+        return self._inner(environ, start)
 
 
 def _plain(response: Response) -> None:

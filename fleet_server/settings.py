@@ -5,7 +5,6 @@ same name or from ROOKERY_<NAME> (``secret_files_disk``), is printed by nothing,
 """
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -66,6 +65,12 @@ class Settings:
     """Poll period while a rollout or a debug session is open for the device."""
     assignment_ttl_s: float = 6 * 3600.0
     claim_ttl_s: float = 24 * 3600.0
+    waiting_boards: int = 2000
+    """Most boards that wait without a claim until somebody accepts them."""
+    waiting_boards_per_address: int = 200
+    """Of one address: a stranger cannot fill the queue."""
+    waiting_board_kept_s: float = 86_400.0
+    """One that asks no more leaves the queue after so long."""
     upload_ttl_s: float = 900.0
     """Life of a signed upload URL."""
     crop_retention_days: float = 30.0

@@ -16,16 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from fleet_server import broker_disk, broker_takeover_mqtt, operator_tls_x509, revocation
+from fleet_server import broker_disk, operator_tls_x509, private_door_http
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_secrets
+from fleet_server.broker_guard_mqtt import BrokerGuard
 from fleet_server.database import Database
 from fleet_server.enrolment import authority_x509
 from fleet_server.errors import AlreadyRunningError, OperatorError, PortTakenError, SettingsError, UnavailableError
 from fleet_server.migrate import migrate
 from fleet_server.outgoing_http import rule_of
 from fleet_server.process_linux import Child, stop_all
-from fleet_server.settings import SECRETS, Settings, check_device_host, check_operator_door, to_environment
+from fleet_server.revocation import Revocations
+from fleet_server.settings import SECRETS, Settings, to_environment
+from fleet_server.settings_checks import check_device_host, check_operator_door
 from ota.durable_disk import make_folder, write_whole
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ def run(settings: Settings, *, say: Any = print) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     check_device_host(settings)
+    private_door_http.check_device_door(settings)
     check_operator_door(settings)
     operator_tls_x509.check_files(settings, time.time())
     rule_of(settings)
@@ -55,9 +59,11 @@ def run(settings: Settings, *, say: Any = print) -> int:
             settings = _choose_broker(settings)
             database = Database(settings.database)
             try:
-                setup_link = _prepare(settings, database)
+                revocations = Revocations(settings)
+                setup_link = _prepare(settings, database, revocations)
                 children += _children(settings, listeners)
-                _keep_up(settings, database, children, stop, setup_link, say)
+                guard = BrokerGuard(settings, database, revocations, children[-1].send)
+                _keep_up(settings, guard, children, stop, setup_link, say)
             finally:
                 database.dispose()
         finally:
@@ -65,6 +71,8 @@ def run(settings: Settings, *, say: Any = print) -> int:
             stop_all(children)
             for listener in listeners:
                 listener.close()
+            if settings.device_socket and len(listeners) == 2:
+                Path(settings.device_socket).unlink(missing_ok=True)
     return 0
 
 
@@ -88,10 +96,13 @@ def _where(data_dir: Path) -> str:
 
 
 def _bind(settings: Settings, listeners: list[socket.socket]) -> Settings:
-    for name, port in (("operator-port", settings.operator_port), ("device-port", settings.device_port)):
-        listeners.append(_listener(settings.host, port, f"--{name}"))
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    return replace(settings, operator_port=ports[0], device_port=ports[1])
+    listeners.append(_listener(settings.host, settings.operator_port, "--operator-port"))
+    settings = replace(settings, operator_port=int(listeners[0].getsockname()[1]))
+    if settings.device_socket:
+        listeners.append(private_door_http.bind_private(Path(settings.device_socket)))
+        return settings
+    listeners.append(_listener(settings.host, settings.device_port, "--device-port"))
+    return replace(settings, device_port=int(listeners[1].getsockname()[1]))
 
 
 def _listener(host: str, port: int, flag: str) -> socket.socket:
@@ -137,7 +148,7 @@ def _free(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _prepare(settings: Settings, database: Database) -> str | None:
+def _prepare(settings: Settings, database: Database, revocations: Revocations) -> str | None:
     now_s = time.time()
     make_secrets(settings)
     hosts = dict.fromkeys(["localhost", "127.0.0.1", "::1", settings.public_host, socket.gethostname()])
@@ -149,7 +160,7 @@ def _prepare(settings: Settings, database: Database) -> str | None:
     migrate(database)
     if settings.broker != "none":
         broker_disk.write_configuration(settings)
-    revocation.Revocations(settings).refresh(database, now_s)
+    revocations.refresh(database, now_s)
     return new_setup_link(settings, database, now_s)
 
 
@@ -186,10 +197,9 @@ def _children(settings: Settings, listeners: list[socket.socket]) -> list[Child]
 
 
 def _keep_up(
-    settings: Settings, database: Database, children: list[Child], stop: threading.Event, setup_link: str | None, say: Any
+    settings: Settings, guard: BrokerGuard, children: list[Child], stop: threading.Event, setup_link: str | None, say: Any
 ) -> None:
-    revocations = revocation.Revocations(settings)
-    began_s, next_status_s, ready = time.monotonic(), 0.0, False
+    began_s, ready = time.monotonic(), False
     while not stop.is_set():
         now_s = time.monotonic()
         for child in children:
@@ -199,11 +209,7 @@ def _keep_up(
             _announce(settings, setup_link, say)
         if not ready and (now_s - began_s > READY_S or any(child.starts > 3 for child in children[:2])):
             raise UnavailableError("the server did not come up", f"see {settings.data_dir / 'logs'}")
-        if now_s >= next_status_s:
-            next_status_s = now_s + settings.revocation_poll_s
-            if revocations.refresh(database, time.time()) and settings.broker != "none":
-                children[-1].send(signal.SIGHUP)
-                broker_takeover_mqtt.close_sessions(settings, revocations.newly_revoked)
+        guard.look(now_s, time.time())
         stop.wait(TICK_S)
 
 
@@ -237,7 +243,9 @@ def _announce(settings: Settings, setup_link: str | None, say: Any) -> None:
     note = "" if broker is None or _broker_answers(settings) else f" (does not answer: see {settings.data_dir / 'logs'})"
     say(f"broker         {settings.public_host}:{settings.broker_port}{note}" if broker else f"broker         {NO_BROKER}")
     if setup_link is not None:
-        say(f"set the first password here (works once): {setup_link}")
+        # What is no terminal is a log, and a log is no place for it.
+        shown = setup_link if sys.stdout.isatty() else f"the link in {settings.data_dir / 'setup-link'}"
+        say(f"set the first password here (works once): {shown}")
     sys.stdout.flush()
 
 
@@ -251,8 +259,9 @@ def _answers(settings: Settings) -> bool:
     )  # fmt: skip
     doors: list[http.client.HTTPConnection] = [
         operator_door,
-        http.client.HTTPSConnection(host, settings.device_port, timeout=2, context=tls),
-    ]
+        http.client.HTTPSConnection(host, settings.device_port, timeout=2, context=tls)
+        if settings.device_door_mode == "direct" else private_door_http.private_connection(settings, 2.0),
+    ]  # fmt: skip
     for door in doors:
         try:
             door.request("GET", "/healthz")

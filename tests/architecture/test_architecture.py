@@ -58,7 +58,7 @@ CLOCKS = {
 
 FLOORS = (
     ("__main__",),
-    ("supervise", "private_door_http", "doors_http", "check_disk", "restored_disk", "pki_verbs_disk"),
+    ("supervise", "private_door_http", "door_verbs", "doors_http", "check_disk", "restored_disk", "pki_verbs_disk"),
     ("broker_guard_mqtt",),
     ("migrations", "assemble"),
     ("app",),
@@ -75,7 +75,7 @@ FLOORS = (
     # The ground: who stands here uses nothing above it; what a door, a log stream or a child process is made of.
     ("database", "settings", "errors", "http_errors", "http_wire", "http_json", "http_access", "identities", "context",
      "blob_store", "stream_mark", "migrate", "broker_disk", "broker_takeover_mqtt", "patience_http", "process_linux",
-     "door_log_gunicorn", "headers_http", "operator_tls_x509", "outgoing_http", "secret_files_disk",
+     "door_log_gunicorn", "headers_http", "operator_tls_x509", "outgoing_http", "secret_files_disk", "settings_checks",
      "device_openapi", "door_limits", "proxy_nginx", "device_tls_x509", "places_disk"),
 )  # fmt: skip
 APART = {"cli"}
