@@ -20,8 +20,10 @@ from fleet_server import headers_http, http_errors, operator_openapi
 from fleet_server.accounts import access
 from fleet_server.context import Context
 from fleet_server.enrolment import identity
+from fleet_server.enrolment.api import install_heirs
 from fleet_server.http_access import install_reach, open_to_all
 from fleet_server.inventory import reach
+from fleet_server.rollouts.succession import Succession
 from fleet_server.settings import MAX_JSON_BYTES
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def create_device_app(context: Context) -> Flask:
     http_errors.register(app)
     headers_http.harden_devices(app)
     identity.protect(app)
+    install_heirs(app, Succession())
     for module in _apis():
         blueprint = getattr(module, "device", None)
         if blueprint is not None:
@@ -76,6 +79,7 @@ def create_operator_app(context: Context) -> Flask:
     http_errors.register(app)
     headers_http.harden_operators(app, settings)
     access.protect(app)
+    install_heirs(app, Succession())
     install_reach(app, partial(_check_device, context))
     _add_open_routes(app)
     for module in _apis():

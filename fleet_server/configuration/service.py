@@ -217,6 +217,13 @@ def store(session: Session, scope: str, content: dict[str, Any], if_version: int
     return Layer(scope, version + 1, content, author.now_s, author.who, author.why)
 
 
+def pass_on(session: Session, old: str, new: str, author: Author) -> None:
+    """A device that takes another's place is told what that one was told for itself; it was looked through when it was stored."""
+    said = get(session, of_device(old))
+    if said.version and said.content:
+        store(session, of_device(new), said.content, None, author, "configuration.put")
+
+
 def _change(
     database: Database, text: str, wanted: Callable[[Session, str], dict[str, Any]], if_version: int | None, author: Author,
     deed: str, why: Callable[[], str] = str,

@@ -16,6 +16,7 @@ from fleet_server.http_access import device_identity, reach_here, require
 from fleet_server.http_json import reply, reply_list
 from fleet_server.http_wire import answer, read_message
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory import succession
 from ota.wire.events import EventBatch
 from ota.wire.topics import EVENTS
 
@@ -73,9 +74,11 @@ def list_detections(query: DetectionsQuery) -> Response:
     here = context()
     after = read_cursor(query.cursor) if query.cursor else None
     with here.database.read() as session:
-        device_id = inventory.get(session, query.device, here.clock(), groups=reach_here()).id if query.device else None
+        line = None
+        if query.device:  # what the boards saw that stood in its place before belongs to its history
+            line = succession.line_of(session, inventory.get(session, query.device, here.clock(), groups=reach_here()).id)
         found = listing.detections(
-            session, device=device_id, label=query.label, verdict=query.verdict, rule_kind=query.rule_kind,
+            session, device=line, label=query.label, verdict=query.verdict, rule_kind=query.rule_kind,
             before_s=query.before_s, after=after, limit=query.limit, groups=reach_here(),
         )  # fmt: skip
         names = {each: inventory.get(session, each, here.clock()).name for each in {item["device"] for item in found}}

@@ -49,11 +49,13 @@ class Counts:
 
 
 def detections(
-    session: Session, *, device: str | None = None, label: str | None = None, verdict: str | None = None,
+    session: Session, *, device: str | Collection[str] | None = None, label: str | None = None, verdict: str | None = None,
     rule_kind: str | None = None, before_s: float | None = None, after: Position | None = None, limit: int = 50,
     groups: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Events, newest first, each as the message was plus ``device``, ``received_s`` and ``crops`` with their verdicts.
+
+    ``device``: an id, or several: a device and those whose place it took.
 
     Recall samples come only where ``rule_kind`` asks for them (``sample``).
 
@@ -62,7 +64,7 @@ def detections(
     query = select(EventRow).where(EventRow.rule_kind != SAMPLE if rule_kind is None else EventRow.rule_kind == rule_kind)
     query = within(query, EventRow.device_id, groups)
     if device is not None:
-        query = query.where(EventRow.device_id == device)
+        query = query.where(EventRow.device_id == device if isinstance(device, str) else EventRow.device_id.in_(list(device)))
     if label is not None:
         query = query.where(EventRow.label == label)
     if before_s is not None:

@@ -7,6 +7,7 @@ from fleet_server.inventory.tables import DeviceRow, DeviceStateRow
 from ota.wire.heartbeat import Heartbeat
 
 DEFAULT_ONLINE_WITHIN_S = 90.0
+GONE = "decommissioned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class AgentState:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device. ``state`` is online, offline, pending (enrolled but never heard) or revoked; ``facts`` a wire BoardFacts."""
+    """One device. ``state`` is online, offline, pending (enrolled but never heard), revoked or decommissioned; ``facts`` a wire
+    BoardFacts."""
 
     id: str
     name: str
@@ -90,6 +92,10 @@ class Device:
     certificate: CertificateSummary
     held: str | None
     agent: AgentState
+    replaces: str | None = None
+    """Id of the device whose place this one took."""
+    decommissioned_s: float | None = None
+    """Since when it is gone for good; its ``state`` is decommissioned then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,9 @@ def to_device(row: DeviceRow, state: DeviceStateRow, now_s: float, within_s: flo
         id=row.id,
         name=row.name,
         group=row.group,
-        state=state_of(row.revoked_s, state.last_seen_s, state.mqtt_online, now_s, within_s),
+        state=GONE if row.decommissioned_s is not None else state_of(
+            row.revoked_s, state.last_seen_s, state.mqtt_online, now_s, within_s
+        ),
         last_seen_s=state.last_seen_s,
         profile=row.profile,
         board_model=row.board_model,
@@ -178,6 +186,8 @@ def to_device(row: DeviceRow, state: DeviceStateRow, now_s: float, within_s: flo
         certificate=CertificateSummary(row.certificate_serial, row.certificate_not_after_s, row.certificate_key_sha256),
         held=row.held,
         agent=_agent(row, state),
+        replaces=row.replaces,
+        decommissioned_s=row.decommissioned_s,
     )
 
 

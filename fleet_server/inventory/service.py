@@ -10,6 +10,7 @@ from fleet_server.database import note_change
 from fleet_server.errors import ConflictError, InvalidError
 from fleet_server.inventory.device import (
     DEFAULT_ONLINE_WITHIN_S,
+    GONE,
     CertificateSummary,
     DeploymentState,
     Device,
@@ -65,8 +66,8 @@ def find(
         query = query.where(DeviceRow.group == group)
     if after_name:
         query = query.where(DeviceRow.name > after_name)
-    if state is not None and state not in STATES:
-        raise InvalidError(f"state {state!r} is not one of {', '.join(STATES)}")
+    if state is not None and state not in (*STATES, GONE):
+        raise InvalidError(f"state {state!r} is not one of {', '.join((*STATES, GONE))}")
     query = query.where(_in_state(state, now_s, within_s) if state else DeviceRow.revoked_s.is_(None))
     return [to_device(row, status, now_s, within_s) for row, status in session.execute(query)]
 
@@ -276,8 +277,10 @@ def _both() -> "Select[DeviceRow, DeviceStateRow]":
 
 def _in_state(state: str, now_s: float, within_s: float) -> ColumnElement[bool]:
     # The same rule as device.state_of, in SQL.
+    if state == GONE:
+        return DeviceRow.decommissioned_s.is_not(None)
     if state == "revoked":
-        return DeviceRow.revoked_s.is_not(None)
+        return and_(DeviceRow.revoked_s.is_not(None), DeviceRow.decommissioned_s.is_(None))
     seen = DeviceStateRow.last_seen_s
     heard = or_(DeviceStateRow.mqtt_online.is_(True), func.coalesce(seen >= now_s - within_s, false()))
     known = DeviceRow.revoked_s.is_(None)

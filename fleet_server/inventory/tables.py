@@ -31,6 +31,10 @@ class DeviceRow(Base):
     certificate_not_after_s: Mapped[float]
     certificate_key_sha256: Mapped[str]
     """Of the public key (SubjectPublicKeyInfo), hexadecimal."""
+    replaces: Mapped[str | None] = mapped_column(index=True)
+    """Id of the device whose place this one took; its history goes on here."""
+    decommissioned_s: Mapped[float | None]
+    """Since when the device is gone for good; ``revoked_s`` is set then, too."""
 
 
 class DeviceStateRow(Base):

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet_server.inventory import service as inventory
-from fleet_server.inventory.device import DeploymentState, Device
+from fleet_server.inventory.device import GONE, DeploymentState, Device
 from fleet_server.releases import service as releases
 from fleet_server.rollouts import gates
 from fleet_server.rollouts.reach import reason_shown
@@ -62,7 +62,7 @@ def _case(session: Session, device: Device, kind: str, now_s: float, groups: Col
         running_sha256=running_sha256,
         online=device.state == "online",
         silent_s=now_s - device.last_seen_s if device.last_seen_s is not None else None,
-        revoked=device.state == "revoked",
+        revoked=device.state in ("revoked", GONE),
         held=device.held or "",
         yanked=release is None or release.yanked,
         variant_problem=_variant_problem(session, wanted, device),

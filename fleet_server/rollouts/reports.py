@@ -77,8 +77,21 @@ def release_hold(session: Session, device_id: str, *, who: str, now_s: float, or
     mark = session.get(ReportMarkRow, device_id)
     if mark is not None:
         mark.boots_seen, mark.counter = [], 0
+    held = inventory.get(session, device_id, now_s).held
     inventory.record_held(session, device_id, None)
-    audit.record(session, who=who, what="device.unhold", target=device_id, origin=origin, now_s=now_s)
+    audit.record(
+        session, who=who, what="device.unhold", target=device_id, before={"held": held}, after={"held": None}, origin=origin,
+        now_s=now_s,
+    )  # fmt: skip
+
+
+def begin_anew(session: Session, device_id: str) -> None:
+    """A new key, an empty disk: whatever counter and boot id come next are the device's own; it is watched from there on."""
+    mark = session.get(ReportMarkRow, device_id, with_for_update=True)
+    if mark is not None:
+        session.delete(mark)
+        session.flush()
+    inventory.forget_report_number(session, device_id)
 
 
 def reports(session: Session, device_id: str, limit: int = 200) -> list[dict[str, Any]]:

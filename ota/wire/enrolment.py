@@ -47,10 +47,18 @@ class BoardFacts(Part, frozen=True, kw_only=True):
     """Digest of that release's manifest; empty with it."""
 
 
-class EnrolRequest(Message, frozen=True, kw_only=True):
-    """A claim and a certificate request. Sending the same key again gets the same answer: a lost answer costs nothing."""
+def fingerprint(key_sha256: str) -> str:
+    """How a public key is shown to people on both sides, to be compared: the first half of its SHA-256 in groups of four."""
+    return " ".join(key_sha256[at : at + 4] for at in range(0, 32, 4))
 
-    claim: Annotated[str, Meta(min_length=16, max_length=200)]
+
+class EnrolRequest(Message, frozen=True, kw_only=True):
+    """A claim and a certificate request. Sending the same key again gets the same answer: a lost answer costs nothing.
+
+    An empty claim: the board has none, and waits until an operator or an enrolment rule lets it in.
+    """
+
+    claim: Annotated[str, Meta(max_length=200, pattern=r"^([\s\S]{16,})?\Z")]
     csr_pem: Pem
     facts: BoardFacts
 

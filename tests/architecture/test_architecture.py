@@ -95,6 +95,7 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.enrolment.api": "the pages accept boards with the issuer that the API has read",
     "fleet_server.inventory.device": "values: a device as everybody sees it",
     "fleet_server.inventory.reach": "which devices a group-limited account reaches: conditions for the queries of every list",
+    "fleet_server.inventory.succession": "use cases of devices that begin anew, follow another or are gone: the service's other half",
     "fleet_server.releases.published_disk": "the worker is its shell",
     "fleet_server.releases.reconcile_disk": "the worker is its shell",
     "fleet_server.releases.reconciling": "pure",

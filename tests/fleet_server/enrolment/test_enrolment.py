@@ -34,6 +34,10 @@ def _enrol(database: Database, board: Any, claim: str, issuer: Issuer, now_s: fl
         return service.enrol(session, board.request(claim, **facts), issuer, origin="192.0.2.7", now_s=now_s)
 
 
+def _serial(pem: str) -> str:
+    return f"{x509.load_pem_x509_certificate(pem.encode()).serial_number:x}"
+
+
 def test_a_claim_lets_a_board_in(database: Database, issuer: Issuer, new_board: Any) -> None:
     """A fresh board brings its claim: a client certificate with its new id as common name, and a place in the inventory."""
     outcome = _enrol(database, new_board(), _claim(database, ClaimTerms(group="yard", device_name="gate")), issuer)
@@ -47,7 +51,7 @@ def test_a_claim_lets_a_board_in(database: Database, issuer: Issuer, new_board: 
         assert device.certificate.serial == f"{certificate.serial_number:x}"
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         assert device.certificate.key_sha256 == hashlib.sha256(spki).hexdigest(), "whose key it is can be judged from outside"
-        assert [entry.what for entry in audit.entries(session)] == ["enrolment.accept"]
+        assert [entry.what for entry in audit.entries(session)] == ["enrolment.accept", "claim.create"]
 
 
 def test_a_lost_answer_can_be_asked_for_again(database: Database, issuer: Issuer, new_board: Any) -> None:
@@ -156,11 +160,12 @@ def test_renewal_gives_a_new_certificate_and_keeps_the_old_one(database: Databas
     board, later_s = new_board(), NOW_S + 60 * 86400
     first = _enrol(database, board, _claim(database), issuer)
     assert first.device_id is not None
-    fresh = new_board()
+    fresh, presented = new_board(), _serial(first.certificate_pem)
     with database.write() as session:
-        pem = service.renew(session, first.device_id, fresh.csr_pem, issuer, now_s=later_s)
+        pem = service.renew(session, first.device_id, fresh.csr_pem, issuer, presented=presented, now_s=later_s)
     with database.write() as session:
-        assert service.renew(session, first.device_id, fresh.csr_pem, issuer, now_s=later_s + 5) == pem
+        again = service.renew(session, first.device_id, fresh.csr_pem, issuer, presented=presented, now_s=later_s + 5)
+        assert again == pem
         for each in (first.certificate_pem, pem):
             serial = f"{x509.load_pem_x509_certificate(each.encode()).serial_number:x}"
             assert certificates.refusal(session, serial=serial, device_id=first.device_id, now_s=later_s) == ""
@@ -174,7 +179,8 @@ def test_a_stolen_key_cannot_become_another_device(database: Database, issuer: I
     second = _enrol(database, new_board(), _claim(database), issuer)
     assert second.device_id is not None
     with pytest.raises(ForbiddenError, match="another device"), database.write() as session:
-        service.renew(session, second.device_id, board.csr_pem, issuer, now_s=NOW_S)
+        presented = _serial(second.certificate_pem)
+        service.renew(session, second.device_id, board.csr_pem, issuer, presented=presented, now_s=NOW_S)
     with pytest.raises(ForbiddenError, match="certified before"):
         _enrol(database, board, _claim(database), issuer)
 
