@@ -88,18 +88,20 @@ def unhold(device_id: str) -> Response:
     return redirect(url_for("dashboard.device", device_id=found.id), 303)
 
 
-@require("operator")
+@require("operator", reach="filtered")
 def enrolment_action(enrolment_id: str, action: str) -> Response:
     """Accept or reject a board that asks."""
-    here, who = context(), current_operator().name
+    here, who, groups = context(), current_operator().name, reach_here()
     if action not in ("accept", "reject"):
         raise NotFoundError(f"a request to join cannot be told to {action[:20]!r}")
     issuer = issuer_here()
     with here.database.write() as db:
         if action == "accept":
-            enrolment.accept(db, enrolment_id, issuer, who=who, origin=origin(), now_s=here.clock())
+            enrolment.accept(db, enrolment_id, issuer, who=who, origin=origin(), now_s=here.clock(), groups=groups)
         else:
-            enrolment.reject(db, enrolment_id, reason="rejected on the dashboard", who=who, origin=origin(), now_s=here.clock())
+            enrolment.reject(
+                db, enrolment_id, reason="rejected on the dashboard", who=who, origin=origin(), now_s=here.clock(), groups=groups
+            )
     return redirect(url_for("dashboard.home"), 303)
 
 

@@ -58,8 +58,7 @@ def home() -> str:
     settings, now_s = here.settings, here.clock()
     with here.database.read() as db:
         shown = overview.overview(db, now_s=now_s, within_s=settings.online_within_s, groups=reach_here())
-        asking = enrolment.enrolments(db, limit=20) if reach_here() is None else []
-        waiting = [one for one in asking if one.state == "pending"]
+        waiting = [one for one in enrolment.enrolments(db, limit=20, groups=reach_here()) if one.state == "pending"]
     open_alerts = [one for one in shown.alerts if one.acknowledged_s is None]
     return render_template(
         "overview.html", shown=shown, alerts=open_alerts, pending=waiting, settings=settings,
