@@ -25,6 +25,7 @@ from device_agent.duties.keeping_logs import KeepingLogs, LogSender
 from device_agent.duties.linking import AfterLink, Linking
 from device_agent.duties.living import Living
 from device_agent.duties.marks_disk import read_marks, write_marks
+from device_agent.duties.moving import Moving
 from device_agent.duties.polling import Polling
 from device_agent.duties.sending import Sending
 from device_agent.duties.shadowing import Shadowing, ShadowSettings
@@ -32,6 +33,8 @@ from device_agent.duties.showing import Showing, refusal_of
 from device_agent.duties.turn import Bell, Duty, Stop
 from device_agent.duties.updating import Updating, Watching
 from device_agent.duties.watching_way import WatchingWay
+from device_agent.launcher import EXIT_FOR_SWITCH
+from device_agent.link.addresses_disk import write_addresses
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.identity_x509 import IdentityStore
 from device_agent.link.pool_http import counted_manager
@@ -89,7 +92,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     stop.on_set(seat.stop)
     side = ServerSide(
         api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill,
-        broker_allowed=functools.partial(allows_host, base.policy.server_hosts),
+        broker_allowed=functools.partial(allows_host, base.policy.server_hosts), broker_at=base.addresses.broker_at,
     )  # fmt: skip
     side.keys = trust.assignment_keys
     stack.callback(side.close)
@@ -100,9 +103,10 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     shadow = _shadow(base, seat, trust, content)
     views, watchers, places = _watchers(base, eyes, seat, shadow, lambda: polling.reached)
     showing = _showing(base, eyes, views)
+    moving = _moving(base, seat, side, lambda: polling.reached)
     polling = Polling(
         api.state, seat, bells["poll"], new_nonce=lambda: secrets.token_hex(16),
-        accepted=functools.partial(_accepted, base, seat),
+        accepted=functools.partial(_accepted, base, seat, moving),
         assigned=functools.partial(_assigned, base, showing, (bells["update"], bells["configuration"])),
         poll_s=settings.server.poll_s, draw=random.random, versions=trust.versions,
     )  # fmt: skip
@@ -125,7 +129,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         polling, Updating(seat, bells["update"]), beating,
         Sending("outbox", sender.step, bells["send"], draw=random.random, gather_s=EVENT_GATHER_S),
         Sending("log upload", log_sender.step, bells["logs"], draw=random.random),
-        *following_of(base, trust, reports, seat),
+        moving, *following_of(base, trust, reports, seat),
     )  # fmt: skip
     always: list[Duty] = [
         Living(base.place.say_alive),
@@ -192,9 +196,24 @@ def _shadow(base: Base, seat: UpdateSeat, trust: TrustClient, content: PoolConte
     return Shadowing(choice.wanted, settings, host, base.clock.steady_s)
 
 
-def _accepted(base: Base, seat: UpdateSeat, accepted: Accepted) -> None:
+def _moving(base: Base, seat: UpdateSeat, side: ServerSide, reached: Callable[[], bool]) -> Moving:
+    """The duty that goes where the server went; the agent starts anew there."""
+
+    def leave() -> None:
+        base.stop.exit_code = EXIT_FOR_SWITCH
+        base.stop.set()
+
+    return Moving(
+        base.addresses, allows=functools.partial(allows_host, base.policy.server_hosts), reached=reached, probe=side.probe,
+        keep=functools.partial(write_addresses, base.addresses_file), leave=leave, busy=lambda: seat.busy,
+        steady_s=base.clock.steady_s, draw=random.random,
+    )  # fmt: skip
+
+
+def _accepted(base: Base, seat: UpdateSeat, moving: Moving, accepted: Accepted) -> None:
     """An answer of the server was believed."""
     base.clock.verified(accepted.state.now_s)
+    moving.hear(tuple(accepted.state.servers))
     seat.believed()
 
 

@@ -5,13 +5,15 @@ import logging
 import secrets
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device_agent.duties.keeping_logs import LogLevels
 from device_agent.duties.turn import Stop
 from device_agent.errors import SettingsError
 from device_agent.facts_linux import read_facts
+from device_agent.link.addresses import Addresses
+from device_agent.link.addresses_disk import read_addresses
 from device_agent.link.clock import TrustedClock
 from device_agent.link.clock_disk import read_floor, write_floor
 from device_agent.link.socket_bytes_linux import ByteCount
@@ -23,7 +25,7 @@ from device_agent.own_folder_disk import open_folder, read_policy
 from device_agent.settings import Settings
 from device_agent.spool.spool_disk import Outbox
 from device_agent.update.agent_place_disk import AgentPlace, facts_here
-from device_agent.update.policy import Policy, policy_faults
+from device_agent.update.policy import Policy, allows_host, policy_faults
 from ota.wire.enrolment import BoardFacts
 
 BUILD_S = 1_790_000_000.0
@@ -48,6 +50,13 @@ class Base:
     ring: LogRing
     levels: LogLevels
     place: AgentPlace
+    addresses: Addresses
+    """Where the server is; ``settings.server.url`` is the one in use."""
+
+    @property
+    def addresses_file(self) -> Path:
+        """Where they are kept."""
+        return _addresses_file(self.data)
 
 
 def open_base(settings: Settings, stack: ExitStack, config: Path = Path("agent.toml")) -> Base:
@@ -67,6 +76,9 @@ def open_base(settings: Settings, stack: ExitStack, config: Path = Path("agent.t
     faults = policy_faults(policy, names, settings.server.url, settings.local.hosts)
     if faults:
         raise SettingsError(str(settings.policy or "agent.toml"), faults)
+    allows = functools.partial(allows_host, policy.server_hosts)
+    addresses = read_addresses(_addresses_file(data), settings.server.url).allowed(allows)
+    settings = replace(settings, server=replace(settings.server, url=addresses.current))
     levels = _levels(settings, policy, clock, handler)
     spool = settings.spool
     outbox = Outbox(data / "spool", max_bytes=spool.max_bytes, min_free_bytes=spool.min_free_bytes, now=clock.now_s)
@@ -74,7 +86,12 @@ def open_base(settings: Settings, stack: ExitStack, config: Path = Path("agent.t
     facts = facts_here(read_facts(settings.agent.board_root), place)
     log.info("board: %s (%s), %d MiB", facts.board_model, facts.profile, facts.memory_bytes // 2**20)
     boot_id = secrets.token_hex(8)
-    return Base(settings, config, data, Stop(), boot_id, clock, ByteCount(), facts, policy, outbox, ring, levels, place)
+    stop = Stop()
+    return Base(settings, config, data, stop, boot_id, clock, ByteCount(), facts, policy, outbox, ring, levels, place, addresses)
+
+
+def _addresses_file(data: Path) -> Path:
+    return data / "state" / "server.json"
 
 
 def _levels(settings: Settings, policy: Policy, clock: TrustedClock, handler: RingHandler) -> LogLevels:

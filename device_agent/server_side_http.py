@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 class ServerSide:
     """``woken`` is called when the broker wakes this device, ``device_known`` with the id whenever an identity is used.
 
-    ``broker_allowed``: whether this board's policy lets it speak to a broker at this host and port.
+    ``broker_allowed``: whether this board's policy lets it speak to a broker at this host and port; ``broker_at``: where the
+    broker is by now that was told at this host and port.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class ServerSide:
         woken: Callable[[], None],
         device_known: Callable[[str], None],
         broker_allowed: Callable[[str, int], bool] = lambda host, port: True,
+        broker_at: Callable[[str, int], tuple[str, int]] = lambda host, port: (host, port),
     ) -> None:
         self.broker: Broker | None = None
         self.keys: Callable[[], Mapping[str, Key]] = dict
         """Assignment keys that the offline-signed metadata names, as far as they are known."""
         self._api, self._ca_file, self._clock, self._count = api, ca_file, clock, count
         self._woken, self._device_known, self._broker_allowed = woken, device_known, broker_allowed
+        self._broker_at = broker_at
         self._used: Identity | None = None
 
     def use(self, identity: Identity) -> None:
@@ -59,7 +62,7 @@ class ServerSide:
         self._device_known(identity.device)
         self._leave_broker()
         if identity.broker is not None:
-            host, port = identity.broker
+            host, port = self._broker_at(*identity.broker)
             if not self._broker_allowed(host, port):
                 # The server chose the broker's address; how far it may lead this board is not the server's to say.
                 log.warning("the broker %s:%d is not used: this board's policy.toml does not list it in server_hosts", host, port)
@@ -96,6 +99,20 @@ class ServerSide:
             raise ServerNonsenseError("the server's time does not echo our nonce: it is an old answer")
         self._clock.verified(answer.now_s)
         log.warning("the system clock is behind; the server's time is used")
+
+    def probe(self, url: str) -> None:
+        """Ask an address for the time, without our certificate: only a server of the pinned authority answers our nonce there."""
+        nonce = secrets.token_hex(16)
+        tls = context(self._ca_file, self._used, check_dates=not self._clock.behind(), show=False)
+        asking = DeviceApi(url, tls, self._count, timeout_s=10.0)
+        try:
+            told = decode(TimeAnswer, asking.time(TimeRequest(nonce=nonce)).payload.encode())
+        except MessageError as error:
+            raise ServerNonsenseError(f"{url} answers, but not as our server: {error}") from None
+        finally:
+            asking.close()
+        if told.nonce != nonce:
+            raise ServerNonsenseError(f"{url} answers, but not to what was asked")
 
     def broker_connected(self) -> bool:
         """Whether the broker can be used now."""

@@ -48,7 +48,7 @@ def make_secrets(settings: Settings) -> None:
 def _blob_store(settings: Settings, keys: Path) -> BlobStore:
     if settings.blob_store == "disk":
         root = settings.data_dir / "blobs"
-        return DiskBlobStore(root, secret=_secret(keys / "blob-secret"), base_url=settings.device_url, clock=time.time)
+        return DiskBlobStore(root, secret=_secret(keys / "blob-secret"), base_url="", clock=time.time)
     place = urlsplit(settings.blob_store)
     if place.scheme != "s3" or not place.netloc:
         raise SettingsError(f"blob_store {settings.blob_store!r} is neither 'disk' nor s3://bucket/prefix")

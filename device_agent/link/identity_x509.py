@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from device_agent.errors import IdentityBrokenError, ServerNonsenseError
+from device_agent.link.trust_roots_x509 import pem, presented
 from ota.durable_disk import fsync_folder, remove_leftovers, write_whole
 from ota.wire.codec import MessageError, decode, encode
 from ota.wire.enrolment import EnrolAnswer
@@ -33,7 +34,7 @@ RENEW_AT = 2 / 3
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this device is. Files are PEM: ``certificate_file`` holds the certificate and its issuing chain."""
+    """Who this device is. Files are PEM: ``certificate_file`` holds the certificate and the authorities up to the root."""
 
     device: str
     key_file: Path
@@ -78,8 +79,8 @@ class IdentityStore:
         if leaf.public_key() != key.public_key():
             raise ServerNonsenseError("the certificate that came is not for this board's key")
         folder = self._folder / self._next_place()
-        chain = f"{answer.certificate_pem.strip()}\n{answer.chain_pem.strip()}\n"
-        write_whole(folder / "certificate.pem", chain.encode())
+        shown = presented(leaf, x509.load_pem_x509_certificates(answer.chain_pem.encode()))
+        write_whole(folder / "certificate.pem", pem(shown).encode())
         write_whole(folder / "answer.json", encode(answer))
         log.info("certificate for %s received, valid until %s", device, leaf.not_valid_after_utc.date())
         return _read(folder)

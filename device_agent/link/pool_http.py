@@ -10,7 +10,7 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
-from device_agent.errors import AgentError, BrokenOffError, ServerUnavailableError, UntrustedServerError
+from device_agent.errors import AgentError, BrokenOffError, ServerRefusedError, ServerUnavailableError, UntrustedServerError
 from device_agent.link.socket_bytes_linux import ByteCount, SocketMeter
 from device_agent.link.tls_x509 import dates_unchecked
 
@@ -129,6 +129,8 @@ def translate(error: Exception, where: str) -> AgentError:
                 f"{where} shows a certificate that the pinned authority did not issue: {_reason(text)}",
                 "check server.url and server.ca_file; if both are right, somebody stands between",
             )
+        if "revoked" in text.lower():  # the alert certificate_revoked: the door says so before any request
+            return ServerRefusedError(403, "", "this device's certificate was revoked", "enrol the device again if it is yours")
         return ServerUnavailableError(f"{where}: the TLS connection failed: {_reason(text)}")
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
         return ServerUnavailableError(f"{where} did not answer in time")

@@ -134,9 +134,16 @@ def is_urgent(session: Session, device_id: str, now_s: float) -> bool:
     return session.execute(query.limit(1)).first() is not None
 
 
-def state_answer(row: AssignmentRow, asked: StateRequest, *, signer: Signer, now_s: float, poll_s: float) -> StateAnswer:
-    """The answer to a poll: signed state with the device's nonce, and the assignment only if the device does not hold it."""
-    state = State(device=row.device_id, nonce=asked.nonce, now_s=now_s, seq=row.seq, digest=row.digest, poll_s=poll_s)
+def state_answer(
+    row: AssignmentRow, asked: StateRequest, *, signer: Signer, now_s: float, poll_s: float, servers: list[str] | None = None
+) -> StateAnswer:
+    """The answer to a poll: signed state with the device's nonce, and the assignment only if the device does not hold it.
+
+    ``servers``: the addresses of this server that devices are told while it moves.
+    """
+    state = State(
+        device=row.device_id, nonce=asked.nonce, now_s=now_s, seq=row.seq, digest=row.digest, poll_s=poll_s, servers=servers or []
+    )
     held = asked.digest == row.digest
     assignment = None if held else Signed(payload=row.payload, keyid=row.keyid, signature=row.signature)
     return StateAnswer(state=sign_payload(state, signer), assignment=assignment)

@@ -7,6 +7,7 @@ from msgspec import Meta
 from ota.wire.base import Code, Count, DeviceId, Instant, Message, Name, Part, Sha256
 from ota.wire.debug import MAX_SESSIONS, DebugSession
 
+ServerUrl = Annotated[str, Meta(max_length=300, pattern=r"^https://[^\s/?#@\\]+\Z")]
 Nonce = Annotated[str, Meta(min_length=16, max_length=64)]
 
 
@@ -74,6 +75,8 @@ class State(Message, frozen=True, kw_only=True):
     digest: Sha256
     poll_s: float
     """When to ask again; the server shortens it while a rollout or a debug session is open."""
+    servers: Annotated[list[ServerUrl], Meta(max_length=8)] = []
+    """Addresses of the device door while the server moves, the wanted one first; empty: the one that the device knows."""
 
 
 class StateAnswer(Message, frozen=True, kw_only=True):
