@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from fleet_server.cli.device_identity import decommission, readmit, replace
 from fleet_server.cli.live import live
 from fleet_server.cli.output import Row, ago, clock, plain, print_items, print_one, talk
 from fleet_server.cli.session import Session, pass_session, segment
@@ -12,10 +13,11 @@ from fleet_server.cli.session import Session, pass_session, segment
 
 @click.group()
 def device() -> None:
-    """Boards of the fleet: list, show, why-not, logs, debug, live, revoke."""
+    """Boards of the fleet: list, show, why-not, logs, debug, live; readmit, replace, revoke, decommission."""
 
 
-device.add_command(live)
+for verb in (live, readmit, replace, decommission):
+    device.add_command(verb)
 
 
 def _running(item: Row) -> str:
@@ -62,7 +64,7 @@ COLUMNS = [
 @device.command("list")
 @click.option("-q", "--query", metavar="TEXT", help="Part of a name, profile or release.")
 @click.option("--group", metavar="NAME")
-@click.option("--state", type=click.Choice(["online", "offline", "pending", "revoked"]))
+@click.option("--state", type=click.Choice(["online", "offline", "pending", "revoked", "decommissioned"]))
 @pass_session
 def list_devices(session: Session, query: str | None, group: str | None, state: str | None) -> None:
     """List devices."""
@@ -93,6 +95,8 @@ def show(session: Session, name: str) -> None:
         ("configuration", _configuration(session, name) if session.output == "table" else None),
         ("log level", item.get("log_level")),
         ("enrolled", clock(item.get("enrolled_s"))),
+        ("replaces", item.get("replaces")),
+        ("held back", item.get("held")),
     ], session.output)  # fmt: skip
 
 
@@ -149,6 +153,6 @@ def debug(session: Session, name: str, level: str, duration_s: int, reason: str)
 @click.confirmation_option("-y", "--yes", prompt="Its certificate will never be accepted again. Revoke?")
 @pass_session
 def revoke(session: Session, name: str) -> None:
-    """Shut a device out for good."""
+    """Shut a device out, now. Its certificates are worthless; only an operator's word (readmit) lets a new key in."""
     session.client().post(f"/devices/{segment(name)}/revoke")
     talk(f"{name} is revoked")

@@ -13,8 +13,10 @@ from fleet_server.cli.session import Session
 COMMANDS = {
     "login": ("fleet_server.cli.sessions:login", "Log in to a fleet server and remember it."),
     "whoami": ("fleet_server.cli.sessions:whoami", "Show who you are to the server, and what you may do."),
-    "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug, live, revoke."),
-    "claim": ("fleet_server.cli.claims:claim", "One-time tokens with which boards enrol."),
+    "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug, replace, revoke."),
+    "claim": ("fleet_server.cli.claims:claim", "One-time tokens with which boards enrol: create, csv, list, end."),
+    "enrolment": ("fleet_server.cli.enrolments:enrolment", "The boards that ask to join: list, accept, reject."),
+    "rule": ("fleet_server.cli.rules:rule", "Which boards are let in without a claim: add, list, test, remove."),
     "key": ("fleet_server.cli.keys:key", "Keys and roles: ceremonies, rotation, revocation, what ends when."),
     "root": ("fleet_server.cli.roots:root", "The ceremony's verbs under their first names; see key."),
     "policy": ("fleet_server.cli.policies:policy", "Boards' policies that travel, signed offline: sign, push."),
