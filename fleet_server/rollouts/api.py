@@ -10,6 +10,7 @@ from fleet_server.http_access import current_operator, device_identity, origin, 
 from fleet_server.http_json import reply, reply_list
 from fleet_server.http_wire import answer, read_message
 from fleet_server.inventory import service as inventory
+from fleet_server.places_disk import told_urls
 from fleet_server.releases import seen as metadata_seen
 from fleet_server.rollouts import assignments, reports, service
 from fleet_server.rollouts.contact import Contacts
@@ -84,7 +85,8 @@ def post_state() -> Response:
                     session, who.device_id, asked, signer=here.signer, now_s=now_s, ttl_s=settings.assignment_ttl_s, ahead=ahead
                 )
     poll_s = min(settings.fast_poll_s, settings.poll_s) if urgent else settings.poll_s
-    return answer(assignments.state_answer(row, asked, signer=here.signer, now_s=now_s, poll_s=poll_s))
+    servers = told_urls(settings.pki_dir, settings.device_port)
+    return answer(assignments.state_answer(row, asked, signer=here.signer, now_s=now_s, poll_s=poll_s, servers=servers))
 
 
 @device.post(REPORTS)
