@@ -1,4 +1,4 @@
-"""``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile. Exit: 0 well, 1 failed, 2 change something."""
+"""``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile, pki. Exit: 0 well, 1 failed, 2 change it."""
 
 import argparse
 import getpass
@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fleet_server import door_verbs, pki_verbs_disk
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_context
 from fleet_server.audit import service as audit
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if level != "DEBUG":  # "No signature for keyid" of a rotated key is no news, least of all between the lines of an answer
         logging.getLogger("tuf").setLevel(logging.WARNING)
     try:
+        if parsed.verb == "openapi":
+            return door_verbs.print_description()
         return _dispatch(parsed, _settings(parsed))
     except ServerError as error:
         print(f"rookery-server: {error.detail}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
@@ -72,12 +75,16 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
     if parsed.verb in DOORS:
         serve(parsed.verb, parsed.fd, settings)
         return 0
+    if parsed.verb == "nginx":
+        return door_verbs.print_nginx(parsed, settings)
     if parsed.verb == "check":
         return check(settings)
     if parsed.verb == "reconcile" and settings.data_dir.is_dir():
         return reconcile(settings)
     if not settings.data_dir.is_dir():
         raise OperatorError(f"{settings.data_dir} is not there", "`rookery-server run --data DIR` makes it")
+    if parsed.verb == "pki":
+        return pki_verbs_disk.run(parsed, settings)
     database = Database(settings.database)
     try:
         if parsed.verb == "migrate":
@@ -155,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument("--role", required=True, help="viewer, operator, releaser, security or admin")
             made.add_argument("--hours", type=float, default=24.0, help="until it ends (24)")
             made.add_argument("--out", required=True, metavar="FILE", help="where the token goes (0600)")
+    pki_verbs_disk.add(verbs)
+    door_verbs.add(verbs)
     for door in DOORS:  # the supervisor starts them; no help line
         made = verbs.add_parser(door)
         made.add_argument("--fd", type=int, required=True)

@@ -15,6 +15,7 @@ from gunicorn.app.base import BaseApplication
 
 from fleet_server.app import create_device_app, create_operator_app
 from fleet_server.assemble import make_context
+from fleet_server.device_tls_x509 import DeviceTls
 from fleet_server.door_log_gunicorn import DoorLog
 from fleet_server.operator_tls_x509 import OperatorTls, files_of
 from fleet_server.patience_http import DoorTls, DoorWorker
@@ -48,7 +49,7 @@ class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no type
             "control_socket_disable": True,
             "logger_class": DoorLog,
         }
-        if self._name == "device-door":
+        if self._name == "device-door" and settings.device_door_mode == "direct":
             pki = settings.pki_dir
             options |= {
                 "certfile": str(pki / "server.crt"),
@@ -72,13 +73,15 @@ class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no type
 
 def serve(name: str, listener_fd: int, settings: Settings) -> None:
     """Serve one door until SIGTERM; never returns."""
-    if name == "device-door":
-        tls = device_tls(settings)
+    if name == "device-door" and settings.device_door_mode == "direct":
+        tls = DeviceTls(settings.pki_dir, DoorTls)
 
         def wrap(sock: socket.socket, _conf: object) -> ssl.SSLSocket:
             sock.settimeout(HANDSHAKE_S)
             try:
-                wrapped = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=True, suppress_ragged_eofs=True)
+                wrapped = tls.context().wrap_socket(
+                    sock, server_side=True, do_handshake_on_connect=True, suppress_ragged_eofs=True
+                )  # fmt: skip
             except TimeoutError:
                 # To gunicorn a caller who hung up is no news; a time-out would be a stack trace for each silent stranger.
                 raise ConnectionResetError(errno.ECONNRESET, "no TLS handshake in time") from None
@@ -86,18 +89,9 @@ def serve(name: str, listener_fd: int, settings: Settings) -> None:
             return wrapped
 
         gunicorn.sock.ssl_wrap_socket = wrap
-    elif (files := files_of(settings)) is not None:
+    elif name == "operator-door" and (files := files_of(settings)) is not None:
         operator_tls = OperatorTls(*files)
         gunicorn.sock.ssl_wrap_socket = lambda sock, _conf: operator_tls.wrap(sock)
+    # The sockets are the supervisor's: a door that ends must not take a unix socket's name away from its successor.
+    gunicorn.sock.close_sockets = lambda listeners, _unlink=True: [listener.close() for listener in listeners]
     Door(name, listener_fd, settings).run()
-
-
-def device_tls(settings: Settings) -> ssl.SSLContext:
-    """TLS 1.2 or newer; a client certificate is checked when it is shown, and demanded by the routes."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    tls.load_cert_chain(settings.pki_dir / "server.crt", settings.pki_dir / "server.key")
-    tls.load_verify_locations(settings.pki_dir / "ca.pem")
-    tls.verify_mode = ssl.CERT_OPTIONAL
-    tls.sslsocket_class = DoorTls
-    return tls

@@ -114,6 +114,21 @@ def check_device(id_or_name: str, groups: Collection[str]) -> None:
     current_app.extensions["rookery_check_device"](id_or_name, groups)
 
 
-def install_devices(app: Flask, identify: Callable[[], DeviceIdentity]) -> None:
-    """Say how the device of a request is found."""
+def install_devices(
+    app: Flask, identify: Callable[[], DeviceIdentity], still_ours: Callable[[str], None],
+    too_much: Callable[[str, str, str], None],
+) -> None:  # fmt: skip
+    """Say how the device of a request is found, and what the other two functions below do."""
     app.extensions["rookery_identify_device"] = identify
+    app.extensions["rookery_still_ours"] = still_ours
+    app.extensions["rookery_too_much"] = too_much
+
+
+def check_still_ours(device_id: str) -> None:
+    """ForbiddenError for a device none of whose certificates is good any more: for routes that a signed URL opens."""
+    current_app.extensions["rookery_still_ours"](device_id)
+
+
+def note_too_much(device_id: str, what: str, detail: str) -> None:
+    """A device was told to come back later: people see it. ``what``: requests or uploads."""
+    current_app.extensions["rookery_too_much"](device_id, what, detail)

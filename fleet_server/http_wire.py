@@ -3,9 +3,10 @@
 import re
 from typing import TypeVar
 
-from flask import Response, request
+from flask import Response, g, request
 
 from fleet_server.errors import InvalidError, TooLargeError
+from fleet_server.settings import MAX_JSON_BYTES
 from ota.wire import codec
 from ota.wire.base import Message
 
@@ -20,6 +21,15 @@ def without_nul(data: bytes) -> bytes:
     return _NUL.sub(rb"\1\\ufffd", data) if b"\\u0000" in data else data
 
 
+def keep_body() -> bytes:
+    """The whole body, for who must look at it before ``read_message`` does. TooLargeError."""
+    limit = request.max_content_length or MAX_JSON_BYTES
+    g.body = data = request.stream.read(limit + 1)
+    if len(data) > limit:
+        raise TooLargeError(f"more than {limit} bytes")
+    return data
+
+
 def read_message(kind: type[M]) -> M:
     """The request's body as a message. TooLargeError, InvalidError for the content type, MessageError naming the field."""
     if request.mimetype != "application/json":
@@ -27,7 +37,7 @@ def read_message(kind: type[M]) -> M:
     limit = codec.limit_bytes(kind)
     if request.content_length is not None and request.content_length > limit:
         raise TooLargeError(f"{request.content_length} bytes; a {kind.__name__} has at most {limit}")
-    data = request.stream.read(limit + 1)
+    data = g.body if "body" in g else request.stream.read(limit + 1)
     if len(data) > limit:
         raise TooLargeError(f"more than {limit} bytes; a {kind.__name__} has at most {limit}")
     return codec.decode(kind, without_nul(data))

@@ -1,14 +1,16 @@
 """The device door's upload slots and the disk store's signed URLs."""
 
 from collections.abc import Iterator
+from typing import cast
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 
 from fleet_server.blob_store import check_key, upload_key
+from fleet_server.blobs.quota import UploadQuota
 from fleet_server.blobs.store_disk import DiskBlobStore
 from fleet_server.context import context
-from fleet_server.errors import ConflictError, InvalidError, NotFoundError
-from fleet_server.http_access import device_identity
+from fleet_server.errors import ConflictError, InvalidError, NotFoundError, TooManyError
+from fleet_server.http_access import check_still_ours, device_identity, note_too_much
 from fleet_server.http_wire import answer, read_message
 from ota.wire.events import UploadRequest, UploadSlot
 from ota.wire.topics import BLOBS, UPLOADS
@@ -35,6 +37,11 @@ def post_upload() -> Response:
         if there.sha256 != asked.sha256:
             raise ConflictError("other bytes are stored under this key")
         return answer(UploadSlot(key=key, present=True))
+    try:
+        _quota().take(here.database, who.device_id, key, asked.length_bytes, here.clock())
+    except TooManyError as error:
+        note_too_much(who.device_id, "uploads", error.detail)
+        raise
     slot = here.blobs.presign_put(key, asked.content_type, asked.length_bytes, asked.sha256, here.settings.upload_ttl_s)
     return answer(UploadSlot(key=key, present=False, url=slot.url, headers=slot.headers, expires_s=slot.expires_s))
 
@@ -45,6 +52,7 @@ def put_blob(key: str) -> Response:
     store = _disk_store(key)
     fields = {name: request.args.get(name, "") for name in ("expires", "type", "length", "sha256", "signature")}
     store.check_signature("PUT", key, fields)
+    check_still_ours(key.partition("/")[0])
     request.max_content_length = MAX_BLOB_BYTES
     if request.headers.get("Content-Type", "") != fields["type"]:
         raise InvalidError(f"the content type is not {fields['type']!r}, which was announced")
@@ -67,6 +75,14 @@ def get_blob(key: str) -> Response:
     if there is None:
         raise NotFoundError("no such blob")
     return Response(store.read(key), mimetype=there.content_type, headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _quota() -> UploadQuota:
+    found = current_app.extensions.get("rookery_upload_quota")
+    if found is None:
+        made = UploadQuota(context().settings.upload_bytes_per_day)
+        found = current_app.extensions.setdefault("rookery_upload_quota", made)
+    return cast(UploadQuota, found)
 
 
 def _disk_store(key: str) -> DiskBlobStore:

@@ -1,21 +1,48 @@
-"""Which device is asking: from the TLS peer certificate of this very connection, never from a header."""
+"""Which device is asking: by TLS to us, by a proxy that we believe, or by its signature under this very request.
+
+Mode ``direct``: the TLS peer certificate of this very connection, never a header. Mode ``proxy``: each request must come from the
+proxy, whose word on the certificate is then taken. Whichever it is, the certificate's status is read per request.
+"""
 
 import functools
+import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from flask import Flask, request
+from flask import Flask, current_app, g, request
+from sqlalchemy import or_, select
 
-from fleet_server.context import context
-from fleet_server.enrolment import certificates
-from fleet_server.errors import ForbiddenError, UnauthenticatedError
+from fleet_server.context import Context, context
+from fleet_server.door_limits import RETRY_AFTER_S, Buckets, address_key
+from fleet_server.enrolment import certificates, limited, proxy_headers, signed_requests
+from fleet_server.enrolment.proxy_headers import Proxy
+from fleet_server.enrolment.tables import CertificateRow
+from fleet_server.errors import ClockApartError, ForbiddenError, SettingsError, TooManyError, UnauthenticatedError
 from fleet_server.http_access import device_identity, install_devices
+from fleet_server.http_wire import keep_body
 from fleet_server.identities import DeviceIdentity
+from ota.trust.assignment import sign_payload
+from ota.wire.enrolment import TimeAnswer
 from ota.wire.topics import DEVICE_ID
 
 __all__ = ["DeviceIdentity", "device_identity", "peer_certificate", "protect"]
+_NO_CERTIFICATE = "this route needs a client certificate"
+_NOT_OURS = "enrol the device again if it is yours"
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """What the guards of one door process know."""
+
+    proxy: Proxy | None
+    devices: Buckets
+    strangers: Buckets
+    reports: limited.Reports = field(default_factory=limited.Reports)
 
 
 def peer_certificate(environ: Mapping[str, Any]) -> bytes | None:
@@ -27,25 +54,126 @@ def peer_certificate(environ: Mapping[str, Any]) -> bytes | None:
 
 
 def protect(app: Flask) -> None:
-    """Tell the device door how a device is recognised."""
-    install_devices(app, _identify)
+    """Tell the device door who may come in at all, how often, and how a device is recognised. SettingsError for a mode amiss."""
+    settings = cast(Context, app.extensions["rookery"]).settings
+    if settings.device_door_mode not in proxy_headers.MODES:
+        raise SettingsError(f"device_door_mode {settings.device_door_mode[:40]!r} is neither direct nor proxy")
+    behind = settings.device_door_mode == "proxy"
+    app.extensions["rookery_door"] = _Door(
+        Proxy(settings.proxy_secret, private=bool(settings.device_socket)) if behind else None,
+        Buckets(settings.device_requests_per_minute),
+        Buckets(settings.stranger_requests_per_minute),
+    )
+    app.before_request(_admit)
+    install_devices(app, _identify, _still_ours, _too_much)
+
+
+def _admit() -> None:
+    """Before any route: only through the proxy where there is one, and not more often than is good for the others."""
+    door = cast(_Door, current_app.extensions["rookery_door"])
+    if door.proxy is None:
+        g.client_certificate = context().certificate_of(request.environ)
+    else:
+        door.proxy.check(request.headers)
+        request.remote_addr = proxy_headers.client_address(request.headers, request.remote_addr or "")
+        g.client_certificate = proxy_headers.client_certificate(request.headers)
+    shown = _read(g.client_certificate) if g.client_certificate is not None else None
+    if shown is not None:
+        _limit(door, door.devices, shown.device_id)
+    elif request.method != "GET":  # files for all are as cheap as the line that they go over
+        _limit(door, door.strangers, address_key(request.remote_addr or ""), stranger=True)
+
+
+def _limit(door: _Door, buckets: Buckets, key: str, *, stranger: bool = False) -> None:
+    here = context()
+    now_s = here.clock()
+    if buckets.take(key, now_s):
+        return
+    detail = f"the last from {key}" if stranger else f"more than {here.settings.device_requests_per_minute} a minute"
+    door.reports.note(here.database, limited.STRANGERS if stranger else key, "requests", detail, now_s)
+    raise TooManyError("too many requests", "come back after the time in Retry-After", RETRY_AFTER_S)
+
+
+def _too_much(device_id: str, what: str, detail: str) -> None:
+    here = context()
+    cast(_Door, current_app.extensions["rookery_door"]).reports.note(here.database, device_id, what, detail, here.clock())
+
+
+def _still_ours(device_id: str) -> None:
+    here = context()
+    good = or_(CertificateRow.revoked_s.is_(None), CertificateRow.revoked_s > here.clock())
+    with here.database.read() as session:
+        found = session.scalar(select(CertificateRow.serial).where(CertificateRow.device_id == device_id, good).limit(1))
+    if found is None:
+        raise ForbiddenError("the device's certificates were revoked", _NOT_OURS)
 
 
 def _identify() -> DeviceIdentity:
     here = context()
-    der = here.certificate_of(request.environ)
-    if der is None:
-        raise UnauthenticatedError("this route needs a client certificate", "enrol first, then connect with the certificate")
-    identity = _read(der)
+    identity = _of_connection(here)
+    if "Signature-Input" in request.headers and here.settings.signed_requests:
+        signed = _of_signature(here)
+        if identity is not None and identity.device_id != signed.device_id:
+            raise ForbiddenError("the request is signed by another device than the connection's certificate is for")
+        identity = identity or signed
     if identity is None:
-        raise ForbiddenError("the certificate's common name is not a device id")
-    with here.database.read() as session:
-        reason = certificates.refusal(
-            session, serial=identity.certificate_serial, device_id=identity.device_id, now_s=here.clock()
-        )
-    if reason:
-        raise ForbiddenError(reason, "enrol the device again if it is yours")
+        hint = "enrol first, then connect with the certificate"
+        if "Signature-Input" in request.headers:
+            hint = "this server takes no signed requests: ROOKERY_SIGNED_REQUESTS"
+        raise UnauthenticatedError(_NO_CERTIFICATE, hint)
     return identity
+
+
+def _of_connection(here: Context) -> DeviceIdentity | None:
+    der: bytes | None = g.client_certificate
+    if der is None:
+        return None
+    shown = _read(der)
+    if shown is None:
+        raise ForbiddenError("the certificate's common name is not a device id")
+    behind = here.settings.device_door_mode == "proxy"
+    _check_status(here, shown.device_id, shown.certificate_serial, der if behind else None)
+    return DeviceIdentity(shown.device_id, shown.certificate_serial, "proxy") if behind else shown
+
+
+def _of_signature(here: Context) -> DeviceIdentity:
+    asked = signed_requests.Asked(request.method, request.environ.get("RAW_URI", ""), request.headers)
+    now_s = here.clock()
+    try:
+        with here.database.read() as session:
+            signed = signed_requests.verify(asked, functools.partial(signed_requests.certificate_of, session), now_s)
+    except signed_requests.ApartError as apart:
+        told = sign_payload(TimeAnswer(nonce=apart.nonce, now_s=now_s), here.signer)
+        raise ClockApartError(
+            "the signature was made at a time that is too far from this server's",
+            "the signed time is in this answer: sign again by it", msgspec.to_builtins(told),
+        ) from None  # fmt: skip
+    door = cast(_Door, current_app.extensions["rookery_door"])
+    if g.client_certificate is None:
+        _limit(door, door.devices, signed.device_id)
+    if not signed.matches(keep_body()):
+        raise UnauthenticatedError("the body is not the one that was signed")
+    _check_status(here, signed.device_id, signed.serial, None)
+    with here.database.write() as session:
+        if not signed_requests.use_nonce(session, signed.serial, signed.nonce, signed.created_s, now_s):
+            raise UnauthenticatedError("this very request came before", "sign each request anew, with a nonce of its own")
+    return DeviceIdentity(signed.device_id, signed.serial, "signature")
+
+
+def _check_status(here: Context, device_id: str, serial: str, der: bytes | None) -> None:
+    """The one row that says whether a certificate is good now. ``der``: must be the very certificate that was issued."""
+    now_s = here.clock()
+    with here.database.read() as session:
+        standing = certificates.standing(session, serial=serial, device_id=device_id, now_s=now_s)
+        issued = signed_requests.certificate_of(session, serial) if der is not None and not standing.refusal else None
+    if standing.refusal:
+        raise ForbiddenError(standing.refusal, _NOT_OURS)
+    if der is not None and (issued is None or not hmac.compare_digest(_der(issued[1]), der)):
+        # A proxy that trusts another authority too would vouch for a certificate with our names and numbers in it.
+        raise ForbiddenError("this server did not issue the certificate", _NOT_OURS)
+    if standing.unused:
+        with here.database.write() as session:
+            certificates.note_use(session, serial, device_id, now_s)
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -56,3 +184,8 @@ def _read(der: bytes) -> DeviceIdentity | None:
     if not DEVICE_ID.fullmatch(name):
         return None
     return DeviceIdentity(name, f"{certificate.serial_number:x}")
+
+
+@functools.lru_cache(maxsize=20_000)
+def _der(pem: str) -> bytes:
+    return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
