@@ -49,7 +49,8 @@ def harden_operators(app: Flask, settings: Settings) -> None:
     by_address = settings.host not in LOOPBACK
 
     if settings.operator_proxy:
-        app.wsgi_app = _BehindProxy(app.wsgi_app, settings)  # type: ignore[method-assign]  # Flask's own way to put something around it
+        wrapped: Any = _BehindProxy(app.wsgi_app, settings)  # Flask's own way to put something around it all
+        app.wsgi_app = wrapped  # type: ignore[method-assign]
 
     def check() -> None:
         if request.environ.get(_BYPASSED):
