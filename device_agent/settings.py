@@ -220,7 +220,7 @@ def parse(text: str, source: Path) -> Settings:
     """agent.toml as text; ``source`` is its path (for words, and as the base of relative paths). Raises SettingsError."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(str(source), [f"not TOML: {error}"]) from None
     base = source.parent
     faults = [f"[{name}] is missing" for name in REQUIRED if name not in table]

@@ -15,7 +15,7 @@ from flask_openapi3.openapi import OpenAPI
 from fleet_server.alerts.service import Alert, Webhook
 from fleet_server.audit.service import AuditEntry
 from fleet_server.configuration.service import Effective, Layer
-from fleet_server.enrolment.service import Claim, Enrolment, NewClaim
+from fleet_server.enrolment.service import Claim, Enrolment, NewClaim, RuleEntry
 from fleet_server.experiments.service import Experiment
 from fleet_server.http_access import scope_of
 from fleet_server.inventory.device import Device
@@ -38,7 +38,8 @@ LISTS: Mapping[str, type] = {
     "GET /devices/{device}/debug-sessions": DebugSessionEntry,
     "GET /devices/{device}/debug-sessions/{session}/frames": FramesAnswered, "GET /releases": Release, "GET /rollouts": Rollout,
     "GET /devices/{device}/heartbeats": HeartbeatEntry, "GET /devices/{device}/reports": dict, "GET /detections": dict,
-    "GET /configuration-diff": dict,
+    "GET /configuration-diff": dict, "POST /claims/csv": NewClaim, "GET /enrolment-rules": RuleEntry,
+    "POST /enrolments/decide": dict,
 }  # fmt: skip
 """Routes that answer ``{"items": [...], "next": ...}``, and of what."""
 
@@ -52,14 +53,15 @@ ONES: Mapping[str, type] = {
     "GET /releases/{release}": Release, "POST /releases/{release}/yank": Release, "DELETE /releases/{release}/yank": Release,
     "GET /devices/{device}/why-not": WhyNot, "POST /rollouts": Rollout, "GET /rollouts/{rollout}": Rollout,
     "POST /rollouts/{rollout}/pause": Rollout, "POST /rollouts/{rollout}/resume": Rollout,
-    "POST /rollouts/{rollout}/abort": Rollout,
+    "POST /rollouts/{rollout}/abort": Rollout, "POST /enrolment-rules": RuleEntry,
 }  # fmt: skip
 """Routes that answer one such object."""
 
 CREATED: frozenset[str] = frozenset({
     "POST /setup", "POST /tokens", "POST /webhooks", "POST /claims", "POST /experiments", "POST /trust/online-keys",
     "POST /devices/{device}/debug-sessions", "POST /devices/{device}/debug-sessions/{session}/frames", "POST /trust/root",
-    "POST /channels/{channel}/metadata",
+    "POST /channels/{channel}/metadata", "POST /claims/csv", "POST /devices/{device}/readmit", "POST /devices/{device}/replace",
+    "POST /enrolment-rules",
 })  # fmt: skip
 """Routes that answer 201."""
 
@@ -69,11 +71,12 @@ CREATED_OR_NOT: frozenset[str] = frozenset({"PUT /content/{sha256}", "POST /roll
 EMPTY: frozenset[str] = frozenset({
     "POST /logout", "DELETE /webhooks/{webhook}", "POST /enrolments/{enrolment}/reject", "POST /experiments/{experiment}/end",
     "DELETE /devices/{device}/debug-sessions/{session}", "POST /devices/{device}/unhold",
+    "POST /claims/{claim}/end", "DELETE /enrolment-rules/{rule}",
 })  # fmt: skip
 """Routes that answer 204."""
 
 OTHER_TYPES: Mapping[str, str] = {
-    "GET /crops/{key}": "image/jpeg", "GET /live": "text/event-stream",
+    "GET /crops/{key}": "image/jpeg", "GET /live": "text/event-stream", "GET /audit/export": "application/x-ndjson",
     "GET /devices/{device}/debug-sessions/{session}/pictures/{sha256}": "image/jpeg",
 }  # fmt: skip
 """Routes whose body is no JSON."""

@@ -16,7 +16,7 @@ def read_marks(path: Path) -> dict[str, int]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("requests for pictures cannot be read: %s", error)
         return {}
 

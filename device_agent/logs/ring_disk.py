@@ -160,6 +160,6 @@ def _whole_lines(path: Path) -> list[LogLine]:
         if raw:
             try:
                 found.append(_decoder.decode(raw))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
     return found

@@ -17,7 +17,7 @@ def read_sessions(path: Path) -> list[DebugSession]:
         return msgspec.json.decode(path.read_bytes(), type=list[DebugSession])
     except FileNotFoundError:
         return []
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning("debug sessions cannot be read: %s", error)
         return []
 

@@ -35,7 +35,7 @@ class Ledger:
             self._state = msgspec.json.decode(self._path.read_bytes(), type=_State)
         except FileNotFoundError:
             pass
-        except (msgspec.DecodeError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
             log.error("spool: state.json cannot be read (%s); numbers are taken from the server's mark", error)
             make_folder(folder / "quarantine")
             self._path.replace(folder / "quarantine" / "state.json")

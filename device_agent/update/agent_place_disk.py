@@ -104,7 +104,7 @@ class AgentPlace:
         """What was known before the switch of this trial; None where it is lost."""
         try:
             found = msgspec.json.decode((self.data / "state" / BEFORE_FILE).read_bytes(), type=Before)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return found if found.v == 1 and found.token == token else None
 
@@ -134,7 +134,7 @@ class AgentPlace:
         """The set of on-disk formats that may be written here."""
         try:
             found = msgspec.json.decode((self.data / "state" / FORMATS_FILE).read_bytes(), type=_Formats)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return FIRST
         return max(FIRST, found.formats)
 

@@ -131,7 +131,7 @@ def known_versions(folder: Path) -> dict[str, int]:
             continue
         try:
             found[role] = msgspec.json.decode(read_plain(path), type=_Metadata).signed.version
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _unreadable(path, error) from None
     return found
 

@@ -25,7 +25,7 @@ class MeteredFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._month = _Month()
-        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._month = msgspec.json.decode(path.read_bytes(), type=_Month)
 
     def spent_bytes(self, now_s: float) -> int:

@@ -246,7 +246,7 @@ class Slots:
         data = read_or_none(self._directory / POINTERS)
         try:
             found = json.loads(data) if data is not None else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             found = {}  # cannot come from a cut (it is replaced whole); a damaged card leaves the board to its factory bundle
         if not isinstance(found, dict) or found.get("v", VERSION) != VERSION:
             found = {}

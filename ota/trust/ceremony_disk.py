@@ -88,7 +88,7 @@ def read_people(folder: Path) -> dict[str, str]:
     """Key id -> name; nothing where the file is missing or is not ours: it decides nothing."""
     try:
         raw = json.loads(read_plain(folder / "people.json", MAX_METADATA_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(raw, dict) or len(raw) > MAX_PEOPLE:
         return {}

@@ -168,7 +168,7 @@ def _new_target(channel: str, path: str, digest: str, data: bytes) -> NewTarget:
     if channel == POLICY:
         try:
             tomllib.loads(data.decode())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ChainError(Refusal("format", f"{path}: not TOML ({error})")) from None
         return NewTarget(Published(path, digest, len(data), None), data, {})
     if path.endswith("/acceptance.json"):

@@ -1,0 +1,104 @@
+"""A throw-away copy of the tree, in which a guard is switched off and its tests are run. The tree itself is never touched."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.guards.guard import Guard, off
+
+ROOT = Path(__file__).resolve().parents[2]
+WHOLE_S = 900
+"""Longest run of one guard's tests."""
+_MTIMES_S = itertools.count(946_684_800)
+"""Python takes compiled code for its source by time and length: each patched file gets a time of its own."""
+
+
+class ThrowAway:
+    """The files that git knows of (as they stand in the working tree), in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ).stdout
+        for name in filter(None, listed.decode().split("\0")):
+            source, target = ROOT / name, folder / name
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+        if (ROOT / ".venv").exists():
+            (folder / ".venv").symlink_to(ROOT / ".venv")
+
+    @contextmanager
+    def all_without(self, guards: Sequence[Guard]) -> Iterator[None]:
+        """These guards (each in a file of its own) are off inside the block. ValueError when a patch does not fit."""
+        kept = {guard.file: (self.folder / guard.file).read_text() for guard in guards}
+        patched = {guard.file: off(kept[guard.file], guard) for guard in guards}
+        try:
+            for file, text in patched.items():
+                self._write(self.folder / file, text)
+            yield
+        finally:
+            for file, text in kept.items():
+                self._write(self.folder / file, text)
+
+    def outcomes(self, tests: Sequence[str]) -> dict[str, set[str]]:
+        """Run these tests in the copy: each -> the outcomes of its cases (passed, failed, error, skipped)."""
+        report = self.folder / f".report-{time.monotonic_ns()}.xml"
+        environment = {
+            name: value for name, value in os.environ.items()
+            if not name.startswith(("PYTEST_", "ROOKERY_EVIDENCE")) and name != "CI"
+        }  # fmt: skip
+        environment["PYTHONPATH"] = str(self.folder)  # before the tree to which the environment's own link leads
+        environment.setdefault("ROOKERY_ASSETS", str(ROOT.parent / "shared" / "assets"))
+        command = [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", f"--junitxml={report}", *tests
+        ]  # fmt: skip
+        try:
+            subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=False, timeout=WHOLE_S)
+        except subprocess.TimeoutExpired:
+            return {test: {"failed"} for test in tests}  # a guard against what never ends, perhaps
+        found: dict[str, set[str]] = {test: set() for test in tests}
+        if not report.exists():
+            return found
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            test = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name', '').partition('[')[0]}"
+            if test in found:
+                kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
+                found[test].add({"failure": "failed", "error": "error", "skipped": "skipped"}[kinds.pop()] if kinds else "passed")
+        report.unlink()
+        return found
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        path.write_text(text)
+        at_s = next(_MTIMES_S)
+        os.utime(path, (at_s, at_s))
+
+
+def unnoticed(copy: ThrowAway, guard: Guard) -> list[str]:
+    """Empty when the guard's tests pass with it and each of them fails without it; else what is wrong."""
+    wrong = [
+        f"{test} does not pass as the tree stands: {sorted(seen) or 'it was not run'}"
+        for test, seen in copy.outcomes(guard.tests).items()
+        if seen != {"passed"} and seen != {"passed", "skipped"}
+    ]
+    if wrong:
+        return wrong
+    try:
+        with copy.all_without([guard]):
+            without = copy.outcomes(guard.tests)
+    except (ValueError, SyntaxError) as error:
+        return [str(error)]
+    return [
+        f"{test} does not fail without the guard {guard.name!r}: {sorted(seen) or 'it was not run'}"
+        for test, seen in without.items()
+        if "failed" not in seen
+    ]
