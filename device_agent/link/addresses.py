@@ -64,7 +64,7 @@ def from_bytes(home: str, data: bytes) -> Addresses:
     """What was kept; only home where it cannot be read."""
     try:
         kept = msgspec.json.decode(data, type=_Kept)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Addresses(home)
     return Addresses(home, kept.told, kept.chosen if kept.chosen in kept.told else "")
 
