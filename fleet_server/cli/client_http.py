@@ -1,5 +1,6 @@
 """The HTTP client of the command line: one small class, the server's problems turned into exit codes."""
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from fleet_server.cli.errors import CONFLICT, FAILURE, CliError, from_status
+from fleet_server.cli.errors import CONFLICT, FAILURE, USAGE, CliError, from_status
 from fleet_server.cli.settings_disk import Target
 
 TIMEOUT_S = 30.0
@@ -20,7 +21,9 @@ class Client:
     def __init__(self, target: Target, timeout_s: float = TIMEOUT_S) -> None:
         self.server, self._timeout_s = target.server, timeout_s
         headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
-        self._http = httpx.Client(base_url=f"{target.server}/api/v1", headers=headers, timeout=timeout_s, follow_redirects=False)
+        self._http = httpx.Client(
+            base_url=f"{target.server}/api/v1", headers=headers, timeout=timeout_s, follow_redirects=False, verify=_trust(target)
+        )  # fmt: skip
 
     def get(self, path: str, **query: Any) -> Any:
         """GET, decoded; None values are left out of the query."""
@@ -110,6 +113,15 @@ class Client:
 def _chunks(data: bytes) -> Iterator[bytes]:
     for start in range(0, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
+
+
+def _trust(target: Target) -> ssl.SSLContext | bool:
+    if not target.ca_file or not target.server.startswith("https:"):
+        return True
+    try:
+        return ssl.create_default_context(cafile=target.ca_file)
+    except OSError as error:  # ssl.SSLError, too: the file is no PEM
+        raise CliError(USAGE, f"{target.ca_file} cannot be read as PEM: {error.strerror or error}", "give --ca-file pki/ca.pem") from None
 
 
 def _problem(response: httpx.Response, invalid: int) -> CliError:

@@ -1,7 +1,9 @@
 """``rookery login`` and ``whoami``."""
 
+import os
 import socket
 import sys
+from pathlib import Path
 
 import click
 
@@ -15,9 +17,12 @@ from fleet_server.cli.settings_disk import Target, choose_target, save_context
 @click.option("--name", "account", metavar="NAME", help="Account name (else asked).")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input; it is never an argument.")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 365), help="How long the token lives.")
+@click.option("--ca-file", metavar="PEM", help="Authority of the server's certificate, its pki/ca.pem (else ROOKERY_CA_FILE).")
 @click.option("--as", "context_name", default="default", show_default=True, help="Name to remember this server by.")
 @pass_session
-def login(session: Session, server: str | None, account: str | None, password_stdin: bool, days: int, context_name: str) -> None:
+def login(
+    session: Session, server: str | None, account: str | None, password_stdin: bool, days: int, ca_file: str | None, context_name: str
+) -> None:  # fmt: skip
     """Log in to a fleet server and remember it.
 
     The password buys a token, which is kept in the configuration file (0600); the password is not kept.
@@ -27,10 +32,12 @@ def login(session: Session, server: str | None, account: str | None, password_st
     url = server or session.server or choose_target(None, session.context).server
     name = account or (click.prompt("name", err=True) if session.ask else session.secret("--name", "the account name"))
     password = sys.stdin.readline().rstrip("\n") if password_stdin else session.secret("--password-stdin", "password")
-    client = Client(Target(url.rstrip("/"), ""))
+    trusted = ca_file or os.environ.get("ROOKERY_CA_FILE") or ""
+    trusted = str(Path(trusted).absolute()) if trusted else ""
+    client = Client(Target(url.rstrip("/"), "", trusted))
     token_name = f"rookery on {socket.gethostname()}"
     answer = client.post("/tokens", {"name": name, "password": password, "token_name": token_name, "expires_s": days * 86_400})
-    path = save_context(context_name, Target(url.rstrip("/"), answer["token"]))
+    path = save_context(context_name, Target(url.rstrip("/"), answer["token"], trusted))
     talk(f"logged in to {url} until {clock(answer['expires_s'])}; remembered in {path}")
 
 

@@ -12,10 +12,14 @@ from ota.plain_disk import read_plain
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and the token to talk to it with (empty when not logged in)."""
+    """A server, the token to talk to it with (empty when not logged in), and the authority that its certificate must come from.
+
+    ``ca_file``: PEM, the server's own ``pki/ca.pem`` say; empty: whom this machine trusts.
+    """
 
     server: str
     token: str
+    ca_file: str = ""
 
 
 def settings_file() -> Path:
@@ -35,7 +39,7 @@ def read_contexts() -> tuple[str, dict[str, Target]]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CliError(FAILURE, f"cannot read {path}: {error}", "mend or remove the file, then: rookery login") from None
     contexts = {
-        name: Target(str(entry.get("server", "")), str(entry.get("token", "")))
+        name: Target(*(str(entry.get(key, "")) for key in ("server", "token", "ca_file")))
         for name, entry in raw.get("context", {}).items()
         if isinstance(entry, dict)
     }
@@ -53,6 +57,7 @@ def save_context(name: str, target: Target) -> Path:
             f"[context.{json.dumps(key)}]",
             f"server = {json.dumps(entry.server)}",
             f"token = {json.dumps(entry.token)}",
+            *([f"ca_file = {json.dumps(entry.ca_file)}"] if entry.ca_file else []),
         ]
     path = settings_file()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -76,5 +81,7 @@ def choose_target(server: str | None, context: str | None) -> Target:
     chosen = server or os.environ.get("ROOKERY_SERVER") or saved.server
     if not chosen:
         raise CliError(AUTH, "no server is known yet", "run: rookery login --server URL")
-    token = os.environ.get("ROOKERY_TOKEN") or (saved.token if chosen.rstrip("/") == saved.server.rstrip("/") else "")
-    return Target(chosen.rstrip("/"), token)
+    ours = chosen.rstrip("/") == saved.server.rstrip("/")
+    token = os.environ.get("ROOKERY_TOKEN") or (saved.token if ours else "")
+    ca_file = os.environ.get("ROOKERY_CA_FILE") or (saved.ca_file if ours else "")
+    return Target(chosen.rstrip("/"), token, ca_file)
