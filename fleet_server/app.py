@@ -39,6 +39,7 @@ SIGN_IN_LIMIT = "60 per minute"
 
 SIGN_IN_ENDPOINTS = frozenset({
     "accounts.post_login", "accounts.post_token", "accounts.post_setup", "dashboard.post_login", "dashboard.post_setup",
+    "accounts.post_welcome", "dashboard.post_welcome",
 })  # fmt: skip
 
 

@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 from flask_openapi3.openapi import OpenAPI
 
+from fleet_server.accounts.own import Overview as OwnAccount
+from fleet_server.accounts.people import AccountEntry
+from fleet_server.accounts.sessions import GrantEntry
 from fleet_server.alerts.service import Alert, Webhook
 from fleet_server.audit.service import AuditEntry
 from fleet_server.configuration.service import Effective, Layer
@@ -40,6 +43,8 @@ LISTS: Mapping[str, type] = {
     "GET /devices/{device}/heartbeats": HeartbeatEntry, "GET /devices/{device}/reports": dict, "GET /detections": dict,
     "GET /configuration-diff": dict, "POST /claims/csv": NewClaim, "GET /enrolment-rules": RuleEntry,
     "POST /enrolments/decide": dict,
+    "GET /accounts": AccountEntry, "GET /accounts/{account}/tokens": GrantEntry, "GET /account/sessions": GrantEntry,
+    "GET /account/tokens": GrantEntry,
 }  # fmt: skip
 """Routes that answer ``{"items": [...], "next": ...}``, and of what."""
 
@@ -54,6 +59,7 @@ ONES: Mapping[str, type] = {
     "GET /devices/{device}/why-not": WhyNot, "POST /rollouts": Rollout, "GET /rollouts/{rollout}": Rollout,
     "POST /rollouts/{rollout}/pause": Rollout, "POST /rollouts/{rollout}/resume": Rollout,
     "POST /rollouts/{rollout}/abort": Rollout, "POST /enrolment-rules": RuleEntry,
+    "GET /accounts/{account}": AccountEntry, "PUT /accounts/{account}": AccountEntry, "GET /account": OwnAccount,
 }  # fmt: skip
 """Routes that answer one such object."""
 
@@ -62,6 +68,8 @@ CREATED: frozenset[str] = frozenset({
     "POST /devices/{device}/debug-sessions", "POST /devices/{device}/debug-sessions/{session}/frames", "POST /trust/root",
     "POST /channels/{channel}/metadata", "POST /claims/csv", "POST /devices/{device}/readmit", "POST /devices/{device}/replace",
     "POST /enrolment-rules",
+    "POST /accounts", "POST /accounts/{account}/link", "POST /accounts/{account}/tokens", "POST /account/tokens",
+    "POST /account/second-factor", "POST /account/recovery-codes",
 })  # fmt: skip
 """Routes that answer 201."""
 
@@ -72,6 +80,9 @@ EMPTY: frozenset[str] = frozenset({
     "POST /logout", "DELETE /webhooks/{webhook}", "POST /enrolments/{enrolment}/reject", "POST /experiments/{experiment}/end",
     "DELETE /devices/{device}/debug-sessions/{session}", "POST /devices/{device}/unhold",
     "POST /claims/{claim}/end", "DELETE /enrolment-rules/{rule}",
+    "DELETE /accounts/{account}", "POST /accounts/{account}/disable", "POST /accounts/{account}/enable",
+    "DELETE /accounts/{account}/second-factor", "DELETE /accounts/{account}/tokens/{grant_id}",
+    "POST /account/second-factor/remove", "DELETE /account/sessions/{grant_id}", "DELETE /account/tokens/{grant_id}",
 })  # fmt: skip
 """Routes that answer 204."""
 

@@ -6,22 +6,38 @@ from flask import Flask, Response, current_app, g, redirect, request
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.wrappers import Response as AnyResponse
 
-from fleet_server.accounts import service
+from fleet_server.accounts import sessions
+from fleet_server.accounts.links import Link
+from fleet_server.accounts.lockout import KNOWN_BROWSER_S
+from fleet_server.accounts.own import Me
+from fleet_server.accounts.second_factor import required_roles
+from fleet_server.accounts.sessions import SEEN_EVERY_S
 from fleet_server.context import context
 from fleet_server.errors import ForbiddenError, UnauthenticatedError
 from fleet_server.http_access import (
     DEVICE_PARAMETERS,
     check_device,
+    current_operator,
     find_operator,
     install_operators,
+    origin,
     reach_of,
     reach_was_asked,
     scope_of,
 )
 from fleet_server.http_errors import problem
-from fleet_server.identities import Operator, groups_in_words
+from fleet_server.identities import SCOPES, Operator, groups_in_words
 
-SESSION_COOKIE = "rookery_session"
+SESSION_COOKIE, BROWSER_COOKIE, FLOW_COOKIE = "rookery_session", "rookery_browser", "rookery_flow"
+"""The session; a browser in which somebody has signed in before; a sign-in that is at the identity provider at the moment."""
+_OWING = frozenset({
+    "dashboard.account_factor", "dashboard.account_factor_begin", "dashboard.account_factor_confirm", "dashboard.post_logout",
+    "dashboard.account_prove",
+    "accounts.get_account", "accounts.post_factor", "accounts.post_factor_confirm", "accounts.get_whoami", "accounts.post_logout",
+})  # fmt: skip
+"""All that is open to whoever must have a second factor and has none yet."""
+_BY_ITSELF = frozenset({"overview.get_live"})
+"""What an open page asks for without anybody there."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _csrf = CSRFProtect()
 
@@ -57,11 +73,28 @@ def _guard() -> AnyResponse | None:
         raise UnauthenticatedError("nobody is signed in", "sign in at /login, or with `rookery login`")
     if operator.kind == "session" and request.method not in _SAFE:
         _csrf.protect()
+    if operator.owes_factor and request.endpoint not in _OWING:
+        return _to_the_factor(operator)
     if scope not in operator.scopes:
-        raise ForbiddenError(f"this needs the scope {scope!r}; the role {operator.role!r} does not have it")
+        raise ForbiddenError(f"this needs the scope {scope!r}; {_lacking(operator, scope)}")
     if operator.groups is not None:
         _keep_to_groups(reach_of(current_app.view_functions[request.endpoint]), operator.groups)
+    _seen()
     return None
+
+
+def _lacking(operator: Operator, scope: str) -> str:
+    if scope in SCOPES[operator.role]:
+        return "this token was not given it"
+    return f"the role {operator.role!r} does not have it"
+
+
+def _to_the_factor(operator: Operator) -> AnyResponse:
+    if request.method == "GET" and not request.path.startswith("/api/"):
+        return redirect("/account/second-factor")
+    raise ForbiddenError(
+        f"the role {operator.role} needs a second factor, and you have none yet", "set it up: My account, Second factor"
+    )
 
 
 def _keep_to_groups(reach: str, groups: frozenset[str]) -> None:
@@ -72,7 +105,8 @@ def _keep_to_groups(reach: str, groups: frozenset[str]) -> None:
             "ask somebody whose account is not limited, or an admin to widen yours",
         )
     if reach == "device":
-        named = [str(request.view_args[name]) for name in DEVICE_PARAMETERS if name in (request.view_args or {})]
+        given = request.view_args or {}
+        named = [str(given[name]) for name in DEVICE_PARAMETERS if name in given]
         if not named:
             raise ForbiddenError("this route names no device, so it cannot be kept to your groups")
         for each in named:
@@ -89,7 +123,7 @@ def _answer(response: Response) -> Response:
         response.close()
         refusal = problem(403, "Refused", "this route does not keep to your groups, so its answer is withheld")
         response.direct_passthrough = False  # changed in place: the headers that others have put on it stay
-        response.status_code, response.mimetype = refusal.status_code, refusal.mimetype
+        response.status_code, response.mimetype = refusal.status_code, str(refusal.mimetype)
         response.set_data(refusal.get_data())
     return response
 
@@ -110,21 +144,81 @@ def _identify() -> Operator | None:
             return None
         look_for = ("token", token.strip())
     else:
-        look_for = ("session", request.cookies.get(SESSION_COOKIE, ""))
+        look_for = ("session", session_cookie())
     if not look_for[1]:
         return None
-    with here.database.read() as session:
-        return service.who(session, token=look_for[1], kind=look_for[0], now_s=here.clock())
+    settings = here.settings
+    with here.database.read() as db:
+        found = sessions.find(
+            db, secret=look_for[1], kind=look_for[0], now_s=here.clock(), idle_s=settings.session_idle_s,
+            factor_roles=required_roles(settings.require_second_factor),
+        )  # fmt: skip
+    g.account_found = found
+    return found.operator if found else None
 
 
-def set_session_cookie(response: Response, token: str) -> None:
-    """Hand the session to the browser: not readable by scripts, not sent from other sites."""
-    settings = context().settings
+def me() -> Me:
+    """Who asks, for what somebody does with their own account."""
+    current_operator()
+    return Me(g.account_found, origin(), context().clock())
+
+
+def _seen() -> None:
+    # A page that refreshes itself is no sign of a person; and once a minute is enough to know.
+    by_itself = request.endpoint in _BY_ITSELF or "HX-Request" in request.headers
+    now_s, found = context().clock(), g.account_found
+    if now_s - found.seen_s >= SEEN_EVERY_S and not (by_itself and found.operator.kind == "session"):
+        with context().database.write() as db:
+            sessions.seen(db, found.operator.token_id, now_s)
+
+
+def link_url(link: Link) -> str:
+    """Where a link leads, by the name under which this server was asked just now (checked against those that it knows)."""
+    return f"{here_url()}{link.path}"
+
+
+def here_url() -> str:
+    """Scheme and name under which this server was asked."""
+    return f"{'https' if context().settings.operator_over_tls else request.scheme}://{request.host}"
+
+
+def cookie_name(name: str) -> str:
+    """Over TLS with the prefix that lets no neighbour's host and no plain connection set it (RFC 6265bis §4.1.3)."""
+    return f"__Host-{name}" if context().settings.operator_over_tls else name
+
+
+def session_cookie() -> str:
+    """The session that the browser brings, or nothing."""
+    return request.cookies.get(cookie_name(SESSION_COOKIE), "")
+
+
+def browser_cookie() -> str:
+    """What says that somebody has signed in here before, or nothing."""
+    return request.cookies.get(cookie_name(BROWSER_COOKIE), "")
+
+
+def set_cookie(response: Response, name: str, value: str, max_age_s: float) -> None:
+    """A cookie that no script reads and no other site sends along."""
     response.set_cookie(
-        SESSION_COOKIE, token, max_age=int(settings.session_ttl_s), httponly=True, samesite="Lax", secure=settings.secure_cookies
+        cookie_name(name), value, max_age=int(max_age_s), path="/", httponly=True, samesite="Lax",
+        secure=context().settings.operator_over_tls,
     )  # fmt: skip
+
+
+def drop_cookie(response: Response, name: str) -> None:
+    """Make the browser forget it."""
+    response.delete_cookie(
+        cookie_name(name), path="/", httponly=True, samesite="Lax", secure=context().settings.operator_over_tls
+    )  # fmt: skip
+
+
+def set_session_cookie(response: Response, token: str, browser: str = "") -> None:
+    """Hand the session to the browser, and what tells the next sign-in that it is known here."""
+    set_cookie(response, SESSION_COOKIE, token, context().settings.session_ttl_s)
+    if browser:
+        set_cookie(response, BROWSER_COOKIE, browser, KNOWN_BROWSER_S)
 
 
 def drop_session_cookie(response: Response) -> None:
     """Make the browser forget it."""
-    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="Lax", secure=context().settings.secure_cookies)
+    drop_cookie(response, SESSION_COOKIE)

@@ -72,6 +72,11 @@ def follow(session: Session, token: str, password_hash: str, now_s: float) -> Fo
     return Followed(account.id, account.name, purpose, row.made_by, removed, sessions.end_all(session, account.id))
 
 
+def end(session: Session, account_id: int) -> None:
+    """No link of this account opens anything any more."""
+    session.execute(delete(AccountLinkRow).where(AccountLinkRow.operator_id == account_id))
+
+
 def waiting(session: Session, now_s: float) -> dict[int, float]:
     """Account -> end of the link that it could still use."""
     rows = session.scalars(select(AccountLinkRow).where(AccountLinkRow.used_s.is_(None), AccountLinkRow.expires_s >= now_s))

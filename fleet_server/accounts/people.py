@@ -19,7 +19,7 @@ from fleet_server.accounts.tables import (
     SecondFactorRow,
 )
 from fleet_server.audit import service as audit
-from fleet_server.errors import ConflictError, InvalidError, NotFoundError
+from fleet_server.errors import ConflictError, InvalidError, NotFoundError, UnauthenticatedError
 from fleet_server.identities import SCOPES
 
 KINDS = ("person", "machine")
@@ -117,9 +117,17 @@ def get(session: Session, name: str, *, lock: bool = False) -> OperatorRow:
     return row
 
 
-def by_id(session: Session, account_id: int, *, lock: bool = False) -> OperatorRow:
+def by_id(session: Session, account_id: int) -> OperatorRow:
     """The account of a session that is good."""
-    return session.get_one(OperatorRow, account_id, with_for_update=lock)
+    return session.get_one(OperatorRow, account_id)
+
+
+def lock(session: Session, account_id: int) -> OperatorRow:
+    """The same, held until the transaction ends: of two changes at the same moment the second sees the first."""
+    row = session.get(OperatorRow, account_id, with_for_update=True, populate_existing=True)
+    if row is None or row.disabled:
+        raise UnauthenticatedError("nobody is signed in", "this account has just ended")
+    return row
 
 
 def entries(session: Session, now_s: float) -> list[AccountEntry]:
@@ -151,10 +159,11 @@ def entry(session: Session, name: str, now_s: float) -> AccountEntry:
 
 
 def invite(
-    session: Session, actor: Actor, *, name: str, role: str, groups: Collection[str] | None, token: str, ttl_s: float
-) -> Link:
+    session: Session, actor: Actor, *, name: str, role: str, groups: Collection[str] | None, token: str, ttl_s: float,
+    kind: str = "person",
+) -> Link:  # fmt: skip
     """A new person, and the link by which they set their first password."""
-    row = add(session, name=name, role=role, password_hash="", now_s=actor.now_s, groups=groups)
+    row = add(session, name=name, role=role, password_hash="", now_s=actor.now_s, groups=groups, kind=kind)
     link = links.make(
         session, row, token=token, purpose=links.INVITATION, made_by=actor.name, ttl_s=ttl_s, now_s=actor.now_s
     )  # fmt: skip
@@ -247,6 +256,14 @@ def remove_factor(session: Session, actor: Actor, name: str) -> None:
         raise ConflictError(f"{name} has no second factor")
     ended = sessions.end_all(session, row.id)
     _note(session, actor, "account.factor-remove", row.name, {"second_factor": True}, {"second_factor": False, "ended": ended})
+
+
+def end_everything(session: Session, actor: Actor, name: str, *, keep: str = "") -> int:
+    """End every session and token of an account but ``keep``; how many."""
+    row = get(session, name)
+    ended = sessions.end_all(session, row.id, keep=keep)
+    _note(session, actor, "account.end-all", row.name, None, {"ended": ended})
+    return ended
 
 
 def _not_the_last_admin(session: Session, row: OperatorRow) -> None:

@@ -70,7 +70,7 @@ def begin(session: Session, account: OperatorRow, *, secret: str, nonce: bytes, 
         session.add(row)
     row.sealed = seal(key, secret, owner=str(account.id), nonce=nonce)
     row.made_s = now_s
-    return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(account.name, issuer_name=ISSUER))
+    return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(name=account.name, issuer_name=ISSUER))
 
 
 def pending(session: Session, account: OperatorRow, *, key: bytes) -> NewFactor | None:
@@ -79,7 +79,7 @@ def pending(session: Session, account: OperatorRow, *, key: bytes) -> NewFactor 
     if row is None or row.confirmed_s is not None:
         return None
     secret = unseal(key, row.sealed, owner=str(account.id))
-    return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(account.name, issuer_name=ISSUER))
+    return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(name=account.name, issuer_name=ISSUER))
 
 
 def confirm(session: Session, account: OperatorRow, code: str, *, key: bytes, now_s: float) -> bool:

@@ -1,28 +1,31 @@
-"""Operators, the first admin, sessions and tokens. Secrets are kept as sha256 (tokens are random) or argon2 (passwords)."""
+"""Accounts as the rest of the server needs them: the first admin, a machine's token, a grant for somebody who was checked."""
 
-import functools
-import hashlib
-import re
-import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from fleet_server.accounts.tables import OperatorRow, OperatorTokenRow, SetupLinkRow, SignInFailureRow
-from fleet_server.database import insert_new
+from fleet_server.accounts import chance_linux, people, sessions, tokens
+from fleet_server.accounts.links import Link, invalid_link
+from fleet_server.accounts.passwords import MIN_PASSWORD, hash_password
+from fleet_server.accounts.people import Actor
+from fleet_server.accounts.sealing import plain_hash
+from fleet_server.accounts.second_factor import required_roles
+from fleet_server.accounts.sessions import GrantEntry
+from fleet_server.accounts.tables import OperatorRow, SetupLinkRow
+from fleet_server.audit import service as audit
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
 from fleet_server.identities import SCOPES, Operator
 
-MIN_PASSWORD, MAX_PASSWORD = 10, 200
-FREE_FAILURES = 5
-"""Failed sign-ins under one name before it is locked; then 60 s, doubling up to 15 minutes."""
-FAILURES_FORGOTTEN_S = 3600.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_hasher = PasswordHasher()
+__all__ = [
+    "MIN_PASSWORD", "Actor", "Grant", "Link", "SetupLink", "add_operator", "check_setup_link", "end_grant",
+    "end_of_account", "hash_password", "invite", "is_set_up", "machine_grant", "machine_token", "new_link", "new_setup_link",
+    "open_grant", "recover", "required_roles", "set_up", "tokens_of", "who",
+]  # fmt: skip
+
+RECOVERY_LINK_S = 3600.0
+"""Life of a link that somebody made on the server's own machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +45,6 @@ class SetupLink:
     expires_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Who might be signing in: what the slow password check needs, fetched before it, outside any transaction."""
-
-    name: str
-    password_hash: str | None
-
-
-@functools.cache
-def _dummy_hash() -> str:
-    # Checked for an unknown name, so that it costs the same time as a known one.
-    return _hasher.hash(secrets.token_hex(16))
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def is_set_up(session: Session) -> bool:
     """True once there is a person who can sign in; machines with a token made on the server do not count."""
     return session.scalar(select(func.count()).select_from(OperatorRow).where(OperatorRow.password_hash != "")) != 0
@@ -70,27 +55,22 @@ def new_setup_link(session: Session, *, ttl_s: float, now_s: float) -> SetupLink
     if is_set_up(session):
         raise ConflictError("the first admin exists already", "sign in, or let an admin add you")
     session.execute(delete(SetupLinkRow))
-    link = SetupLink(secrets.token_urlsafe(24), now_s + ttl_s)
-    session.add(SetupLinkRow(secret_hash=_hash(link.token), expires_s=link.expires_s, used_s=None))
+    link = SetupLink(chance_linux.link_secret(), now_s + ttl_s)
+    session.add(SetupLinkRow(secret_hash=plain_hash(link.token), expires_s=link.expires_s, used_s=None))
     return link
 
 
-def hash_password(password: str) -> str:
-    """argon2id of a password; InvalidError when it is too short or too long. Slow on purpose: call it outside a transaction."""
-    if len(password) < MIN_PASSWORD:
-        raise InvalidError(f"the password has fewer than {MIN_PASSWORD} characters")
-    if len(password) > MAX_PASSWORD:
-        raise InvalidError(f"the password has more than {MAX_PASSWORD} characters")
-    return _hasher.hash(password)
+def check_setup_link(session: Session, token: str, now_s: float, *, lock: bool = False) -> SetupLinkRow:
+    """The row of a good link; ForbiddenError, in the same words, for one that was used, replaced, is too old or never was one."""
+    row = session.get(SetupLinkRow, plain_hash(token), with_for_update=lock)
+    if row is None or row.used_s is not None or row.expires_s < now_s:
+        raise ForbiddenError(invalid_link().detail, "print a new one: rookery-server setup-link --data DIR")
+    return row
 
 
 def set_up(session: Session, *, token: str, name: str, password_hash: str, now_s: float) -> None:
-    """Make the first admin. ForbiddenError for a wrong, used or expired link; ConflictError when there is an operator."""
-    row = session.get(SetupLinkRow, _hash(token), with_for_update=True)
-    if row is None or row.used_s is not None:
-        raise ForbiddenError("this setup link is not valid or was used", "print a new one: rookery-server setup-link --data DIR")
-    if row.expires_s < now_s:
-        raise ForbiddenError("this setup link has expired", "print a new one: rookery-server setup-link --data DIR")
+    """Make the first admin. ForbiddenError for a link that is not good; ConflictError when there is an operator."""
+    row = check_setup_link(session, token, now_s, lock=True)
     if is_set_up(session):
         raise ConflictError("the first admin exists already")
     row.used_s = now_s
@@ -101,68 +81,22 @@ def add_operator(
     session: Session, *, name: str, password_hash: str, role: str, now_s: float, groups: Collection[str] | None = None,
     kind: str = "person",
 ) -> None:  # fmt: skip
-    """A new operator, limited to device groups where given. InvalidError for a bad name or role, ConflictError if taken."""
-    if not _NAME.fullmatch(name):
-        raise InvalidError("the name must be 1 to 64 letters, digits, '.', '_', '@' or '-'")
-    if role not in SCOPES:
-        raise InvalidError(f"role {role!r} is not one of {', '.join(SCOPES)}")
-    if session.scalar(select(OperatorRow.id).where(OperatorRow.name == name)) is not None:
-        raise ConflictError(f"there is an operator {name!r} already")
-    limit = None if groups is None else sorted(set(groups))
-    session.add(OperatorRow(
-        name=name, kind=kind, role=role, groups=limit, password_hash=password_hash, created_s=now_s, disabled=False,
-    ))  # fmt: skip
-    session.flush()
+    """A new account, limited to device groups where given. InvalidError for a bad name or role, ConflictError if taken."""
+    people.add(session, name=name, role=role, password_hash=password_hash, now_s=now_s, groups=groups, kind=kind)
 
 
-def candidate(session: Session, name: str) -> Candidate:
-    """What is known of this name before its password is checked."""
-    row = session.scalar(select(OperatorRow).where(OperatorRow.name == name, OperatorRow.disabled.is_(False)))
-    return Candidate(name, (row.password_hash or None) if row else None)
-
-
-def password_fits(found: Candidate, password: str) -> bool:
-    """The slow check; as slow for a name that does not exist. Call it outside a transaction."""
-    try:
-        matches = _hasher.verify(found.password_hash or _dummy_hash(), password[: MAX_PASSWORD + 1])
-        return matches and found.password_hash is not None
-    except (VerificationError, InvalidHashError):
-        return False
-
-
-def count_attempt(session: Session, name: str, now_s: float) -> float:
-    """Count a sign-in as failed until it succeeds; answers for how many seconds the name is locked (0: the attempt may go on).
-
-    After FREE_FAILURES the name is locked for a while, whether it exists or not. The name's row is locked in the database: of
-    many attempts at the same moment each sees those before it.
-    """
-    session.execute(delete(SignInFailureRow).where(SignInFailureRow.last_s < now_s - FAILURES_FORGOTTEN_S))
-    key = _hash(name)
-    first = {"bucket": key, "count": 0, "last_s": now_s, "locked_until_s": 0.0}
-    insert_new(session, SignInFailureRow, [first], keys=["bucket"])
-    row = session.get_one(SignInFailureRow, key, with_for_update=True, populate_existing=True)
-    if row.locked_until_s > now_s:
-        return row.locked_until_s - now_s
-    row.count += 1
-    row.last_s = now_s
-    if row.count >= FREE_FAILURES:
-        row.locked_until_s = now_s + min(60.0 * 2 ** (row.count - FREE_FAILURES), 900.0)
-    return 0.0
-
-
-def open_grant(session: Session, *, name: str, kind: str, token_name: str, ttl_s: float, now_s: float) -> Grant:
-    """A session (``kind`` session) or API token (``kind`` token) for an operator whose password was just checked."""
-    row = session.scalars(select(OperatorRow).where(OperatorRow.name == name)).one()
-    session.execute(delete(SignInFailureRow).where(SignInFailureRow.bucket == _hash(name)))
-    session.execute(delete(OperatorTokenRow).where(OperatorTokenRow.expires_s < now_s))
-    token, token_id = secrets.token_urlsafe(32), secrets.token_hex(6)
-    session.add(
-        OperatorTokenRow(
-            id=token_id, secret_hash=_hash(token), operator_id=row.id, kind=kind,
-            name=token_name, created_s=now_s, expires_s=now_s + ttl_s,
-        )
+def open_grant(
+    session: Session, *, name: str, kind: str, token_name: str, ttl_s: float, now_s: float, origin: str = "",
+    by: str = "password", scopes: Collection[str] | None = None, groups: Collection[str] | None = None,
+) -> Grant:  # fmt: skip
+    """A session (``kind`` session) or API token (``kind`` token) for an account that was just checked."""
+    account = people.get(session, name)
+    secret = chance_linux.session_secret() if kind == "session" else chance_linux.token_secret()
+    operator = sessions.add(
+        session, account, secret=secret, grant_id=chance_linux.row_id(), kind=kind, name=token_name, ttl_s=ttl_s, now_s=now_s,
+        origin=origin, by=by, scopes=scopes, groups=groups,
     )  # fmt: skip
-    return Grant(token, now_s + ttl_s, Operator(row.name, row.role, SCOPES[row.role], kind, token_id))
+    return Grant(secret, now_s + ttl_s, operator)
 
 
 def machine_grant(session: Session, *, name: str, role: str, ttl_s: float, now_s: float) -> Grant:
@@ -172,32 +106,73 @@ def machine_grant(session: Session, *, name: str, role: str, ttl_s: float, now_s
     """
     row = session.scalar(select(OperatorRow).where(OperatorRow.name == name))
     if row is None:
-        add_operator(session, name=name, password_hash="", role=role, now_s=now_s)
-    elif row.password_hash:
+        add_operator(session, name=name, password_hash="", role=role, now_s=now_s, kind="machine")
+    elif row.kind != "machine":
         raise ConflictError(f"{name!r} is a person; give the machine a name of its own")
     elif role not in SCOPES:
         raise InvalidError(f"role {role!r} is not one of {', '.join(SCOPES)}")
     else:
         row.role = role
         session.flush()
-    return open_grant(session, name=name, kind="token", token_name="local", ttl_s=ttl_s, now_s=now_s)
+    return open_grant(session, name=name, kind="token", token_name="local", ttl_s=ttl_s, now_s=now_s, by="server")
+
+
+def recover(session: Session, actor: Actor, name: str, *, enable: bool = False) -> Link:
+    """The way back in, made on the server's own machine: a link that sets a new password and removes the second factor."""
+    if enable:
+        people.enable(session, actor, name)
+    return people.new_link(
+        session, actor, name, token=chance_linux.link_secret(), recovery=True, ttl_s=RECOVERY_LINK_S
+    )  # fmt: skip
+
+
+def invite(
+    session: Session, actor: Actor, *, name: str, role: str, groups: Collection[str] | None, ttl_s: float, kind: str = "person"
+) -> Link:
+    """A new person, and the link by which they set their first password."""
+    token = chance_linux.link_secret()
+    return people.invite(session, actor, name=name, role=role, groups=groups, token=token, ttl_s=ttl_s, kind=kind)
+
+
+def new_link(session: Session, actor: Actor, name: str, *, recovery: bool, ttl_s: float) -> Link:
+    """A link with which a person sets a new password; ``recovery``: following it removes the second factor, too."""
+    return people.new_link(session, actor, name, token=chance_linux.link_secret(), recovery=recovery, ttl_s=ttl_s)
+
+
+def machine_token(
+    session: Session, actor: Actor, machine: str, *, token_name: str, ttl_s: float, scopes: Collection[str] | None = None,
+    groups: Collection[str] | None = None,
+) -> str:  # fmt: skip
+    """A token of a machine, made by an admin; shown once."""
+    secret = chance_linux.token_secret()
+    tokens.for_machine(
+        session, actor, machine, secret=secret, grant_id=chance_linux.row_id(), name=token_name, ttl_s=ttl_s, scopes=scopes,
+        groups=groups,
+    )  # fmt: skip
+    return secret
+
+
+def tokens_of(session: Session, name: str, now_s: float) -> list[GrantEntry]:
+    """An account's tokens, without their secrets."""
+    return sessions.listed(session, people.get(session, name).id, "token", now_s)
+
+
+def end_of_account(session: Session, actor: Actor, name: str, grant_id: str) -> None:
+    """An admin ends one session or token of an account."""
+    account = people.get(session, name)
+    ended = sessions.end_own(session, account.id, grant_id)
+    audit.record(
+        session, who=actor.name, what=f"{ended.kind}.end", target=account.name, before={"id": ended.id, "name": ended.name},
+        origin=actor.origin, now_s=actor.now_s,
+    )  # fmt: skip
 
 
 def who(session: Session, *, token: str, kind: str, now_s: float) -> Operator | None:
     """The operator to whom this session or token belongs; None when it is unknown, of the other kind, or expired."""
-    found = session.execute(
-        select(OperatorTokenRow, OperatorRow)
-        .join(OperatorRow, OperatorRow.id == OperatorTokenRow.operator_id)
-        .where(OperatorTokenRow.secret_hash == _hash(token), OperatorTokenRow.kind == kind)
-    ).first()
-    if found is None or found[0].expires_s < now_s or found[1].disabled:
-        return None
-    row = found[1]
-    groups = [frozenset(limit) for limit in (row.groups, found[0].groups) if limit is not None]
-    scopes = SCOPES[row.role] if found[0].scopes is None else SCOPES[row.role] & frozenset(found[0].scopes)
-    return Operator(row.name, row.role, scopes, kind, found[0].id, groups[0].intersection(*groups) if groups else None)
+    found = sessions.find(session, secret=token, kind=kind, now_s=now_s)
+    return found.operator if found else None
 
 
 def end_grant(session: Session, token_id: str) -> None:
     """End one session or token."""
-    session.execute(delete(OperatorTokenRow).where(OperatorTokenRow.id == token_id))
+    sessions.end(session, token_id)

@@ -86,8 +86,9 @@ VALUES = {"service", "listing", "views"}
 ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.audit.looks": "the use case of a person looking at a picture",
     "fleet_server.accounts.access": "signs a person in and out: the other half of the service, about cookies",
-    "fleet_server.accounts.sign_in": "the pages' own sign-in, counted and limited as the API's",
-    "fleet_server.accounts.api": "the pages' sign-in shares the API's rate limiter",
+    "fleet_server.accounts.api": "the pages' sign-in is the API's, with its cookies and its counting",
+    "fleet_server.accounts.own": "use cases of one's own account: the other half of the service",
+    "fleet_server.accounts.people": "use cases of other people's accounts: the other half of the service",
     "fleet_server.alerts.parts": "use cases of the parts of the server: the other half of the service",
     "fleet_server.alerts.webhook_http": "the worker is its shell",
     "fleet_server.blobs.store": "the interface of the store",
