@@ -121,7 +121,8 @@ def _trust(target: Target) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=target.ca_file)
     except OSError as error:  # ssl.SSLError, too: the file is no PEM
-        raise CliError(USAGE, f"{target.ca_file} cannot be read as PEM: {error.strerror or error}", "give --ca-file pki/ca.pem") from None
+        detail = f"{target.ca_file} cannot be read as PEM: {error.strerror or error}"
+        raise CliError(USAGE, detail, "give the server's pki/ca.pem: --ca-file FILE") from None
 
 
 def _problem(response: httpx.Response, invalid: int) -> CliError:

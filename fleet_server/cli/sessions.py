@@ -21,7 +21,8 @@ from fleet_server.cli.settings_disk import Target, choose_target, save_context
 @click.option("--as", "context_name", default="default", show_default=True, help="Name to remember this server by.")
 @pass_session
 def login(
-    session: Session, server: str | None, account: str | None, password_stdin: bool, days: int, ca_file: str | None, context_name: str
+    session: Session, server: str | None, account: str | None, password_stdin: bool, days: int, ca_file: str | None,
+    context_name: str,
 ) -> None:  # fmt: skip
     """Log in to a fleet server and remember it.
 
