@@ -5,6 +5,7 @@ Boards are told several addresses while one takes the place of another: the want
 
 import functools
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -70,9 +71,12 @@ def write_places(pki: Path, now: Places) -> None:
     write_whole(pki / FILE, msgspec.json.encode(now) + b"\n")
 
 
-def told_urls(pki: Path, port: int) -> list[str]:
-    """The addresses of the device door that boards are told; empty: none besides the one that they know."""
-    return list(_urls(pki, port, stamp(pki / FILE)))
+def told_urls(pki: Path, own_url: str) -> list[str]:
+    """The addresses of the device door that boards are told; empty: none besides the one that they know.
+
+    Those without a port have that of ``own_url``.
+    """
+    return list(_urls(pki, urlsplit(own_url).port or 443, stamp(pki / FILE)))
 
 
 @functools.lru_cache(maxsize=8)

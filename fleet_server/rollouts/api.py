@@ -85,7 +85,7 @@ def post_state() -> Response:
                     session, who.device_id, asked, signer=here.signer, now_s=now_s, ttl_s=settings.assignment_ttl_s, ahead=ahead
                 )
     poll_s = min(settings.fast_poll_s, settings.poll_s) if urgent else settings.poll_s
-    servers = told_urls(settings.pki_dir, settings.device_port)
+    servers = told_urls(settings.pki_dir, settings.device_url)
     return answer(assignments.state_answer(row, asked, signer=here.signer, now_s=now_s, poll_s=poll_s, servers=servers))
 
 
