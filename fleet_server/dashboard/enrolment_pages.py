@@ -23,7 +23,9 @@ MOST_CLAIMS = 100
 """On a page of tokens; more are made from a file."""
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
-NEW_KEY = {"readmit": enrolment.readmit, "replace": enrolment.replace}
+NEW_KEY: dict[str, Callable[..., tuple[str, enrolment.NewClaim]]] = {
+    "readmit": enrolment.readmit, "replace": enrolment.replace,
+}  # fmt: skip
 
 
 def add_enrolment_pages(blueprint: Blueprint) -> None:
@@ -165,7 +167,9 @@ def new_key(device_id: str, verb: str) -> Response:
     here, form = context(), request.form
     if verb not in NEW_KEY:
         raise NotFoundError(f"a device's identity cannot be told to {verb[:20]!r}")
-    hours = min(max(form.get("hours", 24.0, type=float), 1.0), 400 * 24.0)
+    hours = form.get("hours", 24.0, type=float)
+    if not 1 <= hours <= 400 * 24:
+        raise InvalidError("a claim may wait for 1 to 9600 hours")
     given: dict[str, Any] = {
         "ttl_s": hours * HOUR_S, "reason": form.get("reason", "").strip()[:1000], "who": current_operator().name,
         "origin": origin(), "now_s": here.clock(),

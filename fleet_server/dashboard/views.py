@@ -19,6 +19,7 @@ from fleet_server.experiments import service as experiments
 from fleet_server.http_access import current_operator, reach_here, require
 from fleet_server.inventory import listing as device_lists
 from fleet_server.inventory import service as inventory
+from fleet_server.inventory import succession
 from fleet_server.inventory.device import Device
 from fleet_server.logs import listing as frames
 from fleet_server.logs import service as logs
@@ -95,14 +96,16 @@ def device(device_id: str) -> str:
         reason = explain.explain(db, found.id, now_s=now_s, within_s=within_s, groups=reach_here())
         said = reports.reports(db, found.id, limit=30)
         beats = telemetry.heartbeats(db, found.id, limit=BEATS)
-        events = detections.detections(db, device=found.id, limit=8)
+        line = succession.line_of(db, found.id)
+        events = detections.detections(db, device=line, limit=8)
+        successor = succession.successor_of(db, found.id)
         sessions = logs.sessions(db, found.id, now_s)
         told = configuration.explained(db, found.id, now_s)
     return render_template(
         "device.html", looked=_looked(found.id, sessions),
         device=found, why=reason, reports=said, events=events, topics="devices rollouts detections configuration", told=told,
         series=series([(beat.received_s, beat.heartbeat) for beat in beats]), sessions=[one for one in sessions if one.active],
-        cameras=beats[0].heartbeat.get("cameras", []) if beats else [],
+        cameras=beats[0].heartbeat.get("cameras", []) if beats else [], line=line, successor=successor,
     )  # fmt: skip
 
 
@@ -152,7 +155,8 @@ def detection_list() -> str:
         found: list[dict[str, Any]] = []
         if not problem:
             found = detections.detections(
-                db, device=only.id if only else None, label=label or None, verdict=verdict or None, rule_kind=kind or None,
+                db, device=succession.line_of(db, only.id) if only else None, label=label or None, verdict=verdict or None,
+                rule_kind=kind or None,
                 after=after, limit=EVENTS_PER_PAGE, groups=reach_here(),
             )  # fmt: skip
         seen = inventory.presences(db, {event["device"] for event in found}, here.clock())

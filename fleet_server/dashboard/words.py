@@ -10,7 +10,7 @@ _BY_SIGN = {
     "◐": "running open trial trying selftest downloading verifying staging offered",
     "○": "pending waiting offline pending_offline unverified superseded cancelled idle ended unreadable",
     "▲": "paused held refused rolled_back lost disagree failed rejected missing",
-    "■": "revoked aborted",
+    "■": "revoked aborted decommissioned",
 }
 SIGNS = {word: sign for sign, words in _BY_SIGN.items() for word in words.split()}
 """State is sign, word and colour: colour alone tells nobody who cannot see it."""
