@@ -93,12 +93,14 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
     side = ServerSide(
         api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill,
         broker_allowed=functools.partial(allows_host, base.policy.server_hosts), broker_at=base.addresses.broker_at,
+        sign=settings.server.signed_requests,
     )  # fmt: skip
     side.keys = trust.assignment_keys
     stack.callback(side.close)
     linking = Linking(
         IdentityStore(base.data / "identity"), api, ClaimFile(settings.server.claim_file), lambda: base.facts,
         use=side.use, confirm=side.confirm, learn_time=side.learn_time, now_s=base.clock.now_s, draw=random.random,
+        renew_late=side.renew_late,
     )  # fmt: skip
     shadow = _shadow(base, seat, trust, content)
     views, watchers, places = _watchers(base, eyes, seat, shadow, lambda: polling.reached)

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_agent.errors import ServerNonsenseError
+from device_agent.errors import ServerNonsenseError, ServerRefusedError
 from device_agent.link.api_http import DeviceApi
 from device_agent.link.clock import TrustedClock
 from device_agent.link.identity_x509 import Identity
 from device_agent.link.socket_bytes_linux import ByteCount
 from device_agent.link.tls_x509 import context
-from ota.trust.assignment import verify_payload
-from ota.trust.errors import TrustError
+from device_agent.link.told_time import believed_s
 from ota.trust.key_types import Key
 from ota.wire.assignments import StateRequest
 from ota.wire.codec import MessageError, decode
-from ota.wire.enrolment import TimeAnswer, TimeRequest
+from ota.wire.enrolment import EnrolAnswer, TimeAnswer, TimeRequest
+from ota.wire.late_renewal import LateRenewalRequest
 
 if TYPE_CHECKING:
     from device_agent.link.broker_mqtt import Broker
@@ -29,7 +29,7 @@ class ServerSide:
     """``woken`` is called when the broker wakes this device, ``device_known`` with the id whenever an identity is used.
 
     ``broker_allowed``: whether this board's policy lets it speak to a broker at this host and port; ``broker_at``: where the
-    broker is by now that was told at this host and port.
+    broker is by now that was told at this host and port; ``sign``: requests are signed, for where TLS ends before the server.
     """
 
     def __init__(
@@ -43,13 +43,14 @@ class ServerSide:
         device_known: Callable[[str], None],
         broker_allowed: Callable[[str, int], bool] = lambda host, port: True,
         broker_at: Callable[[str, int], tuple[str, int]] = lambda host, port: (host, port),
+        sign: bool = False,
     ) -> None:
         self.broker: Broker | None = None
         self.keys: Callable[[], Mapping[str, Key]] = dict
         """Assignment keys that the offline-signed metadata names, as far as they are known."""
         self._api, self._ca_file, self._clock, self._count = api, ca_file, clock, count
         self._woken, self._device_known, self._broker_allowed = woken, device_known, broker_allowed
-        self._broker_at = broker_at
+        self._broker_at, self._sign = broker_at, sign
         self._used: Identity | None = None
 
     def use(self, identity: Identity) -> None:
@@ -58,7 +59,12 @@ class ServerSide:
             return
         self._used = identity
         tls = context(self._ca_file, identity, check_dates=not self._clock.behind())
-        self._api.use(tls)
+        signer = None
+        if self._sign:
+            from device_agent.link.request_signer_x509 import RequestSigner  # who does not sign does not load it
+
+            signer = RequestSigner(identity, self._clock.now_s, lambda: self.keys(), self._clock.verified)
+        self._api.use(tls, signer)
         self._device_known(identity.device)
         self._leave_broker()
         if identity.broker is not None:
@@ -90,15 +96,26 @@ class ServerSide:
             signed = asking.time(TimeRequest(nonce=nonce))
         finally:
             asking.close()
-        keys = self.keys()
-        try:
-            answer = decode(TimeAnswer, (verify_payload(signed, keys) if keys else signed.payload).encode())
-        except (TrustError, MessageError) as error:
-            raise ServerNonsenseError(f"the server's time is not believed: {error}") from None
-        if answer.nonce != nonce:
-            raise ServerNonsenseError("the server's time does not echo our nonce: it is an old answer")
-        self._clock.verified(answer.now_s)
+        self._clock.verified(believed_s(signed, nonce, self.keys()))
         log.warning("the system clock is behind; the server's time is used")
+
+    def renew_late(self, make: Callable[[float], LateRenewalRequest]) -> EnrolAnswer:
+        """Ask for a certificate though ours has ended: without it, because no TLS takes it any more.
+
+        Where the server does not agree on the time, it is asked for its own, and the proof is made anew.
+        """
+        tls = context(self._ca_file, self._used, check_dates=not self._clock.behind(), show=False)
+        asking = DeviceApi(self._api.where_with_prefix, tls, self._count, timeout_s=20.0, now_s=self._clock.server_s)
+        try:
+            try:
+                return asking.renew_expired(make(self._clock.now_s()))
+            except ServerRefusedError as refused:
+                if refused.status != 401:
+                    raise
+            nonce = secrets.token_hex(16)
+            return asking.renew_expired(make(believed_s(asking.time(TimeRequest(nonce=nonce)), nonce, self.keys())))
+        finally:
+            asking.close()
 
     def probe(self, url: str) -> None:
         """Ask an address for the time, without our certificate: only a server of the pinned authority answers our nonce there."""

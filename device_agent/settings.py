@@ -43,7 +43,8 @@ class ServerSection:
 
     url: https://host:port of the device door. ca_file: PEM of the authority that is pinned. claim_file: the one-time token,
     removed after enrolment; needed until then. poll_s: seconds between polls until the server says otherwise, default 1800.
-    timeout_s: seconds for connecting and for each wait for bytes, default 20.
+    timeout_s: seconds for connecting and for each wait for bytes, default 20. signed_requests: sign each request with the board's
+    key, for where TLS ends before the server (its ROOKERY_SIGNED_REQUESTS), default false.
     """
 
     url: Annotated[str, Meta(pattern=r"^https://[^\s/]+(/.*)?\Z")]
@@ -51,6 +52,7 @@ class ServerSection:
     claim_file: Path | None = None
     poll_s: Positive = 1800.0
     timeout_s: Positive = 20.0
+    signed_requests: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from device_agent.duties.turn import Duty, Stop
 from device_agent.errors import AgentError, OwnerError, ServerError
 from device_agent.link.enrol import EnrolDoor, ask_renewal, enrol_once
 from device_agent.link.identity_x509 import Identity, IdentityStore
+from device_agent.link.late_renewal_x509 import Ask, ask_late_renewal
 from device_agent.spool.retry import BackOff, after_error
 from ota.wire.enrolment import BoardFacts
 
@@ -47,6 +48,7 @@ class Linking:
         learn_time: Callable[[], None],
         now_s: Callable[[], float],
         draw: Callable[[], float],
+        renew_late: Ask | None = None,
     ) -> None:
         self.name = "link"
         self.silence_s = 4 * LOOK_EVERY_S
@@ -55,6 +57,7 @@ class Linking:
         """For people: what the way to the server waits for."""
         self._store, self._door, self._claim, self._facts = store, door, claim, facts
         self._use, self._confirm, self._learn_time, self._now_s, self._draw = use, confirm, learn_time, now_s, draw
+        self._renew_late = renew_late
 
     def run(self, stop: Stop, progress: Callable[[], None]) -> None:
         """Enrol if need be, then keep the certificate young. Raises OwnerError when only a person can help."""
@@ -69,6 +72,7 @@ class Linking:
             if identity is None:
                 return
         self._claim.remove()
+        identity = self._awake(identity, stop, progress)
         self._use(identity)
         self.note = f"enrolled as {identity.device}"
         self.linked.set()
@@ -78,9 +82,26 @@ class Linking:
             except OwnerError:
                 raise
             except AgentError as error:
-                log.warning("renewal of the certificate: %s", error.message)
+                log.warning("renewal of the certificate: %s", _in_full(error))
             progress()
             stop.wait(LOOK_EVERY_S)
+
+    def _awake(self, identity: Identity, stop: Stop, progress: Callable[[], None]) -> Identity:
+        """A board that slept through the end of its certificate renews it before anybody else here tries to use it."""
+        back_off = BackOff(cap_s=LOOK_EVERY_S)
+        while identity.not_after_s <= self._now_s() and self._renew_late is not None and not stop.is_set():
+            self.note = f"the certificate ended {(self._now_s() - identity.not_after_s) / 86_400:.0f} days ago; renews it"
+            try:
+                identity = self._renew(identity)
+            except OwnerError:
+                raise
+            except AgentError as error:
+                back_off = after_error(back_off, error, self._draw())
+                self.note = _in_full(error)
+                log.warning("the certificate has ended and is not renewed yet: %s", self.note)
+                progress()
+                stop.wait(back_off.wait_s)
+        return identity
 
     def _enrol(self, stop: Stop, progress: Callable[[], None]) -> Identity | None:
         token, facts = self._claim.read(), self._facts()
@@ -111,11 +132,16 @@ class Linking:
         return None
 
     def _renew(self, identity: Identity) -> Identity:
-        fresh = self._store.pending()
+        fresh, now_s = self._store.pending(), self._now_s()
+        if fresh is not None and fresh.not_after_s <= now_s:
+            fresh = None  # slept through as well: the same key gets another certificate
         if fresh is None:
-            if not identity.renewal_due(self._now_s()):
+            if not identity.renewal_due(now_s):
                 return identity
-            fresh = ask_renewal(self._door, self._store, self._facts().serial)
+            if identity.not_after_s <= now_s and self._renew_late is not None:
+                fresh = ask_late_renewal(self._renew_late, self._store, identity, self._facts().serial)
+            else:
+                fresh = ask_renewal(self._door, self._store, self._facts().serial)
         self._use(fresh)
         try:
             self._confirm()
@@ -145,3 +171,5 @@ class AfterLink:
             self._duty.run(stop, progress)
 
 
+def _in_full(error: AgentError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message

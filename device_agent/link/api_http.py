@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,7 +24,12 @@ from ota.wire.deployments import ReportBatch
 from ota.wire.enrolment import EnrolAnswer, EnrolRequest, RenewRequest, TimeRequest
 from ota.wire.events import EventBatch, Stored, UploadRequest, UploadSlot
 from ota.wire.heartbeat import Heartbeat
+from ota.wire.late_renewal import LateRenewalRequest
 from ota.wire.logs import LogBatch
+from ota.wire.request_signatures import UNSIGNED
+
+if TYPE_CHECKING:
+    from device_agent.link.request_signer_x509 import RequestSigner
 
 A = TypeVar("A", bound=Message)
 JSON = "application/json"
@@ -40,6 +45,7 @@ class _Problem(msgspec.Struct):
     title: str = ""
     detail: str = ""
     hint: str = ""
+    time: Signed | None = None
 
 
 class DeviceApi:
@@ -68,6 +74,7 @@ class DeviceApi:
         self._count, self._timeout = count, urllib3.Timeout(connect=min(10.0, timeout_s), read=timeout_s)
         self._now_s = now_s
         self._context = context
+        self._signer: RequestSigner | None = None
         self._pool = self._made(context)
         self._lock = threading.Lock()
 
@@ -80,16 +87,21 @@ class DeviceApi:
         """The whole URL of one of the wire's paths."""
         return f"{self.where}{self._prefix}{path}"
 
-    def use(self, context: ssl.SSLContext) -> None:
-        """Speak with another certificate from now on; running calls end on the old connection."""
+    @property
+    def where_with_prefix(self) -> str:
+        """The server's URL as it was given, for another of these."""
+        return f"{self.where}{self._prefix}"
+
+    def use(self, context: ssl.SSLContext, signer: "RequestSigner | None" = None) -> None:
+        """Speak with another certificate from now on, and sign by ``signer``; running calls end on the old connection."""
         with self._lock:
-            self._context = context
+            self._context, self._signer = context, signer
             old, self._pool = self._pool, self._made(context)
         old.close()
 
     def rest(self) -> None:
         """Give idle connections back; the next call opens a new one. A closed pool, as of ``close``, would stay closed."""
-        self.use(self._context)
+        self.use(self._context, self._signer)
 
     def close(self) -> None:
         """Close all connections."""
@@ -104,6 +116,10 @@ class DeviceApi:
     def renew(self, request: RenewRequest) -> EnrolAnswer:
         """Ask for the next certificate, authenticated by the present one."""
         return self._post(topics.RENEW, request, EnrolAnswer)
+
+    def renew_expired(self, request: LateRenewalRequest) -> EnrolAnswer:
+        """Ask for it after the present one has ended; the request proves whose it is."""
+        return self._post(topics.RENEW_EXPIRED, request, EnrolAnswer)
 
     def time(self, request: TimeRequest) -> Signed:
         """Ask for the signed time."""
@@ -188,13 +204,24 @@ class DeviceApi:
         prefix: str | None = None,
     ) -> bytes:
         with self._lock:
-            pool, where = self._pool, self._prefix if prefix is None else prefix
-        with _translated(self.where):
-            answer = pool.urlopen(
-                method, where + path, body=body, headers=headers, preload_content=False, decode_content=False, redirect=False,
-                assert_same_host=False, timeout=patient(self._timeout, len(body)),
-            )  # fmt: skip
-            data = _read(answer, limit)
+            pool, where, signer = self._pool, self._prefix if prefix is None else prefix, self._signer
+        if path in UNSIGNED or prefix is not None:
+            signer = None  # whose word stands in the message or in the URL
+        for last_try in (signer is None, True):
+            signed = signer.sign(method, where + path, body) if signer is not None else None
+            with _translated(self.where):
+                answer = pool.urlopen(
+                    method, where + path, body=body, headers={**headers, **signed.headers} if signed else headers,
+                    preload_content=False, decode_content=False, redirect=False, assert_same_host=False,
+                    timeout=patient(self._timeout, len(body)),
+                )  # fmt: skip
+                data = _read(answer, limit)
+            if answer.status != 401 or last_try or signer is None or signed is None:
+                break
+            told = _told_time(data)
+            if told is None:
+                break
+            signer.heed(told, signed.nonce)  # our clock is wrong: once more, by the server's
         _check(answer.status, data, answer.headers.get("Retry-After"))
         return data
 
@@ -222,13 +249,21 @@ def _translated(where: str) -> Iterator[None]:
         raise translate(error, where) from None
 
 
+def _told_time(data: bytes) -> Signed | None:
+    """The signed time in a refusal, where it has one."""
+    try:
+        return msgspec.json.decode(data, type=_Problem).time
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _check(status: int, data: bytes, retry_after: str | None) -> None:
     """Raise what an error status means, in the server's words."""
     if 200 <= status < 300:
         return
     try:
         problem = msgspec.json.decode(data, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         problem = _Problem(title=f"status {status}")
     words = problem.detail or problem.title or f"status {status}"
     if status >= 500 or status in (408, 429):

@@ -74,9 +74,10 @@ def _admit() -> None:
     if door.proxy is None:
         g.client_certificate = context().certificate_of(request.environ)
     else:
-        door.proxy.check(request.headers)
-        request.remote_addr = proxy_headers.client_address(request.headers, request.remote_addr or "")
-        g.client_certificate = proxy_headers.client_certificate(request.headers)
+        said = {name: request.headers.get(name, "") for name in proxy_headers.NAMES}
+        door.proxy.check(said)
+        request.remote_addr = proxy_headers.client_address(said, request.remote_addr or "")
+        g.client_certificate = proxy_headers.client_certificate(said)
     shown = _read(g.client_certificate) if g.client_certificate is not None else None
     if shown is not None:
         _limit(door, door.devices, shown.device_id)
@@ -137,7 +138,8 @@ def _of_connection(here: Context) -> DeviceIdentity | None:
 
 
 def _of_signature(here: Context) -> DeviceIdentity:
-    asked = signed_requests.Asked(request.method, request.environ.get("RAW_URI", ""), request.headers)
+    given = {name: request.headers.get(name, "") for name in signed_requests.HEADERS}
+    asked = signed_requests.Asked(request.method, request.environ.get("RAW_URI", ""), given)
     now_s = here.clock()
     try:
         with here.database.read() as session:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleet_server.errors import ForbiddenError, SettingsError, UnauthenticatedError
 
 SECRET, VERIFY, CERTIFICATE, ADDRESS = "X-Rookery-Proxy", "X-Client-Verify", "X-Client-Cert", "X-Client-Address"
+NAMES = (SECRET, VERIFY, CERTIFICATE, ADDRESS)
 LEAST_SECRET = 32
 """Characters. Whoever knows it is every device."""
 MAX_CERTIFICATE_BYTES = 8 * 1024

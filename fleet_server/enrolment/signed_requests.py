@@ -25,6 +25,7 @@ from fleet_server.enrolment.tables import CertificateRow
 from fleet_server.errors import UnauthenticatedError
 from ota.wire.request_signatures import COMPONENTS, MAX_HEADER_BYTES, SKEW_S, TAG, content_digest
 
+HEADERS = ("Signature-Input", "Signature", "Content-Digest")
 _KEYID = re.compile(r"[0-9a-f]{1,40}")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _COVERED = {f'"{name}"' for name in COMPONENTS} | {'"@signature-params"'}
@@ -111,7 +112,7 @@ def verify(asked: Asked, certificate_of: Callable[[str], tuple[str, str] | None]
 
     UnauthenticatedError for every signature that does not hold, ApartError for one of another time.
     """
-    given = {name: asked.headers.get(name, "") for name in ("Signature-Input", "Signature", "Content-Digest")}
+    given = {name: asked.headers.get(name, "") for name in HEADERS}
     if any(len(value) > MAX_HEADER_BYTES for value in given.values()):
         raise UnauthenticatedError(f"a header of the signature is longer than {MAX_HEADER_BYTES} bytes", HINT)
     if not all(given.values()) or not asked.target.startswith("/"):
