@@ -100,7 +100,7 @@ def make_claims_of_csv(
 
     ``groups``: the only groups that whoever asks may put boards into; None: any.
     """
-    sheet = claims_csv.read(text, now_s=now_s, names_taken=devices.names(session))
+    sheet = claims_csv.read(text, now_s=now_s, names_taken=devices.names(session, groups))
     faults = sheet.faults or [
         {"path": f"claim {number}, group", "problem": f"{one.group!r} is not one of your groups"}
         for number, one in enumerate(sheet.claims, start=1)
@@ -166,7 +166,7 @@ def claims(
         query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
     if after:
         last = session.get(ClaimRow, after)
-        if last is None:
+        if last is None or (groups is not None and last.group not in groups):
             raise InvalidError(f"the cursor {after[:40]!r} is not one of this list")
         older, same = ClaimRow.created_s < last.created_s, ClaimRow.created_s == last.created_s
         query = query.where(or_(older, and_(same, ClaimRow.id > last.id)))

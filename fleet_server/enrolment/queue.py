@@ -73,9 +73,9 @@ def enrolments(
         columns = (EnrolmentRow.serial, EnrolmentRow.id, EnrolmentRow.origin, EnrolmentRow.key_sha256)
         query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
     if after:
-        query = query.where(_behind(session, after))
+        query = query.where(_behind(session, after, groups))
     rows = list(session.execute(query.order_by(rank, EnrolmentRow.asked_s.desc(), EnrolmentRow.id).limit(limit)))
-    taken = devices.by_serial(session, {row.serial for row, _ in rows if row.state == "pending" and row.serial})
+    taken = devices.by_serial(session, {row.serial for row, _ in rows if row.state == "pending" and row.serial}, groups)
     return [_entry(row, group, taken) for row, group in rows]
 
 
@@ -135,9 +135,12 @@ def _pending(
     return row, claim
 
 
-def _behind(session: Session, after: str) -> Any:
-    """Whatever stands behind this request in the order of the list."""
-    last = session.get(EnrolmentRow, after)
+def _behind(session: Session, after: str, groups: Collection[str] | None) -> Any:
+    """Whatever stands behind this request in the order of the list; one of a foreign group is as unknown as none."""
+    query = select(EnrolmentRow).outerjoin(ClaimRow, ClaimRow.id == EnrolmentRow.claim_id).where(EnrolmentRow.id == after)
+    if groups is not None:
+        query = query.where(ClaimRow.group.in_(sorted(groups)))
+    last = session.scalars(query).first()
     if last is None:
         raise InvalidError(f"the cursor {after[:40]!r} is not one of this list")
     older, same = EnrolmentRow.asked_s < last.asked_s, EnrolmentRow.asked_s == last.asked_s

@@ -42,9 +42,12 @@ def lock(session: Session, id_or_name: str) -> Locked:
     raise NotFoundError(f"there is no device {id_or_name!r}", "`rookery device list` shows them")
 
 
-def names(session: Session) -> set[str]:
-    """Every name and id that a device bears: none of them is free."""
-    return {word for row in session.execute(select(DeviceRow.name, DeviceRow.id)) for word in row}
+def names(session: Session, groups: Collection[str] | None = None) -> set[str]:
+    """Every name and id that a device (of these groups) bears: none of them is free."""
+    query = select(DeviceRow.name, DeviceRow.id)
+    if groups is not None:
+        query = query.where(DeviceRow.group.in_(sorted(groups)))
+    return {word for row in session.execute(query) for word in row}
 
 
 def of_serial(session: Session, serial: str) -> str:
@@ -55,13 +58,15 @@ def of_serial(session: Session, serial: str) -> str:
     return session.scalar(query.order_by(DeviceRow.name).limit(1)) or ""
 
 
-def by_serial(session: Session, serials: Collection[str]) -> dict[str, str]:
-    """Names of the devices with these serial numbers that are not gone for good, by serial number."""
+def by_serial(session: Session, serials: Collection[str], groups: Collection[str] | None = None) -> dict[str, str]:
+    """Names of the devices (of these groups) with these serial numbers that are not gone for good, by serial number."""
     if not serials:
         return {}
     query = select(DeviceRow.serial, DeviceRow.name).where(
         DeviceRow.serial.in_(sorted(serials)), DeviceRow.decommissioned_s.is_(None)
     )
+    if groups is not None:
+        query = query.where(DeviceRow.group.in_(sorted(groups)))
     return {row.serial: row.name for row in session.execute(query.order_by(DeviceRow.name.desc()))}
 
 
