@@ -173,7 +173,7 @@ GUARDS = (
         "a sign-in leads nowhere else",
         "an operator's browser",
         "a link with ?next=",
-        "fleet_server/dashboard/api.py",
+        "fleet_server/dashboard/entrance.py",
         '        return "/"\n    return path\n',
         "        pass\n    return path\n",
         ("tests/fleet_server/dashboard/test_dashboard_pure.py::test_known_ways_out_are_closed",),
