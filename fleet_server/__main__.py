@@ -92,6 +92,8 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
             return 0
         if parsed.verb == "token":
             return _make_token(parsed, database)
+        if parsed.verb == "recover":
+            return _recover(parsed, settings, database)
         link = new_setup_link(settings, database, time.time())
         if link is None:
             raise OperatorError("the first admin exists already", "sign in, or let an admin add you")
@@ -111,6 +113,15 @@ def _make_token(parsed: argparse.Namespace, database: Database) -> int:
         )  # fmt: skip
         write_whole(Path(parsed.out), grant.token.encode() + b"\n", 0o600)  # before the commit: what cannot be kept is not made
     print(f"a token for {parsed.name} ({parsed.role}) is in {parsed.out}")
+    return 0
+
+
+def _recover(parsed: argparse.Namespace, settings: Settings, database: Database) -> int:
+    actor = accounts.Actor(f"local:{getpass.getuser()}", "", time.time())
+    with database.write() as session:
+        link = accounts.recover(session, actor, parsed.name, enable=parsed.enable)
+    print(f"{settings.operator_url}{link.path}")
+    print("works once, within the hour: sets a new password, removes the second factor, ends all that was open", file=sys.stderr)
     return 0
 
 
@@ -149,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         "migrate": "bring the database to this version",
         "setup-link": "print a new one-time link for the first admin",
         "token": "make an API token for a machine, here on the server",
+        "recover": "print a one-time link that lets somebody in again who lost password or second factor",
         "check": "look whether everything that a server needs is there",
         "reconcile": "after a restore from backup: pause rollouts, sign above what devices have seen",
     }
@@ -157,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--data", metavar="DIR", help="the server's data folder (or ROOKERY_DATA_DIR)")
         for flag, meaning in _FLAGS.items():
             made.add_argument(f"--{flag}", help=meaning, metavar="N" if "port" in flag else "TEXT")
+        if verb == "recover":
+            made.add_argument("name", metavar="NAME", help="whose way back in it is")
+            made.add_argument("--enable", action="store_true", help="enable the account, too, where it is disabled")
         if verb == "token":
             made.add_argument("--name", required=True, help="the machine's own name")
             made.add_argument("--role", required=True, help="viewer, operator, releaser, security or admin")

@@ -13,6 +13,8 @@ from fleet_server.cli.session import Session
 COMMANDS = {
     "login": ("fleet_server.cli.sessions:login", "Log in to a fleet server and remember it."),
     "whoami": ("fleet_server.cli.sessions:whoami", "Show who you are to the server, and what you may do."),
+    "account": ("fleet_server.cli.accounts:account", "Who may sign in; your own password and second factor."),
+    "token": ("fleet_server.cli.tokens:token", "What programs sign in with: scopes, groups, an end."),
     "device": ("fleet_server.cli.devices:device", "Boards of the fleet: list, show, why-not, logs, debug, replace, revoke."),
     "claim": ("fleet_server.cli.claims:claim", "One-time tokens with which boards enrol: create, csv, list, end."),
     "enrolment": ("fleet_server.cli.enrolments:enrolment", "The boards that ask to join: list, accept, reject."),

@@ -34,6 +34,19 @@ class Session:
             raise CliError(USAGE, f"{prompt} is needed and nobody can be asked", f"give it with {flag}")
         return str(click.prompt(prompt, hide_input=True, err=True))
 
+    def secret_is_asked(self, flag: str, prompt: str) -> None:
+        """Say which flag takes a secret where nobody can be asked for it."""
+        if not self.ask:
+            raise CliError(USAGE, f"{prompt} is needed and nobody can be asked", f"give it with {flag}")
+
+    def confirm(self, yes: bool, question: str) -> None:
+        """Ask before what cannot be undone; where nobody can be asked, ``--yes`` must have been said."""
+        if yes:
+            return
+        if not self.ask:
+            raise CliError(USAGE, f"{question} nobody can be asked", "say --yes")
+        click.confirm(question, abort=True, err=True)
+
 
 pass_session = click.make_pass_decorator(Session)
 

@@ -2,12 +2,12 @@
 
 import os
 import socket
-import sys
 from pathlib import Path
 
 import click
 
 from fleet_server.cli.output import clock, print_one, talk
+from fleet_server.cli.proofs import STDIN_HELP, read_proof
 from fleet_server.cli.session import Session, pass_session
 from fleet_server.cli.settings_disk import Target, choose_target, save_context
 
@@ -15,7 +15,7 @@ from fleet_server.cli.settings_disk import Target, choose_target, save_context
 @click.command()
 @click.option("--server", metavar="URL", help="For instance http://127.0.0.1:8080.")
 @click.option("--name", "account", metavar="NAME", help="Account name (else asked).")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input; it is never an argument.")
+@click.option("--password-stdin", is_flag=True, help=STDIN_HELP)
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 365), help="How long the token lives.")
 @click.option("--ca-file", metavar="PEM", help="Authority of the server's certificate, its pki/ca.pem (else ROOKERY_CA_FILE).")
 @click.option("--as", "context_name", default="default", show_default=True, help="Name to remember this server by.")
@@ -26,18 +26,20 @@ def login(
 ) -> None:  # fmt: skip
     """Log in to a fleet server and remember it.
 
-    The password buys a token, which is kept in the configuration file (0600); the password is not kept.
+    The password (and the code of your second factor, where you have one) buys a token, which is kept in the configuration file
+    (0600); the password is not kept.
     """
     from fleet_server.cli.client_http import Client
 
     url = server or session.server or choose_target(None, session.context).server
     name = account or (click.prompt("name", err=True) if session.ask else session.secret("--name", "the account name"))
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else session.secret("--password-stdin", "password")
+    proof = read_proof(session, password_stdin, None)
     trusted = ca_file or os.environ.get("ROOKERY_CA_FILE") or ""
     trusted = str(Path(trusted).absolute()) if trusted else ""
     client = Client(Target(url.rstrip("/"), "", trusted))
     token_name = f"rookery on {socket.gethostname()}"
-    answer = client.post("/tokens", {"name": name, "password": password, "token_name": token_name, "expires_s": days * 86_400})
+    shown = {"name": name, "password": proof.password, "code": proof.code}
+    answer = client.post("/tokens", {**shown, "token_name": token_name, "expires_s": days * 86_400})
     path = save_context(context_name, Target(url.rstrip("/"), answer["token"], trusted))
     talk(f"logged in to {url} until {clock(answer['expires_s'])}; remembered in {path}")
 
