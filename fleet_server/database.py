@@ -32,6 +32,8 @@ from fleet_server.errors import SettingsError
 BUSY_TIMEOUT_MS = 10_000
 """How long an SQLite writer waits for the one before it (measured: 5 s saw no error with four busy writers)."""
 
+_COUNTED = {"preserve_rowcount": True}
+"""Without it SQLAlchemy asks no cursor how many rows an INSERT wrote: PostgreSQL's then answers -1."""
 BigInt = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite's rowid alias must be called INTEGER."""
 Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
@@ -212,7 +214,7 @@ def upsert(
     statement = insert.on_conflict_do_update(
         index_elements=list(keys), set_={name: insert.excluded[name] for name in update}, where=where
     )
-    return _count(session.execute(statement))
+    return _count(session.execute(statement, execution_options=_COUNTED))
 
 
 def insert_new(session: Session, into: type[Base], rows: Sequence[Mapping[str, Any]], *, keys: Iterable[str]) -> int:
@@ -220,7 +222,7 @@ def insert_new(session: Session, into: type[Base], rows: Sequence[Mapping[str, A
     if not rows:
         return 0
     statement = _insert(session, into).values([dict(row) for row in rows]).on_conflict_do_nothing(index_elements=list(keys))
-    return _count(session.execute(statement))
+    return _count(session.execute(statement, execution_options=_COUNTED))
 
 
 def _table(of: type[Base]) -> Table:

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
@@ -125,7 +126,8 @@ def acknowledge(
         raise NotFoundError(f"there is no alert {alert_id}")
     if row.acknowledged_s is None:
         row.acknowledged_s, row.acknowledged_by = now_s, who
-        audit.record(session, who=who, what="alert.acknowledge", target=alert_id, origin=origin, now_s=now_s)
+        after = {"acknowledged_by": who, "kind": row.kind, "subject": row.subject}
+        audit.record(session, who=who, what="alert.acknowledge", target=alert_id, after=after, origin=origin, now_s=now_s)
         note_change(session, "alerts")
     return _alert(row)
 
@@ -139,8 +141,7 @@ def add_webhook(session: Session, url: str, *, who: str, now_s: float, origin: s
         raise ConflictError(f"there are {MAX_WEBHOOKS} webhooks already", "delete one first")
     row = WebhookRow(id=f"w-{secrets.token_hex(4)}", url=url, created_s=now_s, created_by=who, last_s=None, last_result="")
     session.add(row)
-    # The path may hold a secret of the receiver: the audit names the webhook, not its address.
-    audit.record(session, who=who, what="webhook.add", target=row.id, origin=origin, now_s=now_s)
+    audit.record(session, who=who, what="webhook.add", target=row.id, after=_named(url), origin=origin, now_s=now_s)
     return _webhook(row)
 
 
@@ -152,7 +153,13 @@ def remove_webhook(session: Session, webhook_id: str, *, who: str, now_s: float,
     for call in session.scalars(select(WebhookCallRow).where(WebhookCallRow.webhook_id == webhook_id)):
         session.delete(call)
     session.delete(row)
-    audit.record(session, who=who, what="webhook.remove", target=webhook_id, origin=origin, now_s=now_s)
+    audit.record(session, who=who, what="webhook.remove", target=webhook_id, before=_named(row.url), origin=origin, now_s=now_s)
+
+
+def _named(url: str) -> dict[str, str]:
+    """A webhook in the audit. Path, query and user may hold a secret of the receiver: host and port alone."""
+    place = urlsplit(url)
+    return {"address": f"{place.scheme}://{place.netloc.rpartition('@')[2]}"}
 
 
 def webhooks(session: Session) -> list[Webhook]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -175,7 +175,7 @@ def checked(database: Database) -> chain.Check:
     return found
 
 
-def _matching(query: Select[Any], wanted: Wanted) -> Select[Any]:
+def _matching(query: Any, wanted: Wanted) -> Any:
     if wanted.who:
         query = query.where(AuditRow.who == wanted.who)
     if wanted.target:

@@ -52,5 +52,5 @@ for _dialect, _table, _statements in (
     ("sqlite", AuditHeadRow, append_only.SQLITE_HEAD), ("postgresql", AuditHeadRow, append_only.POSTGRESQL_HEAD),
 ):  # fmt: skip
     for _statement in _statements:
-        made = DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect)
+        made = DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect)  # type: ignore[no-untyped-call]  # theirs
         event.listen(_table.__table__, "after_create", made)

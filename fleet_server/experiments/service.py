@@ -84,7 +84,7 @@ def create(
         arm = "b" if in_share(name, device_id, share_b) else "a"
         session.add(ExperimentDeviceRow(experiment_id=row.id, device_id=device_id, arm=arm))
         set_target(session, device_id, b if arm == "b" else a, source=f"experiment:{row.id}", now_s=now_s, role="arm", arm=arm)
-    after = {"a": a, "b": b, "share_b": share_b, "devices": len(chosen)}
+    after = {"name": name, "a": a, "b": b, "share_b": share_b, "selector": selector, "devices": len(chosen)}
     audit.record(session, who=who, what="experiment.create", target=row.id, after=after, origin=origin, now_s=now_s)
     note_change(session, "experiments")
     session.flush()
@@ -97,7 +97,10 @@ def end(session: Session, experiment_id: str, *, who: str, now_s: float, origin:
     if row.state == "ended":
         return
     row.state, row.ended_s = "ended", now_s
-    audit.record(session, who=who, what="experiment.end", target=row.id, origin=origin, now_s=now_s)
+    audit.record(
+        session, who=who, what="experiment.end", target=row.id, before={"state": "running"}, after={"state": "ended"},
+        origin=origin, now_s=now_s,
+    )  # fmt: skip
     note_change(session, "experiments")
 
 

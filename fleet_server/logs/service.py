@@ -150,9 +150,12 @@ def ask_frames(
         raise NotFoundError(f"the device has no debug session {session_id}")
     if row.ended_s is not None or row.until_s <= now_s:
         raise InvalidError("this debug session has ended", "begin another one")
+    before = {"session": row.id, "frames": row.frames, "camera": row.frames_camera, "asked": row.frames_asked}
     row.frames, row.frames_camera, row.frames_asked, row.woken = frames, camera, row.frames_asked + 1, False
     after = {"session": row.id, "frames": frames, "camera": camera, "asked": row.frames_asked}
-    audit.record(session, who=who, what="debug.frames", target=device_id, after=after, origin=origin, now_s=now_s)
+    audit.record(
+        session, who=who, what="debug.frames", target=device_id, before=before, after=after, origin=origin, now_s=now_s
+    )  # fmt: skip
     note_change(session, "devices")
     return _entry(row, now_s)
 
@@ -181,7 +184,10 @@ def end_session(session: Session, device_id: str, session_id: str, *, who: str, 
         return
     row.ended_s = now_s
     row.woken = False
-    audit.record(session, who=who, what="debug.end", target=device_id, after={"session": row.id}, origin=origin, now_s=now_s)
+    audit.record(
+        session, who=who, what="debug.end", target=device_id, before={"session": row.id, "until_s": row.until_s},
+        after={"session": row.id, "until_s": now_s}, origin=origin, now_s=now_s,
+    )  # fmt: skip
     note_change(session, "devices")
 
 

@@ -128,11 +128,12 @@ def get_trust() -> Response:
 def post_online_keys(body: OnlineKeysBody) -> Response:
     """Make the next online keys of these roles; they do nothing until the offline-signed root (or targets) names them."""
     here = context()
+    before = {role: key_to_dict(key)["keyval"] for role, key in here.repository.next_online_keys().items()}
     keys = {role: key_to_dict(key) for role, key in here.repository.next_online_keys(body.roles).items()}
     with here.database.write() as session:
         audit.record(
             session, who=current_operator().name, what="trust.online-keys", target=",".join(sorted(set(body.roles))),
-            after={role: key["keyval"] for role, key in keys.items()}, origin=origin(), now_s=here.clock(),
+            before=before, after={role: key["keyval"] for role, key in keys.items()}, origin=origin(), now_s=here.clock(),
         )  # fmt: skip
     return reply({"next_online_keys": keys}, 201)
 
@@ -142,14 +143,15 @@ def post_online_keys(body: OnlineKeysBody) -> Response:
 def post_root(body: RootBody) -> Response:
     """Take root and targets: the first time any root signed by its own threshold, later by the chain rules."""
     here = context()
+    before = dict(here.repository.versions())
     outcome = here.repository.initialise(_text(body.root), _text(body.targets), None)
     if isinstance(outcome, Refusal):
         service.refuse(outcome)
     status = here.repository.status()
     with here.database.write() as session:
         audit.record(
-            session, who=current_operator().name, what="trust.root", target=str(status.root_version), after=dict(status.versions),
-            origin=origin(), now_s=here.clock(),
+            session, who=current_operator().name, what="trust.root", target=str(status.root_version), before=before,
+            after=dict(status.versions), origin=origin(), now_s=here.clock(),
         )  # fmt: skip
     return reply({"root_version": status.root_version, "channels": status.channels, "initialised": status.initialised}, 201)
 
@@ -175,6 +177,13 @@ def put_content(path: ContentPath) -> Response:
     # Bytes that were there already were not read: without reading them the connection would end under the client's hands.
     while request.stream.read(CHUNK_BYTES):
         pass
+    if outcome.new:
+        here = context()
+        with here.database.write() as session:
+            audit.record(
+                session, who=current_operator().name, what="content.put", target=outcome.sha256,
+                after={"length_bytes": outcome.length_bytes}, origin=origin(), now_s=here.clock(),
+            )  # fmt: skip
     return reply({"sha256": outcome.sha256, "length_bytes": outcome.length_bytes}, 201 if outcome.new else 200)
 
 
@@ -198,6 +207,7 @@ def post_channel(path: ChannelPath) -> Response:
     if "releaser" not in who.scopes:
         raise ForbiddenError("publishing needs the scope 'releaser'")
     present = here.repository.channel_metadata(path.channel)
+    before = here.repository.versions().get(path.channel)
     if present is None or json.loads(present) != body.metadata:
         metadata = _text(body.metadata)
         with here.database.read() as session:
@@ -210,11 +220,13 @@ def post_channel(path: ChannelPath) -> Response:
         if isinstance(outcome, Refusal):
             service.refuse(outcome)
     listed = published_channels(here.repository, here.settings.data_dir)
+    version = here.repository.versions()[path.channel]
     with here.database.write() as session:
         changed = service.take_over(session, listed, here.clock())
-        if changed:
-            service.note_published(session, path.channel, changed, who=who.name, origin=origin(), now_s=here.clock())
-    version = here.repository.versions()[path.channel]
+        if changed or version != before:
+            service.note_published(
+                session, path.channel, changed, (before, version), who=who.name, origin=origin(), now_s=here.clock()
+            )
     return reply({"channel": path.channel, "version": version, "changed": changed}, 201)
 
 

@@ -106,10 +106,15 @@ def _take_over_one(session: Session, channel: str, listed: ListedRelease, row: R
     return [manifest.release]
 
 
-def note_published(session: Session, channel: str, releases: Sequence[str], *, who: str, origin: str, now_s: float) -> None:
-    """Write down who published what."""
-    after = {"releases": list(releases)}
-    audit.record(session, who=who, what="channel.publish", target=channel, after=after, origin=origin, now_s=now_s)
+def note_published(
+    session: Session, channel: str, releases: Sequence[str], versions: tuple[int | None, int], *, who: str, origin: str,
+    now_s: float,
+) -> None:  # fmt: skip
+    """Write down who published what: the releases that are new or yanked, and the channel's version before and after."""
+    audit.record(
+        session, who=who, what="channel.publish", target=channel, before={"version": versions[0]},
+        after={"version": versions[1], "releases": list(releases)}, origin=origin, now_s=now_s,
+    )  # fmt: skip
 
 
 def is_behind(session: Session, repository: Repository) -> bool:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,7 +20,7 @@ from fleet_server.rollouts.orders import Order, Timing
 from fleet_server.rollouts.reach import check_seen, ids_reaching, reason_shown, selected, unknown_rollout
 from fleet_server.rollouts.tables import RolloutDeviceRow, RolloutRow
 from fleet_server.rollouts.targets import set_target, targets
-from fleet_server.rollouts.views import Rollout, view
+from fleet_server.rollouts.views import Rollout, standing_of, view
 from ota.bundle.manifest import AGENT
 
 MAX_IDS_IN_QUERY = 5000
@@ -194,6 +195,7 @@ def _withdraw(session: Session, rollout: RolloutRow, row: RolloutDeviceRow, now_
 def pause(session: Session, rollout_id: str, *, who: str, now_s: float, origin: str = "") -> None:
     """No further device begins, from this moment on; those that work on it go on. Pausing twice does no harm."""
     rollout = _open_rollout(session, rollout_id)
+    before = standing_of(rollout)
     if rollout.state != "paused":
         rollout.state, rollout.reason = "paused", f"paused by {who}"
     for row in _rows(session, rollout.id):
@@ -201,7 +203,7 @@ def pause(session: Session, rollout_id: str, *, who: str, now_s: float, origin: 
             _withdraw(session, rollout, row, now_s)
         elif row.state == "pending_offline":
             _take_back(session, rollout, row, now_s)
-    _record(session, rollout, "rollout.pause", who, origin, now_s)
+    _record(session, rollout, "rollout.pause", before, who, origin, now_s)
 
 
 def resume(session: Session, rollout_id: str, *, who: str, now_s: float, origin: str = "") -> None:
@@ -209,21 +211,23 @@ def resume(session: Session, rollout_id: str, *, who: str, now_s: float, origin:
     rollout = _open_rollout(session, rollout_id)
     if rollout.state == "running":
         return
+    before = standing_of(rollout)
     failed: dict[str, int] = {}
     for row in _rows(session, rollout.id):
         if row.state in gates.BAD:
             failed[str(row.stage)] = failed.get(str(row.stage), 0) + 1
     rollout.accepted = failed
     rollout.state, rollout.reason, rollout.stage_opened_s = "running", f"resumed by {who}", now_s
-    _record(session, rollout, "rollout.resume", who, origin, now_s)
+    _record(session, rollout, "rollout.resume", before, who, origin, now_s)
 
 
 def abort(session: Session, rollout_id: str, *, who: str, now_s: float, origin: str = "") -> None:
     """End it: devices that committed keep the release, all others are told to keep or take back what they had."""
     rollout = _open_rollout(session, rollout_id)
+    before = standing_of(rollout)
     _cancel_rest(session, rollout, _rows(session, rollout.id), now_s, also_begun=True)
     _end(rollout, "aborted", f"aborted by {who}", now_s)
-    _record(session, rollout, "rollout.abort", who, origin, now_s)
+    _record(session, rollout, "rollout.abort", before, who, origin, now_s)
 
 
 def _cancel_rest(
@@ -287,7 +291,8 @@ def _end(rollout: RolloutRow, state: str, reason: str, now_s: float) -> None:
     rollout.state, rollout.reason, rollout.ended_s = state, reason, now_s
 
 
-def _record(session: Session, rollout: RolloutRow, what: str, who: str, origin: str, now_s: float) -> None:
-    after = {"state": rollout.state, "reason": rollout.reason}
-    audit.record(session, who=who, what=what, target=rollout.id, after=after, origin=origin, now_s=now_s)
+def _record(session: Session, rollout: RolloutRow, what: str, old: dict[str, Any], who: str, origin: str, now_s: float) -> None:
+    audit.record(
+        session, who=who, what=what, target=rollout.id, before=old, after=standing_of(rollout), origin=origin, now_s=now_s
+    )
     note_change(session, "rollouts")

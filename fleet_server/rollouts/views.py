@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -114,3 +115,8 @@ def _counts(states: list[str]) -> RolloutCounts:
         pending=states.count("pending"),
         superseded=sum(1 for state in states if state in gates.ASIDE),
     )
+
+
+def standing_of(rollout: RolloutRow) -> dict[str, Any]:
+    """How a rollout stands, as the audit keeps it before and after a person's word."""
+    return {"state": rollout.state, "reason": rollout.reason, "stage": rollout.stage, "accepted": rollout.accepted}

@@ -74,6 +74,7 @@ def test_each_request_rises_and_reaches_the_device_within_the_session_alone(data
             service.ask_frames(session, device, session_id, frames="last", camera=None, who="ann", now_s=NOW_S + 601)
         with pytest.raises(InvalidError, match="not one of"):
             service.ask_frames(session, device, session_id, frames="film", camera=None, who="ann", now_s=NOW_S)
+    with database.read() as session:
         deeds = [(entry.what, entry.who) for entry in audit.entries(session, target=device)]
     assert ("debug.frames", "ann") in deeds
 
@@ -118,8 +119,8 @@ def test_operators_see_pictures_viewers_do_not_and_looking_stands_in_the_audit(
     assert "sandbox" in picture.headers["Content-Security-Policy"]
     assert digest in ann.get(f"/devices/{device}").text
     with server.database.read() as session:
-        looked = [entry for entry in audit.entries(session, target=device) if entry.what == "debug.picture"]
-    assert [entry.after for entry in looked] == [{"session": session_id, "sha256": digest}]
+        looked = audit.entries(session, audit.Wanted(target=device, what="frame.look"))
+    assert [entry.target for entry in looked] == [f"{device}/debug/{session_id}/{digest}"]
 
 
 def test_a_picture_is_shown_under_its_own_session_and_device_alone_and_only_as_a_picture(
