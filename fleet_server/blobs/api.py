@@ -71,10 +71,11 @@ def get_blob(key: str) -> Response:
     store = _disk_store(key)
     fields = {name: request.args.get(name, "") for name in ("expires", "signature")}
     store.check_signature("GET", key, fields)
-    there = store.stat(key)
-    if there is None:
+    if store.stat(key) is None:
         raise NotFoundError("no such blob")
-    return Response(store.read(key), mimetype=there.content_type, headers={"X-Content-Type-Options": "nosniff"})
+    # The bytes and their type came from a device: a file to keep, never a page of ours.
+    headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+    return Response(store.read(key), mimetype="application/octet-stream", headers=headers)
 
 
 def _quota() -> UploadQuota:

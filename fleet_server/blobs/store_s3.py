@@ -38,7 +38,11 @@ class S3BlobStore:
 
     def presign_get(self, key: str, ttl_s: float) -> SignedUrl:
         """A URL that gives the bytes."""
-        parameters = {"Bucket": self._bucket, "Key": self._full(key)}
+        parameters = {
+            "Bucket": self._bucket, "Key": self._full(key),
+            # Signed with the rest: whatever type a device gave its bytes, a browser gets a file and no page.
+            "ResponseContentType": "application/octet-stream", "ResponseContentDisposition": "attachment",
+        }  # fmt: skip
         url = self._s3().generate_presigned_url("get_object", Params=parameters, ExpiresIn=int(ttl_s))
         return SignedUrl(url, {}, self._clock() + ttl_s)
 
