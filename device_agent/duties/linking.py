@@ -22,7 +22,7 @@ class Claim(Protocol):
     """The one-time token of this board."""
 
     def read(self) -> str:
-        """The token; raises ClaimRefusedError where there is none."""
+        """The token, empty for a board that has none and waits to be accepted; raises ClaimRefusedError."""
         ...
 
     def remove(self) -> None:
@@ -73,6 +73,8 @@ class Linking:
                 return
         self._claim.remove()
         identity = self._awake(identity, stop, progress)
+        if stop.is_set():
+            return
         self._use(identity)
         self.note = f"enrolled as {identity.device}"
         self.linked.set()
@@ -123,7 +125,10 @@ class Linking:
                 if step.identity is not None:
                     log.info("enrolled as %s", step.identity.device)
                     return step.identity
-                self.note, wait_s = "waits for an operator to accept this board", step.retry_after_s
+                without = "" if token else ", for it has no claim"
+                key = self._store.fingerprint()
+                self.note = f"waits for an operator to accept this board{without}; fingerprint of its key: {key}"
+                wait_s = step.retry_after_s
             if self.note != told:
                 told = self.note
                 log.warning("enrolment: %s (board %s, serial %s)", told, facts.board_model, facts.serial or "unknown")
