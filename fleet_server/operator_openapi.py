@@ -143,8 +143,9 @@ def _complete(app: OpenAPI) -> dict[str, Any]:
     components = made.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas.pop("ValidationErrorModel", None)  # flask-openapi3's own way to refuse, which is not ours
-    kinds = {kind for kind in (*LISTS.values(), *ONES.values()) if kind is not dict}
-    _, ours = msgspec.json.schema_components(sorted(kinds, key=lambda kind: kind.__name__), ref_template=REF)
+    kinds = sorted({kind for kind in (*LISTS.values(), *ONES.values()) if kind is not dict}, key=lambda kind: kind.__qualname__)
+    found, ours = msgspec.json.schema_components(kinds, ref_template=REF)
+    of_kinds = {dict: {"type": "object"}, **dict(zip(kinds, found, strict=True))}  # of two with one name each has its own
     twice = sorted(set(ours) & set(schemas))
     if twice:
         raise ValueError(f"bodies and answers have schemas of one name: {', '.join(twice)}")
@@ -154,22 +155,22 @@ def _complete(app: OpenAPI) -> dict[str, Any]:
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             key = operation_key(method, path)
-            operation["responses"] = {**_answers(key), **_refusals()}
+            operation["responses"] = {**_answers(key, of_kinds), **_refusals()}
             scope = scopes.get((method.upper(), path), "admin")
             operation["security"] = [{"token": []}, {"session": []}] if scope else []
             operation["x-rookery-scope"] = scope
     return made
 
 
-def _answers(key: str) -> dict[str, Any]:
+def _answers(key: str, of_kinds: Mapping[type, dict[str, Any]]) -> dict[str, Any]:
     if key in EMPTY:
         return {"204": {"description": "Done"}}
     if key in LISTS:
-        items: dict[str, Any] = {"type": "array", "items": _schema(LISTS[key])}
+        items: dict[str, Any] = {"type": "array", "items": of_kinds[LISTS[key]]}
         following = {"type": ["string", "null"], "description": "the cursor of what follows"}
         schema = {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": following}}
     else:
-        schema = _schema(ONES.get(key, dict))
+        schema = of_kinds[ONES.get(key, dict)]
     content = {OTHER_TYPES[key]: {}} if key in OTHER_TYPES else {JSON: {"schema": schema}}
     answer = {"description": "As asked", "content": content}
     statuses = ("200", "201") if key in CREATED_OR_NOT else ("201",) if key in CREATED else ("200",)
@@ -179,10 +180,6 @@ def _answers(key: str) -> dict[str, Any]:
 def _refusals() -> dict[str, Any]:
     content = {PROBLEM_JSON: {"schema": {"$ref": REF.format(name="Problem")}}}
     return {status: {"description": description, "content": content} for status, description in REFUSALS.items()}
-
-
-def _schema(kind: type) -> dict[str, Any]:
-    return {"type": "object"} if kind is dict else {"$ref": REF.format(name=kind.__name__)}
 
 
 def _scopes(app: OpenAPI) -> dict[tuple[str, str], str]:

@@ -17,7 +17,7 @@ GUARDS = (
         STORE,
         "        if not hmac.compare_digest(self._signature(method, key, fields).encode(), given):\n",
         "        if False:\n",
-        (NOTHING_ELSE, f"{SLOT}::test_a_signed_get_gives_the_bytes"),
+        (NOTHING_ELSE,),
     ),
     Guard(
         "end of an upload slot",

@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,8 +166,7 @@ def test_no_two_bodies_have_one_name(door: Door) -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_the_description_is_a_file_of_the_tree_by_itself(door: Door, tmp_path: Path) -> None:
-    """Every reference in it leads somewhere."""
+def test_every_reference_of_the_description_leads_somewhere(door: Door) -> None:
     text = str(door.document)
-    for name in set(re.findall(r"#/components/schemas/([A-Za-z0-9_]+)", text)):
+    for name in set(re.findall(r"#/components/schemas/([A-Za-z0-9_.-]+)", text)):
         assert name in door.document["components"]["schemas"]
