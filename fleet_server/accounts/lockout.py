@@ -25,6 +25,8 @@ UNDER_ATTACK = 100
 """Wrong passwords for one name from everywhere within the hour, after which each strange address has one try and waits long.
 
 NIST SP 800-63B §5.2.2 allows 100 in a row before an account is limited."""
+LOUD_OF_ADDRESS = 20
+"""Failures of one address that the audit gets each first of; then only the 32nd, the 64th, …"""
 FIRST_LOCK_S, LONGEST_LOCK_S = 60.0, 900.0
 FORGOTTEN_S = 3600.0
 """After an hour without another failure a count begins anew."""
@@ -50,9 +52,9 @@ class Attempt:
         """Whether the audit gets a row: for the first and the last before a lock, then for ever fewer; nobody can flood it."""
         if self.known:
             return self.counts["browser"] in (1, FREE_FAILURES)
-        loud = self.counts["address"] <= 20 and self.counts["name"] <= UNDER_ATTACK
-        rounds = self.counts["name"].bit_count() == 1 or self.counts["address"].bit_count() == 1
-        return (loud and self.counts["pair"] in (1, FREE_FAILURES)) or rounds
+        if self.counts["address"] <= LOUD_OF_ADDRESS and self.counts["name"] <= UNDER_ATTACK:
+            return self.counts["pair"] in (1, FREE_FAILURES)
+        return max(self.counts["name"], self.counts["address"]).bit_count() == 1
 
 
 def network_of(address: str) -> str:
@@ -89,15 +91,28 @@ def _browser_sign(key: bytes, name: str, nonce: str, issued: str) -> str:
     return keyed_hash(key, "\0".join((name, nonce, issued)), purpose="known browser")
 
 
-def count_attempt(session: Session, *, name: str, address: str, browser: str | None, now_s: float) -> Attempt:
-    """Count a sign-in as failed until it succeeds. Rows are locked in one order: of many at once each sees those before it."""
-    _sweep(session, now_s)
+def wait_of(session: Session, *, name: str, address: str, browser: str | None, now_s: float) -> float:
+    """For how many seconds this attempt is locked, by a look alone: a flood of locked attempts writes nothing."""
+    buckets = _kinds(name, address, browser).values()
+    locked = session.scalars(select(SignInFailureRow.locked_until_s).where(SignInFailureRow.bucket.in_(buckets)))
+    return max((until_s - now_s for until_s in locked), default=0.0)
+
+
+def _kinds(name: str, address: str, browser: str | None) -> dict[str, str]:
+    if browser:
+        return {"browser": plain_hash(f"browser\0{browser}")}
     place = network_of(address)
-    kinds = {"browser": plain_hash(f"browser\0{browser}")} if browser else {
+    return {
         "pair": plain_hash(f"pair\0{name}\0{place}"),
         "address": plain_hash(f"address\0{place}"),
         "name": plain_hash(f"name\0{name}"),
-    }  # fmt: skip
+    }
+
+
+def count_attempt(session: Session, *, name: str, address: str, browser: str | None, now_s: float) -> Attempt:
+    """Count a sign-in as failed until it succeeds. Rows are locked in one order: of many at once each sees those before it."""
+    _sweep(session, now_s)
+    kinds = _kinds(name, address, browser)
     rows = _locked(session, tuple(sorted(kinds.values())), now_s)
     wait_s = max(row.locked_until_s for row in rows.values()) - now_s
     if wait_s > 0:

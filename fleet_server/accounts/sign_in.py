@@ -58,13 +58,14 @@ def sign_in(
     """A session or token. UnauthenticatedError whatever is wrong, TooManyError after too many, UnavailableError if flooded."""
     now_s = here.clock()
     browser = lockout.known_browser(here.web_secret, shown.browser_cookie, shown.name, now_s)
+    with here.database.read() as db:
+        _wait(lockout.wait_of(db, name=shown.name, address=shown.origin, browser=browser, now_s=now_s))
     # The attempt is counted before the slow check: a hundred at the same moment are not all let through before the first fails.
     with here.database.write() as db:
         attempt = lockout.count_attempt(db, name=shown.name, address=shown.origin, browser=browser, now_s=now_s)
         found = db.scalar(select(OperatorRow).where(OperatorRow.name == shown.name))
         candidate = _Candidate(found.id, found.password_hash) if found and not found.disabled and found.kind == "person" else None
-    if attempt.wait_s > 0:
-        raise TooManyError("too many failed attempts", "wait, then try again", round(attempt.wait_s) + 1)
+    _wait(attempt.wait_s)
     try:
         with GATE.place(attempt.known):
             fits = password_fits(candidate.password_hash if candidate else None, shown.password)
@@ -89,6 +90,11 @@ def sign_in(
         raise outcome
     nonce = browser or chance_linux.row_id() + chance_linux.row_id()
     return SignedIn(outcome, lockout.browser_cookie(here.web_secret, shown.name, nonce=nonce, now_s=now_s))
+
+
+def _wait(wait_s: float) -> None:
+    if wait_s > 0:
+        raise TooManyError("too many failed attempts", "wait, then try again", round(wait_s) + 1)
 
 
 def _by(

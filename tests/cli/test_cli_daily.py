@@ -50,7 +50,7 @@ def test_login_keeps_a_token_for_its_owner_alone_and_no_password(rookery, signed
 def test_a_wrong_password_is_exit_4(rookery, site: OperatorSite) -> None:
     answer = rookery("login", "--server", site.url, "--name", NAME, "--password-stdin", "--as", "other", stdin="wrong\n")
     assert (answer.code, answer.out) == (4, "")
-    assert "name or password is wrong" in answer.err
+    assert "name, password or code is wrong" in answer.err
 
 
 def test_a_question_without_a_terminal_is_exit_2_and_names_the_flag(rookery, site: OperatorSite) -> None:
