@@ -179,6 +179,9 @@ def new_setup_link(settings: Settings, database: Database, now_s: float) -> str 
 
 def _children(settings: Settings, listeners: list[socket.socket]) -> list[Child]:
     environment = {**os.environ, **to_environment(settings)}
+    for name in SECRETS:
+        if f"ROOKERY_{name.upper()}_FILE" in environment:  # the child reads it there itself
+            environment.pop(f"ROOKERY_{name.upper()}", None)
     logs = settings.data_dir / "logs"
     python = [sys.executable, "-m", "fleet_server"]
     children = []
