@@ -10,7 +10,7 @@ from pathlib import Path
 
 from device_agent.doctor import Finding, bad, note, well
 from device_agent.errors import AgentError, OwnerError
-from device_agent.link.identity_x509 import IdentityStore
+from device_agent.link.identity_x509 import IdentityStore, waiting_fingerprint
 from device_agent.own_folder_disk import read_policy
 from device_agent.settings import Settings
 from device_agent.vision.zones import unknown_classes
@@ -103,7 +103,9 @@ def look_at_identity(settings: Settings, now_s: float) -> list[Finding]:
     """Enrolled or with a claim; key readable by its owner alone; certificate good."""
     folder, claim = settings.agent.data_dir / "identity", settings.server.claim_file
     if not (folder / "current").exists():
-        if claim is None or not claim.exists():
+        if claim is None:
+            return [_waiting(folder)]
+        if not claim.exists():
             return [bad("identity", "no_claim", "not enrolled yet, and there is no claim", "put a claim on the board")]
         found = [well("identity", "not enrolled yet, a claim is here")]
         return found + _open_to_others([claim])
@@ -122,6 +124,18 @@ def look_at_identity(settings: Settings, now_s: float) -> list[Finding]:
         advice = "start the agent: it renews by itself for 400 days; after that, enrol again with a new claim"
         findings.append(bad("identity", "expired", f"{identity.device}: the certificate ended {-days:.0f} days ago", advice))
     return findings or [well("identity", f"{identity.device}, certificate good for {days:.0f} days")]
+
+
+def _waiting(folder: Path) -> Finding:
+    """A board without a claim: what it waits for, and what a person compares before letting it in."""
+    try:
+        said = waiting_fingerprint(folder)
+    except (AgentError, OSError):
+        said = ""
+    advice = "start the agent: it asks to be let in, and says its key's fingerprint in its log"
+    if said:
+        advice = f"accept it (page Enrolment, or rookery enrolment list) where the fingerprint is {said}; or give it a claim"
+    return note("identity", "waits", "not enrolled yet, and no claim is named: it waits until an operator accepts it", advice)
 
 
 def _open_to_others(secrets: list[Path]) -> list[Finding]:

@@ -42,9 +42,10 @@ class ServerSection:
     """``[server]``: the fleet server.
 
     url: https://host:port of the device door. ca_file: PEM of the authority that is pinned. claim_file: the one-time token,
-    removed after enrolment; needed until then. poll_s: seconds between polls until the server says otherwise, default 1800.
-    timeout_s: seconds for connecting and for each wait for bytes, default 20. signed_requests: sign each request with the board's
-    key, for where TLS ends before the server (its ROOKERY_SIGNED_REQUESTS), default false.
+    removed after enrolment; where none is named the board waits until an operator accepts it. poll_s: seconds between polls until
+    the server says otherwise, default 1800. timeout_s: seconds for connecting and for each wait for bytes, default 20.
+    signed_requests: sign each request with the board's key, for where TLS ends before the server (its ROOKERY_SIGNED_REQUESTS),
+    default false.
     """
 
     url: Annotated[str, Meta(pattern=r"^https://[^\s/]+(/.*)?\Z")]

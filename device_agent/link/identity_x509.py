@@ -6,6 +6,7 @@ the next start finds the old identity in force with an unfinished neighbour (fin
 with leftovers (removed).
 """
 
+import hashlib
 import logging
 import shutil
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from device_agent.errors import IdentityBrokenError, ServerNonsenseError
 from device_agent.link.trust_roots_x509 import pem, presented
 from ota.durable_disk import fsync_folder, remove_leftovers, write_whole
 from ota.wire.codec import MessageError, decode, encode
-from ota.wire.enrolment import EnrolAnswer
+from ota.wire.enrolment import EnrolAnswer, fingerprint
 from ota.wire.topics import DEVICE_ID
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,10 @@ class IdentityStore:
         name = [x509.NameAttribute(NameOID.SERIAL_NUMBER, serial[:64])] if serial else []
         csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(name)).sign(key, hashes.SHA256())
         return csr.public_bytes(serialization.Encoding.PEM).decode()
+
+    def fingerprint(self) -> str:
+        """Of the key that the next identity is asked for with, as the server shows it to whoever decides."""
+        return _fingerprint(self._next_key())
 
     def keep_answer(self, answer: EnrolAnswer) -> Identity:
         """Check the server's answer against our key and write it; not in force yet. Raises ServerNonsenseError."""
@@ -152,6 +157,17 @@ def _certificate_of(answer: EnrolAnswer) -> tuple[str, x509.Certificate]:
     if not DEVICE_ID.fullmatch(device) or device != answer.device:
         raise ServerNonsenseError(f"the certificate is for {device!r}, the answer for {answer.device!r}")
     return device, leaf
+
+
+def waiting_fingerprint(folder: Path) -> str:
+    """Of the key with which a board asks that is not enrolled yet; empty where it has made none. Reads, and changes nothing."""
+    path = folder / "a" / "key.pem"
+    return _fingerprint(_read_key(path)) if path.exists() else ""
+
+
+def _fingerprint(key: ec.EllipticCurvePrivateKey) -> str:
+    spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return fingerprint(hashlib.sha256(spki).hexdigest())
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:

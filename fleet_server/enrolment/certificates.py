@@ -89,6 +89,12 @@ def newest_of_device(session: Session, device_id: str) -> Certificate | None:
     return _certificate(row) if row else None
 
 
+def of_device(session: Session, device_id: str) -> list[Certificate]:
+    """Every certificate that the device was ever given, the newest first."""
+    query = select(CertificateRow).where(CertificateRow.device_id == device_id)
+    return [_certificate(row) for row in session.scalars(query.order_by(CertificateRow.issued_s.desc(), CertificateRow.serial))]
+
+
 def find(session: Session, serial: str) -> Certificate | None:
     """One certificate by its serial."""
     row = session.get(CertificateRow, serial)

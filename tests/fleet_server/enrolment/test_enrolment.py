@@ -178,8 +178,8 @@ def test_a_stolen_key_cannot_become_another_device(database: Database, issuer: I
     _enrol(database, board, _claim(database), issuer)
     second = _enrol(database, new_board(), _claim(database), issuer)
     assert second.device_id is not None
+    presented = _serial(second.certificate_pem)
     with pytest.raises(ForbiddenError, match="another device"), database.write() as session:
-        presented = _serial(second.certificate_pem)
         service.renew(session, second.device_id, board.csr_pem, issuer, presented=presented, now_s=NOW_S)
     with pytest.raises(ForbiddenError, match="certified before"):
         _enrol(database, board, _claim(database), issuer)
