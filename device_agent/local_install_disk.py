@@ -22,6 +22,7 @@ from device_agent.link.clock import TrustedClock
 from device_agent.link.clock_disk import read_floor
 from device_agent.local_bench_disk import inbox_of, updater_without_agent
 from device_agent.own_folder_disk import open_folder, read_policy, read_settings
+from device_agent.owner_linux import as_owner
 from device_agent.settings import Settings
 from device_agent.update.deployment import LOCAL, Deployment
 from device_agent.update.inbox_folder_disk import copy_in, words_of
@@ -69,13 +70,15 @@ def run_local_install(config: Path, bundle: Path, *, wait_s: float) -> int:
         _put(bundle, inbox.file(sha256))
         return _watch(settings, inbox, release, sha256, before, deadline_s)
     with ExitStack() as stack:
-        open_folder(settings.agent.data_dir, stack)
-        _nothing_under_way(settings)
-        _something_to_fall_back_to(settings)
+        with as_owner(settings.agent.data_dir):
+            open_folder(settings.agent.data_dir, stack)
+            _nothing_under_way(settings)
+            _something_to_fall_back_to(settings)
         if _runs(settings, release, sha256):
             return 0
-        _put(bundle, inbox.file(sha256))
-        return _carry_out(settings, policy, clock, inbox, config, sha256, deadline_s)
+        _put(bundle, inbox.file(sha256))  # whose file it is says who let it in
+        with as_owner(settings.agent.data_dir):
+            return _carry_out(settings, policy, clock, inbox, config, sha256, deadline_s)
 
 
 def _must_be_a_file(bundle: Path) -> None:

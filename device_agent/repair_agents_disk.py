@@ -5,14 +5,12 @@ factory agent (null). What is done is written down as the launcher would, so tha
 """
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from device_agent import launcher_disk
 from device_agent.launcher_disk import POINTER, Pointer
+from device_agent.owner_linux import as_owner
 from device_agent.repair import Found
 from device_agent.update.agent_place_disk import AgentPlace
 from device_agent.update.state_disk import AGENT_STATE_FILE, peek
@@ -25,7 +23,7 @@ def mend_agents(data: Path, *, dry_run: bool) -> list[Found]:
     if before.python is not None:
         return [Found("agents", "ok", f"{before.python} is started, as the first agents' pointer says")]
     named = [slot for slot in (before.current, before.previous, before.trial.slot if before.trial else None) if slot]
-    with _as_owner(data):
+    with as_owner(data):  # as the agent's launcher does: whose list of files is believed depends on who asks
         faults = {slot: launcher_disk.slot_fault(launcher_disk.agents_folder(data) / slot) for slot in dict.fromkeys(named)}
     after = _whole(before, faults)
     found = [Found("agents", "ok", f"{_name(data, slot)} is whole") for slot, fault in faults.items() if not fault]
@@ -86,17 +84,3 @@ def _last_committed(data: Path) -> str | None:
 def _name(data: Path, slot: str) -> str:
     manifest = AgentPlace(data).manifest(slot)
     return f"agent {slot[:12]}" if manifest is None else manifest.release
-
-
-@contextmanager
-def _as_owner(data: Path) -> Iterator[None]:
-    """Judge as the agent's launcher does: whose list of files is believed depends on who asks."""
-    owner = data.stat().st_uid
-    drops = os.geteuid() == 0 and owner != 0
-    if drops:
-        os.seteuid(owner)
-    try:
-        yield
-    finally:
-        if drops:
-            os.seteuid(0)

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import select
 import stat
 from pathlib import Path
 from typing import IO
@@ -36,3 +37,29 @@ def read_plain(path: Path, limit_bytes: int = DOCUMENT_BYTES) -> bytes:
                 raise OSError(errno.EFBIG, f"it has more than {limit_bytes} bytes", str(path))
             pieces.append(piece)
     return b"".join(pieces)
+
+
+def read_first_line(path: Path, limit_bytes: int = 64 * 1024, deadline_s: float = 60.0) -> bytes:
+    """The first line of a plain file or of a pipe (``--passphrase-file <(pass show fleet)``), without its end.
+
+    OSError when it is neither, when there is no line, and when a pipe's writer says nothing for ``deadline_s`` seconds.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        kind = os.fstat(handle).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+            raise OSError(errno.EINVAL, "it is neither a plain file nor a pipe", str(path))
+        found = b""
+        while b"\n" not in found and len(found) <= limit_bytes:
+            if not select.select([handle], [], [], deadline_s)[0]:
+                raise OSError(errno.ETIMEDOUT, f"nothing came within {deadline_s:.0f} s", str(path))
+            piece = os.read(handle, 4096)
+            if not piece:
+                break
+            found += piece
+    finally:
+        os.close(handle)
+    lines = found.splitlines()
+    if not lines or len(lines[0]) > limit_bytes:
+        raise OSError(errno.EINVAL, "there is no line in it" if not lines else "its first line has no end", str(path))
+    return lines[0]

@@ -39,11 +39,11 @@ def passphrase(session: Session, file: Path | None, what: str) -> bytes:
     """The passphrase of a key file."""
     if file is not None:
         try:
-            from ota.plain_disk import read_plain
+            from ota.plain_disk import read_first_line
 
-            return read_plain(file).splitlines()[0]
-        except (OSError, IndexError) as error:
-            raise CliError(FAILURE, f"cannot read a passphrase from {file}: {error}") from None
+            return read_first_line(file)
+        except OSError as error:
+            raise CliError(FAILURE, f"cannot read a passphrase from {file}: {error.strerror}") from None
     given = os.environ.get(PASSPHRASE_VARIABLE)
     return (given if given is not None else session.secret("--passphrase-file", f"passphrase of {what}")).encode()
 

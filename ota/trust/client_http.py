@@ -1,13 +1,12 @@
 """The device's side of TUF: what may exist, by metadata alone. Content comes through ``content_http``.
 
-tuf.ngclient does the verifying. Ours is the transport (the caller's pool with its client certificate, deadlines that hold), the
-clock (a board has none: the caller's floored time), and durability (rollback floors must survive a power cut).
+tuf.ngclient does the verifying. Ours is the transport (``pool_fetcher_http``), the clock (a board has none: the caller's
+floored time), and durability (rollback floors must survive a power cut).
 """
 
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import threading
@@ -22,27 +21,24 @@ from urllib.parse import unquote
 import urllib3
 from tuf.api.exceptions import (
     DownloadError,
-    DownloadHTTPError,
     DownloadLengthMismatchError,
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from ota.bundle.offline import ChainError, check_fresh, check_signed, load_role, trust_root
 from ota.bundle.tuf_types import Targets
 from ota.durable_disk import fsync_folder, make_folder
 from ota.trust.key_types import Key
+from ota.trust.pool_fetcher_http import CONFIG, NotAsSignedError, PoolFetcher
 from ota.trust.publishing import hashed_path
 from ota.trust.refusal import Refusal
-from ota.trust.request_http import RequestError, body, get
 from ota.trust.roles import assignment_keys
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 """Largest manifest or acceptance set that is read into memory."""
 
-MAX_ERROR_PIECES = 4
 _TORN = (ValueError, KeyError, TypeError, RecursionError)
 
 T = TypeVar("T")
@@ -207,7 +203,9 @@ class TrustClient:
         return found
 
     def _begin(self) -> Updater:
-        updater = Updater(str(self._dir), self._metadata_url, fetcher=self._fetcher, bootstrap=self._bootstrap)
+        updater = Updater(
+            str(self._dir), self._metadata_url, fetcher=self._fetcher, bootstrap=self._bootstrap, config=CONFIG
+        )
         # ngclient offers no argument for the time; this is the one place that sets it.
         updater._trusted_set.reference_time = datetime.fromtimestamp(self._reference_time(), UTC)
         return updater
@@ -235,6 +233,8 @@ class TrustClient:
                 return Refusal("expired", str(error))
             except RepositoryError as error:
                 return Refusal("signature", f"{type(error).__name__}: {error}")
+            except NotAsSignedError as error:
+                return Refusal("signature", str(error))
             except DownloadError as error:
                 return Refusal("download", str(error))
             except OSError as error:
@@ -262,39 +262,3 @@ class TrustClient:
         for folder in (self._dir / "root_history", self._dir) if changed else ():
             if folder.is_dir():
                 fsync_folder(folder)
-
-
-class PoolFetcher(FetcherInterface):
-    """ngclient's transport over the caller's pool. ``deadline_s`` (monotonic clock) is set before each operation."""
-
-    def __init__(self, pool: urllib3.PoolManager, gap_s: float) -> None:
-        self._pool = pool
-        self._gap_s = gap_s
-        self.deadline_s = 0.0
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        """The whole body, at most ``max_length`` bytes; raises DownloadError. In memory: metadata needs no temporary file."""
-        data = bytearray()
-        for piece in self._fetch(url):
-            data += piece
-            if len(data) > max_length:
-                raise DownloadLengthMismatchError(f"{url}: more than the {max_length} bytes allowed")
-        return bytes(data)
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        try:
-            response = get(self._pool, url, {}, self.deadline_s, self._gap_s)
-            with body(response, self.deadline_s) as pieces:
-                if response.status != 200:
-                    # Every refresh hears one 404, for the next root: its few bytes are read, so that the connection stays.
-                    for _ in itertools.islice(pieces, MAX_ERROR_PIECES):
-                        pass
-                    raise DownloadHTTPError(f"{url}: the server answered {response.status}", response.status)
-                expected, received = response.headers.get("Content-Length", ""), 0
-                for piece in pieces:
-                    received += len(piece)
-                    yield piece
-                if expected.isdigit() and received < int(expected):
-                    raise DownloadError(f"{url}: broke off after {received} of {expected} bytes")
-        except RequestError as error:
-            raise DownloadError(f"{url}: {error}") from None

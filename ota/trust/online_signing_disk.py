@@ -1,5 +1,6 @@
 """What the server signs by itself: snapshot and timestamp, by the keys that the root in force names, also while those change."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class OnlineSigning:
 
     def begin(self, root: Root, targets_version: int, now_s: float) -> None:
         """The first snapshot and timestamp."""
-        meta = {"targets.json": MetaFile(targets_version)}
+        meta = {"targets.json": self._entry("targets", targets_version)}
         snapshot = Metadata(Snapshot(version=1, expires=instant(now_s + SNAPSHOT_LIFE_S), meta=meta))
         self._sign(snapshot, "snapshot", (root,))
         self._store.write("snapshot", 1, snapshot.to_bytes())
@@ -41,8 +42,10 @@ class OnlineSigning:
         snapshot = state.snapshot
         snapshot.signed.version += 1
         snapshot.signed.expires = instant(now_s + SNAPSHOT_LIFE_S)
-        # Versions only, no hashes: a damaged file then fails as a signature, not as a length (0002 §3).
-        snapshot.signed.meta.update({f"{role}.json": MetaFile(version) for role, version in versions.items()})
+        # Those that an older server listed without a hash get theirs, as far as what lies here was verified.
+        bare = {role: number for role, number in _verified(state).items() if not snapshot.signed.meta[f"{role}.json"].hashes}
+        for role, version in {**bare, **versions}.items():
+            snapshot.signed.meta[f"{role}.json"] = self._entry(role, version)
         self._sign(snapshot, "snapshot", by)
         self._demand("timestamp", by[-1])  # before anything is written
         self._store.write("snapshot", snapshot.signed.version, snapshot.to_bytes())
@@ -95,10 +98,16 @@ class OnlineSigning:
 
     def _write_timestamp(self, version: int, snapshot_version: int, now_s: float, by: Sequence[Root]) -> Metadata[Timestamp]:
         expires = instant(now_s + TIMESTAMP_LIFE_S)
-        metadata = Metadata(Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(snapshot_version)))
+        entry = self._entry("snapshot", snapshot_version)
+        metadata = Metadata(Timestamp(version=version, expires=expires, snapshot_meta=entry))
         self._sign(metadata, "timestamp", by)
         self._store.write("timestamp", None, metadata.to_bytes())
         return metadata
+
+    def _entry(self, role: str, version: int) -> MetaFile:
+        """A stored file by version, length and sha256: whoever holds its key alone cannot put another in its place."""
+        data = self._store.read(role, version)
+        return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
     def _sign(self, metadata: Metadata[Any], role: str, by: Sequence[Root]) -> None:
         self._demand(role, by[-1])
@@ -154,3 +163,8 @@ class AssignmentSigner(Signer):
         except ChainError:
             keyids = {}.keys()  # a damaged store: the key that was in use is the best guess, and boards judge it
         return self._keys.named("assignment", keyids) or self._keys.signer("assignment")
+
+
+def _verified(state: StoredState) -> dict[str, int]:
+    """Role -> version of what the published snapshot names and what was verified when the state was read."""
+    return {"targets": state.targets.signed.version, **{name: one.signed.version for name, one in state.channels.items()}}

@@ -9,7 +9,7 @@ from typing import Any
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import HSMSigner  # type: ignore[attr-defined]  # public by its documentation
 
-from ota.plain_disk import read_plain
+from ota.plain_disk import read_first_line
 from ota.trust.errors import KeyFileError, TrustError
 from ota.trust.key_types import Key, Signature, Signer
 from ota.trust.keys import key_from_dict, key_to_dict
@@ -81,8 +81,8 @@ def _pin(where: KeyReference, ask_secret: AskSecret) -> str:
     if not where.pin_file:
         return ask_secret(f"PIN of the token {where.token or where.text}").decode()
     try:
-        return read_plain(Path(where.pin_file)).decode().splitlines()[0]
-    except (OSError, UnicodeDecodeError, IndexError) as error:
+        return read_first_line(Path(where.pin_file)).decode()
+    except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"cannot read a PIN from {where.pin_file}: {error}") from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 
 from ota.bundle.offline import ChainError, check_signed, load_role, trust_root
-from ota.bundle.tuf_types import Metadata, Root, Snapshot, Targets, Timestamp
+from ota.bundle.tuf_types import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from ota.durable_disk import fsync_folder, write_whole
 from ota.trust.refusal import Refusal
 from ota.trust.roles import POLICY
@@ -107,19 +107,29 @@ class MetadataStore:
         timestamp, old_timestamp = self._load_online(Timestamp, (root.signed, older), "timestamp", None)
         version = timestamp.signed.snapshot_meta.version
         snapshot, old_snapshot = self._load_online(Snapshot, (root.signed, older), "snapshot", version)
+        self._same_as_named(timestamp.signed.snapshot_meta, "snapshot")
         meta = snapshot.signed.meta
         targets = self._load(Targets, root.signed, "targets", meta["targets.json"].version)
+        self._same_as_named(meta["targets.json"], "targets")
         state = StoredState(root, timestamp, snapshot, targets, resign=old_timestamp or old_snapshot)
         for name in [one.removesuffix(".json") for one in meta if one != "targets.json"]:
             # A damaged channel is told, and does not keep the others from being published.
             version = state.channel_versions[name] = meta[f"{name}.json"].version
             try:
+                self._same_as_named(meta[f"{name}.json"], name)
                 channel: Metadata[Targets] = load_role(Targets, self.read(name, version), name)
                 check_signed(targets.signed, name, channel)
                 state.channels[name] = channel
             except ChainError as error:
                 state.problems.append(f"channel {name} must be signed again or was damaged: {error.refusal.detail}")
         return state
+
+    def _same_as_named(self, entry: MetaFile, role: str) -> None:
+        """Raise ChainError unless the file is, to the byte, the one that the snapshot names (older ones name versions alone)."""
+        try:
+            entry.verify_length_and_hashes(self.read(role, entry.version))
+        except RepositoryError as error:
+            raise ChainError(Refusal("signature", f"{_name(role, entry.version)}: {error}")) from None
 
     def _load_online(
         self, kind: type[Any], roots: tuple[Root, Root | None], role: str, version: int | None

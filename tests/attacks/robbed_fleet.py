@@ -27,7 +27,7 @@ from device_agent.update.state_disk import StateFile
 from device_agent.update.trial import TrialWatch
 from device_agent.update.updater import Updater
 from ota.bundle.manifest import FileEntry, Golden, Manifest, Variant, encode_manifest, target_path
-from ota.bundle.tuf_types import Metadata
+from ota.bundle.tuf_types import Metadata, MetaFile
 from ota.slots.slots_disk import Slots
 from ota.trust import roles
 from ota.trust.assignment import sign_payload
@@ -212,7 +212,7 @@ class Thief:
                     _only(targets, mine, role)
                 listed = roles.new_targets({"x": roles.ChannelKeys([mine])}, [mine], 1.0).signed.targets
                 targets.targets[roles.ASSIGNMENT_KEYS] = listed[roles.ASSIGNMENT_KEYS]
-            # Where snapshot and timestamp are not his he puts it under the version that they name already.
+            # Where snapshot and timestamp are not his he puts it under the version that they name already, in vain: they name its hash.
             self.serve("targets", change, raise_version="snapshot" in his or self.commands("snapshot"), with_own="targets" in his)
             his |= {"stable", "beta", "policy"}
             self.assigns_with = self.own["a"]
@@ -243,13 +243,13 @@ class Thief:
     def refresh_online(self, his: frozenset[str] = frozenset(), version: int | None = None) -> None:
         """The next snapshot of all that lies there, and the next timestamp."""
         def snapshot(signed: Any) -> None:
-            for role in ("targets", "stable", "beta", "policy"):
-                signed.meta[f"{role}.json"].version = version or self.present(role).signed.version
+            for role in ("targets", "stable", "beta", "policy"):  # without their hashes, which nobody demands of a snapshot
+                signed.meta[f"{role}.json"] = MetaFile(version or self.present(role).signed.version)
             signed.expires = roles.instant(self.fleet.now_s + 7 * DAY_S)
             signed.version = (version if stamped else 0) or signed.version
 
         def timestamp(signed: Any) -> None:
-            signed.snapshot_meta.version = self.present("snapshot").signed.version
+            signed.snapshot_meta = MetaFile(self.present("snapshot").signed.version)
             signed.expires = roles.instant(self.fleet.now_s + DAY_S)
             signed.version = version or signed.version
 

@@ -178,7 +178,7 @@ ROWS = {
     # row of the table: stolen keys, how many must sign the channel, what comes of it
     "no key": (set(), 1, set()),
     "the timestamp key": ({"timestamp"}, 1, {"freeze", "forward"}),
-    "the snapshot key": ({"snapshot"}, 1, {"forward"}),
+    "the snapshot key": ({"snapshot"}, 1, set()),
     "the assignment key": ({"assignment"}, 1, {"choose"}),
     "all online keys": (ONLINE_KEYS, 1, {"choose", "freeze", "forward"}),
     "one release key": ({"stable-1"}, 1, set()),
@@ -186,7 +186,7 @@ ROWS = {
     "one of two release keys and all online keys": ({"stable-1", *ONLINE}, 2, {"choose", "freeze", "forward"}),
     "the beta channel's key and all online keys": ({"beta", *ONLINE}, 1, {"choose", "freeze", "forward"}),
     "the policy key and all online keys": ({"policy", *ONLINE}, 1, {"choose", "freeze", "forward", "policy"}),
-    "the targets key": ({"targets"}, 1, {"inject", "choose", "forward", "policy"}),
+    "the targets key": ({"targets"}, 1, set()),
     "the targets key and all online keys": ({"targets", *ONLINE}, 1, {"inject", "choose", "freeze", "forward", "policy"}),
     "one root key": ({"root-1"}, 1, set()),
     "one root key and all online keys": ({"root-1", *ONLINE}, 1, {"choose", "freeze", "forward"}),
