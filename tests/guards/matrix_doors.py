@@ -10,7 +10,14 @@ CERTIFICATES = "fleet_server/enrolment/certificates.py"
 AUTHORITY = "fleet_server/enrolment/authority_x509.py"
 TERMS = f"{ENROLMENT}::test_a_claim_is_good_only_on_its_terms"
 EACH_REASON = f"{ENROLMENT}::test_a_certificate_is_refused_for_each_other_reason"
-OWN_BRANCH = f"{PROCESSES}::test_on_the_broker_a_device_has_its_own_branch_and_nothing_else"
+SIGNED = "tests/fleet_server/enrolment/test_signed_requests.py"
+LATE = "tests/fleet_server/enrolment/test_renew_expired.py"
+TABLE = "tests/fleet_server/core/test_broker_table.py"
+REVOCATION = "tests/fleet_server/core/test_broker_revocation.py"
+OPEN_A_DOOR = f"{REVOCATION}::test_which_certificates_open_a_door"
+IDENTITY = "fleet_server/enrolment/identity.py"
+REQUESTS = "fleet_server/enrolment/signed_requests.py"
+OWN_BRANCH = f"{TABLE}::test_a_device_reaches_its_own_branch_and_nothing_else"
 BROKER = "fleet_server/broker_disk.py"
 NOT_OURS_TO_SIGN = f"{ENROLMENT}::test_requests_that_are_not_ours_to_sign"
 
@@ -196,7 +203,7 @@ GUARDS = (
         BROKER,
         '        "use_username_as_clientid true",\n',
         "",
-        (OWN_BRANCH,),
+        (f"{TABLE}::test_a_client_id_takes_no_session_over",),
     ),
     Guard(
         "revocation list at the broker",
@@ -205,6 +212,150 @@ GUARDS = (
         BROKER,
         "        f\"crlfile {pki / 'crl.pem'}\",\n",
         "",
-        (f"{PROCESSES}::test_a_revoked_device_is_out_of_the_broker",),
+        (OPEN_A_DOOR,),
+    ),
+    Guard(
+        "a certificate was issued here",
+        "all that a device may do",
+        "whoever has the issuing key",
+        CERTIFICATES,
+        '        return Standing("this server did not issue the certificate", False)\n',
+        '        return Standing("", False)\n',
+        (EACH_REASON, OPEN_A_DOOR),
+    ),
+    Guard(
+        "revocation list at the device door",
+        "the device door",
+        "a stolen device",
+        "fleet_server/device_tls_x509.py",
+        "            tls.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF\n",
+        "",
+        (OPEN_A_DOOR,),
+    ),
+    Guard(
+        "deny list of the broker",
+        "the broker",
+        "a stolen device whose connection could not be ended",
+        BROKER,
+        '        lines += [f"user {device}", "topic deny #"]\n',
+        "        pass\n",
+        (f"{REVOCATION}::test_the_deny_list_silences_a_connection_that_could_not_be_ended",),
+    ),
+    Guard(
+        "an open connection is taken over",
+        "the broker",
+        "a stolen device that stays connected",
+        "fleet_server/broker_guard_mqtt.py",
+        "            broker_takeover_mqtt.close_sessions(self._settings, self._revocations.newly_revoked)\n",
+        "            pass\n",
+        (f"{REVOCATION}::test_a_revoked_device_is_out_at_the_next_request_and_at_the_next_look",),
+    ),
+    Guard(
+        "what a revoked device left in the queue",
+        "telemetry",
+        "a stolen device",
+        "fleet_server/ingest/service.py",
+        "        elif message.device not in known:\n",
+        "        elif False:\n",
+        (f"{REVOCATION}::test_a_revoked_device_is_out_at_the_next_request_and_at_the_next_look",),
+    ),
+    Guard(
+        "the inside listener asks for a password",
+        "all topics",
+        "another program of the machine",
+        BROKER,
+        '        "allow_anonymous false",\n',
+        '        "allow_anonymous true",\n',
+        (f"{TABLE}::test_the_inside_listener_is_on_the_loopback_address_alone_and_asks_for_the_password",),
+    ),
+    Guard(
+        "a signed request counts once",
+        "what a device asks for",
+        "a proxy that keeps a copy",
+        IDENTITY,
+        "        if not signed_requests.use_nonce(session, signed.serial, signed.nonce, signed.created_s, now_s):\n",
+        "        if False:\n",
+        (f"{SIGNED}::test_the_same_request_twice_is_refused",),
+    ),
+    Guard(
+        "a signature covers all of a request",
+        "what a device asks for",
+        "a thief of one signature",
+        REQUESTS,
+        "    if len(results) != 1 or set(results[0].covered_components) != _COVERED:\n",
+        "    if not results:\n",
+        (f"{SIGNED}::test_all_of_it_must_be_signed",),
+    ),
+    Guard(
+        "the body is the one that was signed",
+        "what a device says",
+        "a proxy that changes it",
+        IDENTITY,
+        "    if not signed.matches(keep_body()):\n",
+        "    if False:\n",
+        (f"{SIGNED}::test_what_was_signed_is_what_is_done",),
+    ),
+    Guard(
+        "a signature has its time",
+        "what a device asks for",
+        "a proxy that waits",
+        REQUESTS,
+        "        if abs(created - self.now_s) > SKEW_S or (expires is not None and expires < self.now_s - SKEW_S):\n",
+        "        if False:\n",
+        (f"{SIGNED}::test_a_wrong_clock_is_told_the_time_and_goes_by_it",),
+    ),
+    Guard(
+        "status of who signs",
+        "all that a device may do",
+        "a stolen device",
+        IDENTITY,
+        "    _check_status(here, signed.device_id, signed.serial, None)\n",
+        "",
+        (f"{SIGNED}::test_status_counts_here_too",),
+    ),
+    Guard(
+        "signature and certificate name one device",
+        "identity of a device",
+        "a stolen device key",
+        IDENTITY,
+        "        if identity is not None and identity.device_id != signed.device_id:\n",
+        "        if False:\n",
+        (f"{SIGNED}::test_a_signature_does_not_outvote_a_certificate",),
+    ),
+    Guard(
+        "signed requests are off by default",
+        "the device door",
+        "a second way in that nobody asked for",
+        IDENTITY,
+        '    if "Signature-Input" in request.headers and here.settings.signed_requests:\n',
+        '    if "Signature-Input" in request.headers:\n',
+        (f"{SIGNED}::test_it_is_off_unless_it_is_switched_on",),
+    ),
+    Guard(
+        "proof of the old key",
+        "identity of a device",
+        "whoever saw an old certificate",
+        "fleet_server/enrolment/late_renewal.py",
+        "        public.verify(bytes.fromhex(request.signature), signed_bytes(request.payload), ec.ECDSA(hashes.SHA256()))\n",
+        "",
+        (f"{LATE}::test_proofs_that_prove_nothing",),
+    ),
+    Guard(
+        "a proof counts once",
+        "identity of a device",
+        "whoever kept a copy",
+        "fleet_server/enrolment/late_renewal.py",
+        "    if not use_nonce(session, serial, said.nonce, said.created_s, now_s):\n",
+        "    if False:\n",
+        (f"{LATE}::test_what_was_heard_once_opens_nothing",),
+    ),
+    Guard(
+        "how long a board may sleep",
+        "identity of a device",
+        "an old card from an attic",
+        "fleet_server/enrolment/renewing.py",
+        "    if had.not_after_s < now_s - longest_days * DAY_S:\n",
+        "    if False:\n",
+        (f"{LATE}::test_after_four_hundred_days_only_a_person_helps_and_it_says_so",),
     ),
 )

@@ -17,7 +17,7 @@ from tests.guards.write_table import PAGE, written_in
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> ThrowAway:
-    return ThrowAway(tmp_path_factory.mktemp("without") / "tree")
+    return ThrowAway(tmp_path_factory.mktemp("without") / "tree", [test for guard in GUARDS for test in guard.tests])
 
 
 @pytest.mark.slow

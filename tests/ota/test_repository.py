@@ -344,3 +344,11 @@ def test_two_uploads_and_the_worker_at_the_same_moment(fleet, serve, make_client
     assert client.refresh() is None
     for channel in ("stable", "beta"):
         assert not isinstance(client.find(f"{channel}/yard/1/manifest.json"), Refusal)
+
+
+def test_a_channel_signs_no_acceptance_set_of_another(fleet):
+    """The set decides what passes: whoever holds the key of stable must not loosen what beta demands."""
+    data = b'{"v": 1, "name": "yard", "min_ap50": 0.0, "images": []}'
+    metadata = roles._with_target(fleet.channel("stable"), "beta/acceptance/1/acceptance.json", data, None)
+    roles.sign(metadata, fleet.signers["stable-1"])
+    assert code(upload(fleet, metadata, [data])) == "channel"
