@@ -61,7 +61,7 @@ class RequestSigner:
         message = _Message(method, f"https://device{target}", {"Content-Digest": content_digest(body)})
         self._signer.sign(
             message, key_id=self._serial, created=datetime.fromtimestamp(self._now_s() + self._ahead_s, UTC), nonce=nonce,
-            label=LABEL, tag=TAG, covered_component_ids=COMPONENTS,
+            label=LABEL, tag=TAG, covered_component_ids=COMPONENTS, use_existing_digest=True,
         )  # fmt: skip
         return SignedHeaders(message.headers, nonce)
 
