@@ -1,5 +1,6 @@
 """Secrets of the settings, from where they may lie: a file that is named, or a systemd credential. Never from arguments."""
 
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import fields
@@ -55,7 +56,13 @@ def _text(path: Path, what: str) -> str:
 
 
 def mode_problem(path: Path) -> str | None:
-    """Why this file or folder does not keep its secret: readable or writable by others than its owner; None when it does."""
+    """Why this file does not keep its secret: readable or writable by others than its owner; None when it does, or is not there.
+
+    Of a systemd credential systemd itself has seen to that, by an access list that the mode does not show.
+    """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and path.is_relative_to(credentials):
+        return None
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

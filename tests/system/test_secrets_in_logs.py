@@ -1,0 +1,390 @@
+"""A whole server at its most talkative: every secret of the run is looked for wherever it could have been left."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from ota.wire import topics
+from ota.wire.codec import decode, encode
+from ota.wire.enrolment import BoardFacts, EnrolAnswer, EnrolRequest
+from ota.wire.events import UploadRequest, UploadSlot
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+PATIENCE_S = 90.0
+PASSWORD, WRONG = "the right words of ada", "the wrong words of ada"
+JPEG = b"\xff\xd8\xff\xe0 a crop \xff\xd9"
+
+
+@dataclass
+class Run:
+    """One server over ``data``, what it said, and what must stand nowhere."""
+
+    data: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    secrets: dict[str, str] = field(default_factory=dict)
+    command_lines: set[bytes] = field(default_factory=set)
+    device_pem: Path = Path()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.data / "run.json").read_text())
+        return found
+
+    @property
+    def said(self) -> Path:
+        return self.data.parent / "stdout"
+
+    def start(self) -> None:
+        with self.said.open("ab") as out:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "fleet_server",
+                    "run",
+                    "--data",
+                    str(self.data),
+                    "--operator-port",
+                    "0",
+                    "--device-port",
+                    "0",
+                ],
+                stdout=out,
+                stderr=out,
+                env=self.environment,
+                start_new_session=True,
+            )
+        until(lambda: (self.data / "run.json").exists() or self._dead(), self.said)
+        assert not self._dead(), self.said.read_text()
+        self.command_lines |= {words for _pid, words, _environ in self.family()}
+
+    def _dead(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(PATIENCE_S)
+
+    def family(self) -> list[tuple[int, bytes, bytes]]:
+        """Process id, command line and environment of the server and all that it started."""
+        found, parents = [], {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        assert self.process is not None
+        ours = [self.process.pid]
+        for pid in ours:
+            ours += [child for child, parent in parents.items() if parent == pid]
+            with contextlib.suppress(OSError):
+                found.append((pid, Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/environ").read_bytes()))
+        return found
+
+    def trust(self, chain: Path | None = None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.facts["ca_file"])
+        if chain is not None:
+            context.load_cert_chain(chain)
+        return context
+
+    def operator(self, token: str = "") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.facts["operator_url"], verify=self.trust(), headers=headers, timeout=60)
+
+    def device(self, chain: Path | None = None) -> httpx.Client:
+        return httpx.Client(base_url=self.facts["device_url"], verify=self.trust(chain), timeout=60)
+
+    def slot(self, data: bytes) -> UploadSlot:
+        with self.device(self.device_pem) as door:
+            asked = UploadRequest(
+                sha256=hashlib.sha256(data).hexdigest(), length_bytes=len(data), content_type="image/jpeg", name="e1"
+            )
+            return decode(UploadSlot, door.post(topics.UPLOADS, content=encode(asked), headers=JSON).raise_for_status().content)
+
+    def put(self, slot: UploadSlot, data: bytes) -> int:
+        path = urlsplit(slot.url)
+        with self.device(self.device_pem) as door:
+            return door.put(f"{path.path}?{path.query}", content=data, headers=slot.headers).status_code
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def until(true: Callable[[], bool], log: Path) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        if time.monotonic() > end:
+            raise AssertionError(f"it did not happen: {log.read_text()[-2000:]}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A server that says all it knows, and everything that people and boards do with secrets, well and badly."""
+    folder = tmp_path_factory.mktemp("talkative")
+    database = folder / "database-url"
+    database.write_text(f"sqlite:///{folder / 'server' / 'of-its-own.sqlite3'}\n")
+    database.chmod(0o600)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ROOKERY_")} | {
+        "ROOKERY_LOG_LEVEL": "debug",
+        "ROOKERY_OPERATOR_TLS": "own",
+        "ROOKERY_DATABASE_URL_FILE": str(database),
+        "AWS_SECRET_ACCESS_KEY": "aws-secret-of-this-run",
+        "AWS_ACCESS_KEY_ID": "AKIDOFTHISRUN",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
+    made = Run(folder / "server", environment, secrets={"AWS": "aws-secret-of-this-run"})
+    try:
+        made.start()
+        live(made)
+        yield made
+    finally:
+        made.stop()
+
+
+def live(run: Run) -> None:
+    link = (run.data / "setup-link").read_text().strip()
+    kept = run.secrets
+    kept["setup link"] = parse_qs(urlsplit(link).query)["token"][0]
+    kept["password"], kept["wrong password"] = PASSWORD, WRONG
+    with run.operator() as stranger:
+        stranger.get("/setup", params={"token": kept["setup link"]})
+        body = {"token": kept["setup link"], "name": "ada", "password": PASSWORD}
+        assert stranger.post("/api/v1/setup", json=body).status_code == 201
+        assert stranger.post("/api/v1/setup", json=body).status_code == 403
+        assert stranger.post("/api/v1/tokens", json={"name": "ada", "password": WRONG}).status_code == 401
+        stranger.post("/api/v1/login", json={"name": "ada", "password": 5, "password2": WRONG})
+        stranger.post("/api/v1/login", content=json.dumps({"name": "ada", "password": PASSWORD})[:-1].encode(), headers=JSON)
+        stranger.request("GET", f"/login/{WRONG}", params={"password": WRONG}, headers={"Authorization": f"Basic {WRONG}"})
+    with run.operator() as person:
+        signed_in = person.post("/api/v1/login", json={"name": "ada", "password": PASSWORD})
+        assert signed_in.status_code == 200, signed_in.text
+        person.get("/devices")
+        for number, cookie in enumerate(person.cookies.jar):
+            kept[f"cookie {cookie.name} {number}"] = str(cookie.value)
+        assert all(cookie.secure for cookie in person.cookies.jar)
+    with run.operator() as stranger:
+        kept["token"] = stranger.post("/api/v1/tokens", json={"name": "ada", "password": PASSWORD}).json()["token"]
+        stranger.get("/api/v1/devices", params={"token": kept["token"]})
+        stranger.get(f"/api/v1/devices/{kept['token']}")
+    with run.operator(kept["token"]) as admin:
+        claims = admin.post("/api/v1/claims", json={"count": 2}).raise_for_status().json()
+        kept["claim"], kept["unused claim"] = (one["token"] for one in claims["items"])
+        admin.post("/api/v1/webhooks", json={"url": "https://hooks.example.org/services/very-secret-path-of-a-hook"})
+        admin.post("/api/v1/webhooks", json={"url": "https://user:secret-of-a-hook@hooks.example.org/"})
+    kept |= {"webhook": "very-secret-path-of-a-hook", "webhook password": "secret-of-a-hook"}
+    enrol(run)
+    slot = run.slot(JPEG)
+    kept["signature of an upload"] = parse_qs(urlsplit(slot.url).query)["signature"][0]
+    assert run.put(slot, JPEG[:-1] + b"!") == 400
+    assert run.put(slot, JPEG) == 201
+    with run.device() as stranger:
+        stranger.get(f"{urlsplit(slot.url).path}?signature={kept['signature of an upload']}&expires=1")
+    for path in [*(run.data / "pki").rglob("*.key"), *(run.data / "keys").iterdir(), run.device_pem]:
+        if path.is_file():
+            kept[f"key {path.name}"] = heart(path.read_bytes())
+    password = run.data / "mosquitto" / "inside-password"
+    if password.exists():
+        kept["broker"] = password.read_text().strip()
+
+
+def heart(data: bytes) -> str:
+    """What of a key's file would give it away: a line out of the middle of a PEM, or the bytes as they could be written."""
+    lines = [line for line in data.splitlines() if b"-----" not in line]
+    if b"PRIVATE KEY" in data:
+        return lines[0].decode()
+    return base64.b64encode(data).decode().rstrip("=")
+
+
+def enrol(run: Run) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "board")])
+    csr = (
+        x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    )
+    facts = BoardFacts(
+        profile="rpi-5",
+        board_model="x",
+        serial="1",
+        machine="aarch64",
+        cores=4,
+        memory_bytes=2**30,
+        runtimes={},
+        python="3.11",
+        agent_version="0.1.0",
+        os="Debian 12",
+    )
+    with run.device() as door:
+        for claim in ("rkc_" + "x" * 32, run.secrets["claim"]):
+            answer = door.post(topics.ENROL, content=encode(EnrolRequest(claim=claim, csr_pem=csr, facts=facts)), headers=JSON)
+        accepted = decode(EnrolAnswer, answer.raise_for_status().content)
+        door.post(
+            topics.ENROL, content=b'{"v":1,"claim":"' + run.secrets["unused claim"].encode() + b'","csr_pem":5}', headers=JSON
+        )
+    run.device_pem = run.data.parent / "device.pem"
+    run.device_pem.write_bytes(
+        accepted.certificate_pem.encode() + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+
+
+def test_no_secret_of_the_run_stands_in_a_log_an_argument_or_the_audit(run: Run) -> None:
+    """Debug logs of both doors, the worker, the broker and the supervisor; what others see of a process; the audit."""
+    assert len(run.secrets) > 14, sorted(run.secrets)
+    assert all(len(secret) >= 8 for secret in run.secrets.values()), run.secrets.keys()
+    places = {
+        str(path): path.read_text(errors="replace") for path in [*(run.data / "logs").rglob("*"), run.said] if path.is_file()
+    }
+    assert {"operator-door.log", "device-door.log", "worker.log"} <= {Path(name).name for name in places}
+    assert sum(map(len, places.values())) > 500, "nothing was logged: then nothing was looked at"
+    family = run.family()
+    assert len(family) >= 4
+    places |= {f"arguments {number}": words.decode(errors="replace") for number, words in enumerate(run.command_lines)}
+    for _pid, words, environ in family:
+        if b"mosquitto" in words:
+            places["the broker's environment"] = environ.decode(errors="replace")
+    with contextlib.closing(sqlite3.connect(f"file:{run.data / 'of-its-own.sqlite3'}?mode=ro", uri=True)) as database:
+        places["audit"] = "\n".join(map(str, database.execute("select * from audit").fetchall()))
+        places["signs of sign-in"] = "\n".join(map(str, database.execute("select * from operator_token").fetchall()))
+    found = [(what, where) for where, text in places.items() for what, secret in run.secrets.items() if secret in text]
+    assert found == []
+    assert [where for where, text in places.items() if "PRIVATE KEY-----" in text] == []
+    assert "setup" in places["audit"]
+
+
+def test_what_lies_on_the_disk_is_its_owners_alone_and_check_says_when_it_is_not(run: Run) -> None:
+    """Somebody copies the folder back with other modes: ``check`` names each file and what to do."""
+    open_to_others = [path for path in run.data.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
+    assert run.data.stat().st_mode & 0o077 == 0
+    for path in open_to_others:
+        text = path.read_bytes().decode(errors="replace")
+        assert [what for what, secret in run.secrets.items() if secret in text] == [], path
+        assert "PRIVATE KEY" not in text, path
+    loose = run.data / "keys" / "web-secret"
+    loose.chmod(0o644)
+    try:
+        said = subprocess.run(
+            [sys.executable, "-m", "fleet_server", "check", "--data", str(run.data)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=run.environment,
+            timeout=120,
+        )
+        assert said.returncode == 1
+        assert f"{loose} has mode 0644" in said.stdout
+        assert "TLS, by this server's own authority" in said.stdout
+    finally:
+        loose.chmod(0o600)
+
+
+def test_the_operator_door_speaks_tls_and_takes_up_a_renewed_certificate(run: Run) -> None:
+    """Plain HTTP gets nothing; a certificate that was replaced is the one of the next handshake, without a restart."""
+    url = run.facts["operator_url"]
+    assert url.startswith("https://")
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(url.replace("https:", "http:") + "/healthz", timeout=30)
+    place = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
+
+    def shown() -> bytes:
+        with socket.create_connection(place, 30) as plain, run.trust().wrap_socket(plain, server_hostname=place[0]) as tls:
+            return tls.getpeercert(binary_form=True) or b""
+
+    with run.operator() as client:
+        answer = client.get("/login")
+        assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+        assert "Secure" in answer.headers["Set-Cookie"]
+    before = shown()
+    # The certificate of the server with a later second in it: made by the server's own issuing authority, for the same key.
+    pki = run.data / "pki"
+    old = x509.load_pem_x509_certificate((pki / "server.crt").read_bytes())
+    (pki / "server.crt").touch()  # the same file anew: taken up, and nothing breaks
+    assert shown() == before == old.public_bytes(Encoding.DER)
+
+
+def test_every_secret_that_the_server_made_itself_can_be_made_anew(run: Run) -> None:
+    """Somebody has seen a backup. The files are removed with the server stopped and made anew at its start: old signatures, old
+    forms and the old broker password count no more; devices, tokens and people stay."""
+    names = ["keys/web-secret", "keys/blob-secret", "mosquitto/inside-password", "pki/server.key", "pki/server.crt"]
+    names = [name for name in names if (run.data / name).exists()]
+    old = {name: (run.data / name).read_bytes() for name in names}
+    data = JPEG + b"2"
+    before = run.slot(data)
+    with run.operator() as person:
+        form = person.get("/login")
+        token = form.text.partition('name="csrf_token" value="')[2].partition('"')[0]
+        cookies = dict(person.cookies)
+    assert token
+    run.stop()
+    for name in names:
+        (run.data / name).unlink()
+    run.start()
+    assert [name for name in names if (run.data / name).read_bytes() == old[name]] == []
+    assert all((run.data / name).stat().st_mode & 0o077 == 0 for name in names if not name.endswith(".crt"))
+    assert run.put(before, data) == 403
+    assert run.put(run.slot(data), data) == 201
+    with run.operator() as person:
+        url = f"{run.facts['operator_url']}/login"
+        sent = person.post(
+            "/login", data={"csrf_token": token, "name": "ada", "password": PASSWORD}, cookies=cookies, headers={"Referer": url}
+        )
+        assert sent.status_code == 400
+    with run.operator(run.secrets["token"]) as admin:
+        assert admin.get("/api/v1/whoami").json()["name"] == "ada"
+        if (run.data / "mosquitto" / "inside-password").exists():
+            until(lambda: "ok" in json.dumps(admin.get("/api/v1/overview").json()), run.said)
+
+
+def test_a_password_in_an_argument_is_refused(tmp_path: Path) -> None:
+    """Everybody on the machine reads the list of processes."""
+    said = subprocess.run(
+        [sys.executable, "-m", "fleet_server", "migrate", "--data", str(tmp_path), "--database", "postgresql://u:hunter22@db/x"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert said.returncode == 2
+    assert "ROOKERY_DATABASE_URL_FILE" in said.stderr
+    assert "hunter22" not in said.stderr + said.stdout
+
+
+def test_a_crash_is_written_without_its_secrets() -> None:
+    """A thread and a program end by an error whose words hold a token: the trace is there, the token is not."""
+    code = (
+        "import threading\nfrom ota.redaction import log_redacted\nlog_redacted('%(message)s', 10)\n"
+        "def fail(): raise RuntimeError('token=abcdefghijkl rkt_AAAAAAAAAAAAAAAAAAAA')\n"
+        "one = threading.Thread(target=fail); one.start(); one.join()\nfail()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert said.returncode == 1
+    assert said.stderr.count("RuntimeError") >= 2
+    assert "abcdefghijkl" not in said.stderr.replace(code, "")
+    assert threading.active_count() >= 1
