@@ -1,7 +1,6 @@
 """``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile, pki. Exit: 0 well, 1 failed, 2 change it."""
 
 import argparse
-import getpass
 import logging
 import os
 import signal
@@ -15,12 +14,13 @@ from fleet_server import door_verbs, pki_verbs_disk
 from fleet_server.accounts import service as accounts
 from fleet_server.assemble import make_context
 from fleet_server.audit import service as audit
+from fleet_server.audit.local_linux import at_the_machine
 from fleet_server.check_disk import check
 from fleet_server.database import Database
 from fleet_server.doors_http import DOORS, serve
 from fleet_server.errors import OperatorError, ServerError, SettingsError
 from fleet_server.ingest import worker
-from fleet_server.migrate import migrate
+from fleet_server.migrate import migrate, revision
 from fleet_server.restored_disk import reconcile
 from fleet_server.secret_files_disk import with_secrets
 from fleet_server.settings import Settings, apply, from_environment, holds_password
@@ -88,8 +88,7 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
     database = Database(settings.database)
     try:
         if parsed.verb == "migrate":
-            print(f"the database is at revision {migrate(database)}")
-            return 0
+            return _migrate(database)
         if parsed.verb == "token":
             return _make_token(parsed, database)
         if parsed.verb == "recover":
@@ -97,10 +96,25 @@ def _dispatch(parsed: argparse.Namespace, settings: Settings) -> int:
         link = new_setup_link(settings, database, time.time())
         if link is None:
             raise OperatorError("the first admin exists already", "sign in, or let an admin add you")
+        _note(database, "setup-link.make", "setup-link", {"for": "the first admin"})
         print(link)
         return 0
     finally:
         database.dispose()
+
+
+def _migrate(database: Database) -> int:
+    before = revision(database)
+    after = migrate(database)
+    if before and before != after:
+        _note(database, "database.migrate", "database", {"revision": after}, {"revision": before})
+    print(f"the database is at revision {after}")
+    return 0
+
+
+def _note(database: Database, what: str, target: str, after: dict[str, str], before: dict[str, str] | None = None) -> None:
+    with database.write() as session:
+        audit.record(session, who=at_the_machine(), what=what, target=target, before=before, after=after, now_s=time.time())
 
 
 def _make_token(parsed: argparse.Namespace, database: Database) -> int:
@@ -108,8 +122,8 @@ def _make_token(parsed: argparse.Namespace, database: Database) -> int:
     with database.write() as session:
         grant = accounts.machine_grant(session, name=parsed.name, role=parsed.role, ttl_s=parsed.hours * 3600, now_s=now_s)
         audit.record(
-            session, who="server", what="token.local", target=parsed.name, now_s=now_s,
-            after={"role": parsed.role, "expires_s": grant.expires_s, "user": getpass.getuser()},
+            session, who=at_the_machine(), what="token.local", target=parsed.name, now_s=now_s,
+            after={"role": parsed.role, "expires_s": grant.expires_s},
         )  # fmt: skip
         write_whole(Path(parsed.out), grant.token.encode() + b"\n", 0o600)  # before the commit: what cannot be kept is not made
     print(f"a token for {parsed.name} ({parsed.role}) is in {parsed.out}")
@@ -117,7 +131,7 @@ def _make_token(parsed: argparse.Namespace, database: Database) -> int:
 
 
 def _recover(parsed: argparse.Namespace, settings: Settings, database: Database) -> int:
-    actor = accounts.Actor(f"local:{getpass.getuser()}", "", time.time())
+    actor = accounts.Actor(at_the_machine(), "", time.time())
     with database.write() as session:
         link = accounts.recover(session, actor, parsed.name, enable=parsed.enable)
     print(f"{settings.operator_url}{link.path}")

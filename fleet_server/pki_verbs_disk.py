@@ -4,7 +4,6 @@ Each verb changes files in ``pki/``; doors and supervisor see that by themselves
 """
 
 import argparse
-import getpass
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from fleet_server.audit import service as audit
+from fleet_server.audit.local_linux import at_the_machine
 from fleet_server.database import Database
 from fleet_server.enrolment import authority_rollover_x509, living
 from fleet_server.errors import ConflictError, InvalidError, OperatorError, SettingsError, UnavailableError
@@ -159,4 +159,4 @@ def _note(settings: Settings, database: Database, what: str, target: str, now_s:
     """Into the audit; and a revocation list for every authority at once: without its list an authority's devices are refused."""
     Revocations(replace(settings, broker="none")).refresh(database, now_s)  # the broker's files are the supervisor's
     with database.write() as session:
-        audit.record(session, who="server", what=what, target=target, now_s=now_s, after={"user": getpass.getuser(), **details})
+        audit.record(session, who=at_the_machine(), what=what, target=target, now_s=now_s, after=details)

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 from fleet_server.assemble import make_context
+from fleet_server.audit import service as audit
+from fleet_server.audit.local_linux import at_the_machine
 from fleet_server.releases.reconciling import ALONE_STEP, ONLINE_ROLES
 from fleet_server.rollouts import service as rollouts
 from fleet_server.settings import Settings
 from ota.trust.refusal import Refusal
-
-WHO = "rookery-server reconcile"
 
 
 def reconcile(settings: Settings, say: Callable[[str], None] = print, clock: Callable[[], float] = time.time) -> int:
@@ -22,7 +22,7 @@ def reconcile(settings: Settings, say: Callable[[str], None] = print, clock: Cal
     try:
         with here.database.write() as session:
             for one in rollouts.rollouts(session, open_only=True):
-                rollouts.pause(session, str(one.id), who=WHO, now_s=clock())
+                rollouts.pause(session, str(one.id), who=at_the_machine(), now_s=clock())
                 say(f"paused  rollout {one.id} of {one.release}: look what its devices run, then resume or abort it")
         before = here.repository.versions()
         if not before:
@@ -33,6 +33,11 @@ def reconcile(settings: Settings, say: Callable[[str], None] = print, clock: Cal
             say(f"cannot sign: {refused.detail}")
             return 1
         after = here.repository.versions()
+        with here.database.write() as session:
+            audit.record(
+                session, who=at_the_machine(), what="server.reconcile", target="server", before=dict(before), after=dict(after),
+                now_s=clock(),
+            )  # fmt: skip
         say("signed  " + ", ".join(f"{role} {after[role]} (was {before[role]})" for role in ONLINE_ROLES))
         listed = ", ".join(f"{role} {version}" for role, version in sorted(after.items()) if role not in ONLINE_ROLES)
         say(f"here    {listed}: push again what was signed after these")

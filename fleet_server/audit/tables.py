@@ -46,8 +46,8 @@ class AuditLookRow(Base):
     at_s: Mapped[float] = mapped_column(index=True)
 
 
-# The triggers that refuse to change or delete audit rows, and to set the head back. They stop a mistake, a hole in our own code and
-# whoever may only write rows; the owner of the database can drop them, and is found out by the chain.
+# The triggers that refuse to change or delete audit rows, and to set the head back. They stop a mistake, a hole in our own code
+# and whoever may only write rows; the owner of the database can drop them, and is found out by the chain.
 SQLITE_AUDIT = (
     "CREATE TRIGGER audit_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'rows of the audit are never changed'); END",
     "CREATE TRIGGER audit_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'rows of the audit are never deleted'); END",
