@@ -95,6 +95,7 @@ def run(door: Door, examples: int, number: int) -> Findings:
     return findings
 
 
+@pytest.mark.timeout(600)
 def test_no_answer_is_a_fault_of_ours_or_one_that_the_description_lacks(door: Door) -> None:
     """Right and wrong requests to each route, as admin: no 5xx, no status, type or body that is not described."""
     findings = run(door, EXAMPLES, number=5)
