@@ -90,8 +90,8 @@ def test_secrets_are_not_in_the_database(server: Context) -> None:
 
 
 @pytest.mark.parametrize("password", [
-    "short", "x" * 201, "aaaaaaaaaaaaa", "password123", "Password1234!", "1234567890", "qwertyuiop", "ada-ada-2026", "rookery-2026",
-    "abcdefghijkl", "lkjhgfdsa1234", "letmein-letmein", "pass\x00word with nul",
+    "short", "x" * 201, "aaaaaaaaaaaaa", "password123", "Password1234!", "1234567890", "qwertyuiop", "ada-ada-2026",
+    "rookery-2026",     "abcdefghijkl", "lkjhgfdsa1234", "letmein-letmein", "pass\x00word with nul",
 ])  # fmt: skip
 def test_a_password_that_is_tried_first_is_refused(password: str) -> None:
     """Too short to hold, so long that hashing it would be an attack, or at the head of every list."""
@@ -99,7 +99,9 @@ def test_a_password_that_is_tried_first_is_refused(password: str) -> None:
         service.hash_password(password, "ada")
 
 
-@pytest.mark.parametrize("password", [PASSWORD, "8402957183", "gGk3-9vvQ-12xx", "ein Pferd frisst keinen Salat", "パスワードではない言葉です"])
+@pytest.mark.parametrize("password", [
+    PASSWORD, "8402957183", "gGk3-9vvQ-12xx", "ein Pferd frisst keinen Salat", "パスワードではない言葉です",
+])  # fmt: skip
 def test_a_password_needs_no_signs_and_digits(password: str) -> None:
     """Words are enough, in any script, and so is what a machine made."""
     assert service.hash_password(password, "ada").startswith("$argon2id$v=19$m=65536,t=3,p=4$")
@@ -143,7 +145,7 @@ def test_signing_in_by_cookie_needs_the_csrf_token_to_change_anything(browser: F
 
 
 def test_a_token_for_the_command_line(browser: FlaskClient) -> None:
-    """`rookery login`: a bearer token, which needs neither cookie nor CSRF token, and which scanners of leaks know by its sign."""
+    """`rookery login`: a bearer token, which needs neither cookie nor CSRF token; scanners of leaks know it by its sign."""
     answer = browser.post("/api/v1/tokens", json={"name": "ada", "password": PASSWORD, "token_name": "laptop"})
     assert answer.status_code == 201
     assert answer.json["token"].startswith("rkt_")
@@ -183,7 +185,7 @@ def test_the_deeds_are_in_the_audit_log(server: Any, browser: FlaskClient) -> No
 
 
 def test_a_sign_in_of_an_outdated_hash_makes_a_new_one(server: Context) -> None:
-    """The parameters of argon2 are raised: each password is hashed anew when its owner signs in, and still is the same password."""
+    """The parameters of argon2 are raised: a password is hashed anew when its owner signs in, and stays what it was."""
     from argon2 import PasswordHasher
 
     old = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
