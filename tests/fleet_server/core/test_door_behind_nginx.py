@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +36,11 @@ from device_agent.server_side_http import ServerSide
 from fleet_server.database import Database
 from fleet_server.enrolment import authority_x509, proxy_headers
 from fleet_server.enrolment import service as enrolment
+from fleet_server.errors import SettingsError
+from fleet_server.private_door_http import check_device_door
+from fleet_server.proxy_nginx import Place, configuration
+from fleet_server.secret_files_disk import with_secrets
+from fleet_server.settings import Settings, from_environment
 from ota.wire import topics
 from ota.wire.assignments import StateRequest
 from tests.fakes.facts import FACTS
@@ -141,6 +146,10 @@ def printed(data: Path, environment: dict[str, str], *flags: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=env).stdout
 
 
+def _settings(data: Path, environment: dict[str, str]) -> Settings:
+    return from_environment(with_secrets({**environment, "ROOKERY_DATA_DIR": str(data)}))
+
+
 def start_nginx(folder: Path, files: list[Path]) -> subprocess.Popen[bytes]:
     temp = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     includes = "".join(f"    include {file};\n" for file in files)
@@ -168,7 +177,7 @@ def site(folder: Path, environment: dict[str, str], *, private: bool) -> Iterato
         include = f"--secret-include={secret}"
         asked, other = folder / "asked.conf", folder / "unasked.conf"
         asked.write_text(printed(data, environment, f"--listen=127.0.0.1:{public}", include))
-        text = printed(data, environment, f"--listen=127.0.0.1:{unasked}", "--no-client-certificates", include)
+        text = configuration(_settings(data, environment), Place(f"127.0.0.1:{unasked}", False, secret))
         text = text.replace("rookery_device_door", "rookery_other_door").replace("shared:rookery:", "shared:other:")
         other.write_text(text)  # two of them in one nginx need two names
         started.append(start_nginx(folder, [asked, other]))
@@ -365,16 +374,35 @@ def test_an_agent_that_signs_works_where_nobody_asks_for_its_certificate(shared:
     side.close()
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({}, "needs a secret"), ({"ROOKERY_PROXY_SECRET": "short"}, "32 printable characters"),
-    ({"ROOKERY_DEVICE_SOCKET": "/tmp/" + "x" * 200}, "longer than"),
-    ({"ROOKERY_DEVICE_DOOR_MODE": "both"}, "neither direct nor proxy"),
-])  # fmt: skip
-def test_a_door_that_anybody_could_open_is_not_opened(tmp_path: Path, settings: dict[str, str], words: str) -> None:
+def test_a_door_that_anybody_could_open_is_not_opened(tmp_path: Path) -> None:
     """Proxy mode on a port, and no secret: exit 2 that says what to do, before anything listens."""
-    environment = {**os.environ, "ROOKERY_DEVICE_DOOR_MODE": "proxy", **settings}
-    for verb in ("run", "nginx"):
-        command = [sys.executable, "-m", "fleet_server", verb, "--data", str(tmp_path / "data")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
-        assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+    environment = {**os.environ, "ROOKERY_DEVICE_DOOR_MODE": "proxy"}
+    command = [sys.executable, "-m", "fleet_server", "run", "--data", str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=environment)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "needs a secret" in done.stderr
+    assert "ROOKERY_PROXY_SECRET_FILE" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("changed", "words"), [
+    ({}, "needs a secret"), ({"proxy_secret": "short"}, "32 printable characters"),
+    ({"proxy_secret": "\u00e4" * 40}, "32 printable characters"), ({"device_socket": "/tmp/" + "x" * 200}, "longer than"),
+    ({"device_door_mode": "both"}, "neither direct nor proxy"),
+    ({"device_door_mode": "direct", "device_socket": "/tmp/x"}, "for a proxy"),
+])  # fmt: skip
+def test_settings_of_a_door_that_make_no_sense_are_named(changed: dict[str, Any], words: str) -> None:
+    """Each is refused at the start, and by the verb that prints nginx's configuration."""
+    settings = replace(Settings(data_dir=Path("/nowhere"), device_door_mode="proxy"), **changed)
+    with pytest.raises(SettingsError, match=words):
+        check_device_door(settings)
+
+
+def test_the_configuration_in_the_repository_is_the_printed_one() -> None:
+    """deploy/nginx/ holds what `rookery-server nginx` prints for a server in /var/lib/rookery, to be read beforehand."""
+    settings = Settings(
+        data_dir=Path("/var/lib/rookery"), host="127.0.0.1", device_host="fleet.example.org", device_door_mode="proxy",
+        device_socket="/run/rookery/device-door.sock", device_port=8443,
+    )  # fmt: skip
+    kept = Path(__file__).parents[3] / "deploy" / "nginx" / "rookery-device-door.conf"
+    assert kept.read_text() == configuration(settings, Place())
