@@ -90,12 +90,7 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         lambda device, model: AgentSide(device, model, agent(lambda: frames_of(places), lambda: seat.running)),
     )  # fmt: skip
     stop.on_set(seat.stop)
-    side = ServerSide(
-        api, settings.server.ca_file, base.clock, base.count, woken=bells["poll"].ring, device_known=seat.fill,
-        broker_allowed=functools.partial(allows_host, base.policy.server_hosts), broker_at=base.addresses.broker_at,
-        sign=settings.server.signed_requests,
-    )  # fmt: skip
-    side.keys = trust.assignment_keys
+    side = _server_side(base, api, trust, seat, bells["poll"])
     stack.callback(side.close)
     linking = Linking(
         IdentityStore(base.data / "identity"), api, ClaimFile(settings.server.claim_file), lambda: base.facts,
@@ -139,6 +134,16 @@ def _duties(base: Base, eyes: Eyes, stack: ExitStack) -> list[Duty]:
         showing, KeepingLogs(base.levels, base.ring, bells["logs"].ring), linking,
     ]  # fmt: skip
     return always + [AfterLink(duty, linking.linked) for duty in after]
+
+
+def _server_side(base: Base, api: DeviceApi, trust: TrustClient, seat: UpdateSeat, poll: Bell) -> ServerSide:
+    server = base.settings.server
+    side = ServerSide(
+        api, server.ca_file, base.clock, base.count, woken=poll.ring, device_known=seat.fill, sign=server.signed_requests,
+        broker_allowed=functools.partial(allows_host, base.policy.server_hosts), broker_at=base.addresses.broker_at,
+    )  # fmt: skip
+    side.keys = trust.assignment_keys
+    return side
 
 
 def _upload_rule(base: Base) -> UploadRule:

@@ -62,7 +62,7 @@ def read_places(pki: Path) -> Places:
         return msgspec.json.decode(path.read_bytes(), type=Places)
     except FileNotFoundError:
         return Places()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} cannot be read: {error}", "remove it, then: rookery-server pki server --host …") from None
 
 

@@ -82,7 +82,7 @@ def standing(folder: Path) -> Standing:
         return msgspec.json.decode(path.read_bytes(), type=Standing)
     except FileNotFoundError:
         return Standing()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} cannot be read: {error}", "put it back from the backup: it names the authorities") from None
 
 
@@ -134,10 +134,11 @@ def read_signer(folder: Path, name: str) -> Signer:
 
 
 def read_key(path: Path, password: bytes | None = None) -> ec.EllipticCurvePrivateKey:
-    """A private key; OSError or ValueError."""
+    """A private key, ``password`` if it is locked; OSError or ValueError."""
+    data = path.read_bytes()
     try:
-        key = load_pem_private_key(path.read_bytes(), password)
-    except TypeError as error:  # a passphrase is needed, or given for a key without one
+        key = load_pem_private_key(data, password if b"ENCRYPTED" in data else None)
+    except TypeError as error:  # a passphrase is needed
         raise ValueError(f"{path.name}: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{path.name} is not an EC key")

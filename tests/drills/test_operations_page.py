@@ -15,12 +15,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import urllib3
+from cryptography import x509
 
+from device_agent.duties.moving import Moving
+from device_agent.link.addresses import Addresses
+from device_agent.link.api_http import DeviceApi
+from device_agent.link.enrol import ask_renewal, enrol_once
+from device_agent.link.identity_x509 import IdentityStore
+from device_agent.link.socket_bytes_linux import ByteCount
+from device_agent.link.tls_x509 import context
 from ota.trust.client_http import TrustClient
 from ota.trust.refusal import Refusal
+from ota.wire.assignments import State, StateRequest
+from ota.wire.codec import decode
+from tests.fakes.facts import FACTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "operations.md"
@@ -183,7 +196,106 @@ def seen(drill: Drill, root: bytes, path: str = "stable/yard/1/manifest.json", w
 def test_the_page_has_its_drills() -> None:
     """Root rotation, release-key revocation, lost timestamp key, restore: each stands there with commands."""
     assert {"fleet", "root-rotation", "release-key-revocation", "lost-timestamp-key", "restore"} <= set(DRILLS)
-    assert all(len(steps) >= 4 for steps in DRILLS.values())
+    assert {"issuing-authority", "root-authority", "server-address"} <= set(DRILLS)
+    short = {"server-address", "server-address-end", "issuing-authority-end"}
+    assert all(len(steps) >= 4 for name, steps in DRILLS.items() if name not in short)
+
+
+class Sleeper:
+    """A board with the real link of an agent, which was enrolled, and is off until the test wakes it."""
+
+    def __init__(self, drill: Drill, name: str) -> None:
+        running = json.loads((drill.folder / "DATA" / "run.json").read_text())
+        self.home = str(running["device_url"])
+        self.folder = drill.folder / f"sleeper-{name}"
+        self.folder.mkdir()
+        self.ca_file = self.folder / "ca.pem"
+        shutil.copy(running["ca_file"], self.ca_file)
+        self.store = IdentityStore(self.folder / "identity")
+        authorization = {"Authorization": f"Bearer {drill.environment['ROOKERY_TOKEN']}"}
+        made = httpx.post(f"{running['operator_url']}/api/v1/claims", json={"count": 1}, headers=authorization, timeout=60)
+        assert made.status_code == 201, made.text
+        door = DeviceApi(self.home, context(self.ca_file), ByteCount(), timeout_s=60)
+        step = enrol_once(door, self.store, made.json()["items"][0]["token"], FACTS)
+        assert step.identity is not None
+
+    def door(self, url: str = "") -> DeviceApi:
+        """Awake: the server by what was pinned on the first day, with the certificate that it has."""
+        return DeviceApi(url or self.home, context(self.ca_file, self.store.load()), ByteCount(), timeout_s=60)
+
+    def poll(self, url: str = "") -> State:
+        """One poll over a connection of its own; raises what the link raises."""
+        door = self.door(url)
+        try:
+            answer = door.state(StateRequest(nonce="n" * 20, seq=0))
+        finally:
+            door.close()
+        return decode(State, answer.state.payload.encode())
+
+    def renew(self) -> None:
+        """Its next certificate, used and adopted."""
+        ask_renewal(self.door(), self.store, "")
+        self.store.adopt()
+        self.poll()
+
+    def issuer(self) -> str:
+        """Who signed its certificate."""
+        identity = self.store.load()
+        assert identity is not None
+        return x509.load_pem_x509_certificate(identity.certificate_file.read_bytes()).issuer.rfc4514_string()
+
+
+def test_issuing_authority(fleet: tuple[Drill, bytes]) -> None:
+    """One board was on, one slept through it: both are let in with what they had, and nobody retires what they live on."""
+    drill, _first = fleet
+    on, sleeper = Sleeper(drill, "on"), Sleeper(drill, "off")
+    drill.run("issuing-authority")
+    for board in (on, sleeper):
+        board.poll()
+        assert board.issuer() == "CN=Rookery issuing"
+        board.renew()
+        assert board.issuer() == "CN=Rookery issuing 2"
+    drill.run("issuing-authority-end")
+    for board in (on, sleeper):
+        board.poll()
+
+
+def test_root_authority(fleet: tuple[Drill, bytes]) -> None:
+    """A board that slept since before goes from the root that it has pinned to the new one, and lives on below it."""
+    drill, _first = fleet
+    sleeper = Sleeper(drill, "root")
+    drill.run("root-authority")
+    sleeper.poll()
+    sleeper.renew()
+    assert sleeper.issuer() == "CN=Rookery issuing 3"
+    newcomer = Sleeper(drill, "newcomer")
+    assert b"BEGIN CERTIFICATE" in newcomer.ca_file.read_bytes()
+    newcomer.poll()
+
+
+def test_server_address(fleet: tuple[Drill, bytes]) -> None:
+    """Boards are told both addresses; one that slept finds the server at the old one and goes on to the new."""
+    drill, _first = fleet
+    sleeper = Sleeper(drill, "moving")
+    drill.environment |= {"NEW": "localhost", "OLD": "127.0.0.1"}
+    drill.run("server-address")
+    port = urlsplit(sleeper.home).port
+    told = sleeper.poll().servers  # at the old address
+    assert told == [f"https://localhost:{port}", f"https://127.0.0.1:{port}"]
+    kept: list[Addresses] = []
+
+    def answers(url: str) -> None:
+        assert sleeper.poll(url).servers == told
+
+    moving = Moving(
+        Addresses(sleeper.home), allows=lambda _host, _port: True, reached=lambda: True, busy=lambda: False, leave=lambda: None,
+        probe=answers, keep=kept.append, steady_s=lambda: 0.0, draw=lambda: 0.0,
+    )  # fmt: skip
+    moving.hear(tuple(told))
+    assert moving.look()
+    assert kept[-1].current == f"https://localhost:{port}"
+    drill.run("server-address-end")
+    assert sleeper.poll(kept[-1].current).servers == [f"https://localhost:{port}"]
 
 
 def test_root_rotation(fleet: tuple[Drill, bytes]) -> None:
