@@ -34,6 +34,8 @@ def read_message(kind: type[M]) -> M:
     """The request's body as a message. TooLargeError, InvalidError for the content type, MessageError naming the field."""
     if request.mimetype != "application/json":
         raise InvalidError(f"the body is {request.mimetype or 'of no type'}, not application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise InvalidError("the body is packed; it is read as it comes, so that a little cannot become a lot")
     limit = codec.limit_bytes(kind)
     if request.content_length is not None and request.content_length > limit:
         raise TooLargeError(f"{request.content_length} bytes; a {kind.__name__} has at most {limit}")

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from fleet_server.alerts.parts import parts
 from fleet_server.alerts.service import Condition
+from fleet_server.enrolment import limited
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import Presence
 from fleet_server.releases import seen
@@ -57,6 +58,7 @@ def gather(
         found.append(Condition("trust", "repository", trust.note))
     found += [Condition("expiry", one.role, one.text) for one in expiry_warnings(expires_s or {}, now_s)]
     found += _lagging(session, fleet, now_s)
+    found += limited_callers(session, now_s, {device: one.name for device, one in fleet.items()})
     standing = seen.standing(session, versions or {})
     if standing.texts:
         found.append(Condition("reconcile", "repository", "; ".join(standing.texts)))
@@ -74,6 +76,17 @@ def _lagging(session: Session, fleet: Mapping[str, Presence], now_s: float) -> l
             name = fleet[device].name
             text = f"{name} polls, was offered {release} {hours:.0f} hours ago and has fetched no signed metadata since"
             found.append(Condition("metadata_lag", device, f"{text}: is something between it and the server holding it back?"))
+    return found
+
+
+def limited_callers(session: Session, now_s: float, names: Mapping[str, str] | None = None) -> list[Condition]:
+    """Devices (by name, where ``names`` knows it) and strangers that the device door has told to come back later just now."""
+    found = []
+    for one in limited.now_limited(session, now_s):
+        known = {limited.STRANGERS: "somebody without a certificate", **(names or {})}
+        who = known.get(one.subject, one.subject)
+        text = f"{who} sends the device door too many {one.what} and is told to wait ({one.times} times): {one.detail}"
+        found.append(Condition("limited", one.subject, text))
     return found
 
 

@@ -94,6 +94,7 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.blobs.store": "the interface of the store",
     "fleet_server.detections.cursor": "values: where a page ended",
     "fleet_server.enrolment.api": "the pages accept boards with the issuer that the API has read",
+    "fleet_server.enrolment.limited": "use cases of callers that were told to wait: the other half of the service",
     "fleet_server.inventory.device": "values: a device as everybody sees it",
     "fleet_server.inventory.reach": "which devices a group-limited account reaches: conditions for the queries of every list",
     "fleet_server.inventory.succession": "use cases of devices that begin anew, follow another or are gone: the service's other half",
