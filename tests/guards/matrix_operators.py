@@ -10,6 +10,9 @@ BROWSERS = "tests/fleet_server/core/test_hygiene_headers.py"
 CALLS = "tests/fleet_server/core/test_hygiene_outgoing.py"
 ALERTS = "tests/fleet_server/alerts/test_alerts.py"
 ACCOUNTS = "tests/fleet_server/accounts/test_accounts.py"
+FACTOR = "tests/fleet_server/accounts/test_second_factor.py"
+FRAMES = "tests/fleet_server/logs/test_debug_frames.py"
+PEOPLE = "tests/fleet_server/accounts/test_people.py"
 LOCKOUT = "tests/fleet_server/accounts/test_lockout.py"
 CHAIN = "tests/fleet_server/audit/test_audit_chain.py"
 DATABASE = "tests/fleet_server/audit/test_audit_database.py"
@@ -308,9 +311,116 @@ GUARDS = (
         "rows of the audit are never changed",
         "the audit",
         "a hole in our own code",
-        "fleet_server/audit/append_only.py",
+        "fleet_server/audit/tables.py",
         "ON audit BEGIN SELECT RAISE(ABORT, 'rows of the audit are never changed'); END",
         "ON audit BEGIN SELECT 1; END",
         (f"{DATABASE}::test_rows_are_neither_changed_nor_deleted_nor_the_head_set_back",),
+    ),
+    Guard(
+        "a second factor is asked for",
+        "accounts",
+        "whoever phished a password",
+        "fleet_server/accounts/second_factor.py",
+        '    if row is None or row.confirmed_s is None:\n        return "password"\n',
+        '    if True:\n        return "password"\n',
+        (f"{FACTOR}::test_a_password_alone_does_not_sign_in_and_the_words_do_not_tell_why",),
+    ),
+    Guard(
+        "a code works once",
+        "accounts",
+        "whoever looks over a shoulder",
+        "fleet_server/accounts/second_factor.py",
+        " and step > row.last_step:\n",
+        ":\n",
+        (f"{FACTOR}::test_a_code_works_once",),
+    ),
+    Guard(
+        "a recovery code works once",
+        "accounts",
+        "whoever finds the sheet of codes",
+        "fleet_server/accounts/second_factor.py",
+        "    if row is None or row.used_s is not None:\n",
+        "    if row is None:\n",
+        (f"{FACTOR}::test_a_recovery_code_works_once_however_it_is_typed",),
+    ),
+    Guard(
+        "guesses of codes end",
+        "accounts",
+        "whoever phished a password",
+        "fleet_server/accounts/second_factor.py",
+        "    if row.locked_until_s > now_s and not known:\n",
+        "    if False:\n",
+        (f"{FACTOR}::test_guessing_codes_with_the_right_password_ends_and_a_known_browser_goes_on",),
+    ),
+    Guard(
+        "a link sets one password, in time",
+        "accounts",
+        "whoever finds the mail later",
+        "fleet_server/accounts/links.py",
+        "    if row is None or row.used_s is not None or row.expires_s < now_s:\n",
+        "    if row is None:\n",
+        (
+            f"{PEOPLE}::test_an_invitation_lets_one_person_in_once",
+            f"{PEOPLE}::test_a_link_ends_with_time_with_a_newer_one_and_with_its_account",
+        ),
+    ),
+    Guard(
+        "a token has no more than its maker",
+        "what an account may do",
+        "a leaked token",
+        "fleet_server/accounts/tokens.py",
+        "    if not wanted <= have:\n",
+        "    if False:\n",
+        (f"{PEOPLE}::test_limits_of_a_token_are_checked",),
+    ),
+    Guard(
+        "scopes of a token",
+        "what an account may do",
+        "a leaked token",
+        "fleet_server/accounts/sessions.py",
+        "    if row.scopes is not None:\n        scopes &= frozenset(row.scopes)\n",
+        "",
+        (
+            f"{PEOPLE}::test_a_token_reaches_no_further_than_it_was_given",
+            f"{PEOPLE}::test_a_promotion_widens_no_token",
+        ),
+    ),
+    Guard(
+        "a session that nobody uses ends",
+        "what an account may do",
+        "whoever finds an open browser",
+        "fleet_server/accounts/sessions.py",
+        ' or (kind == "session" and now_s - seen_s > idle_s):\n',
+        ":\n",
+        (f"{PEOPLE}::test_a_session_that_nobody_uses_ends_before_its_time",),
+    ),
+    Guard(
+        "sessions of others are not one's own",
+        "sessions of others",
+        "somebody who is signed in",
+        "fleet_server/accounts/sessions.py",
+        "    if row is None or row.operator_id != account_id:\n",
+        "    if row is None:\n",
+        (f"{PEOPLE}::test_nobody_ends_or_sees_what_belongs_to_another",),
+    ),
+    Guard(
+        "the last admin stays",
+        "the way back in",
+        "a slip, a quarrel",
+        "fleet_server/accounts/people.py",
+        '    if row.kind == "person" and not left:\n',
+        "    if False:\n",
+        (f"{PEOPLE}::test_the_last_admin_stays",),
+    ),
+    Guard(
+        "looks at debug pictures are recorded",
+        "pictures of people",
+        "a curious operator",
+        "fleet_server/logs/api.py",
+        '    look_here("frame.look", f"{device_id}/debug/{path.session}/{path.sha256}")\n',
+        "",
+        (
+            f"{FRAMES}::test_operators_see_pictures_viewers_do_not_and_looking_stands_in_the_audit",
+        ),
     ),
 )

@@ -184,4 +184,13 @@ GUARDS = (
         "    active = {device_id for device_id, _, _ in received}\n",
         ("tests/fleet_server/telemetry/test_telemetry.py::test_a_stranger_and_a_revoked_device_are_passed_over",),
     ),
+    Guard(
+        "a stored upload is a file and no page",
+        "an operator's browser",
+        "a stolen device key",
+        "fleet_server/blobs/api.py",
+        '    return Response(store.read(key), mimetype="application/octet-stream", headers=headers)\n',
+        '    return Response(store.read(key), mimetype="text/html", headers=headers)\n',
+        ("tests/fleet_server/core/test_hygiene_uploads.py::test_an_upload_is_a_picture_or_a_file_and_never_a_page",),
+    ),
 )

@@ -4,6 +4,7 @@ All of them: ``./run test --slow guards`` (docs/evidence/slow_guards.json, taken
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from tests.guards.write_table import PAGE, written_in
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> ThrowAway:
-    return ThrowAway(tmp_path_factory.mktemp("without") / "tree", [test for guard in GUARDS for test in guard.tests])
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThrowAway]:
+    made = ThrowAway(tmp_path_factory.mktemp("without") / "tree", [test for guard in GUARDS for test in guard.tests])
+    yield made
+    made.close()
 
 
 @pytest.mark.slow

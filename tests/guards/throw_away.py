@@ -1,6 +1,7 @@
 """A throw-away copy of the tree, in which a guard is switched off and its tests are run. The tree itself is never touched."""
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -14,8 +15,6 @@ from xml.etree import ElementTree
 from tests.guards.guard import Guard, off
 
 ROOT = Path(__file__).resolve().parents[2]
-WHOLE_S = 900
-"""Longest run of one guard's tests."""
 _MTIMES_S = itertools.count(946_684_800)
 """Python takes compiled code for its source by time and length: each patched file gets a time of its own."""
 
@@ -28,6 +27,7 @@ class ThrowAway:
         self._named = named
         """Tests that will be asked for: those of one file are run together, once, with all guards on."""
         self._whole: dict[str, set[str]] = {}
+        self._forked: subprocess.Popen[str] | None = None
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
         ).stdout
@@ -62,19 +62,10 @@ class ThrowAway:
     def outcomes(self, tests: Sequence[str]) -> dict[str, set[str]]:
         """Run these tests in the copy: each -> the outcomes of its cases (passed, failed, error, skipped)."""
         report = self.folder / f".report-{time.monotonic_ns()}.xml"
-        environment = {
-            name: value for name, value in os.environ.items()
-            if not name.startswith(("PYTEST_", "ROOKERY_EVIDENCE")) and name != "CI"
-        }  # fmt: skip
-        environment["PYTHONPATH"] = str(self.folder)  # before the tree to which the environment's own link leads
-        environment.setdefault("ROOKERY_ASSETS", str(ROOT.parent / "shared" / "assets"))
-        command = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", f"--junitxml={report}", *tests
-        ]  # fmt: skip
-        try:
-            subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=False, timeout=WHOLE_S)
-        except subprocess.TimeoutExpired:
-            return {test: {"failed"} for test in tests}  # a guard against what never ends, perhaps
+        arguments = ["-q", "-p", "no:cacheprovider", "--no-header", f"--junitxml={report}", *tests]
+        code = self._pytest(arguments)
+        if code < 0:
+            return {test: {"failed"} for test in tests}  # killed: a guard against what never ends, perhaps
         found: dict[str, set[str]] = {test: set() for test in tests}
         if not report.exists():
             return found
@@ -85,6 +76,28 @@ class ThrowAway:
                 found[test].add({"failure": "failed", "error": "error", "skipped": "skipped"}[kinds.pop()] if kinds else "passed")
         report.unlink()
         return found
+
+    def _pytest(self, arguments: list[str]) -> int:
+        if self._forked is None:
+            left_out = ("PYTEST_", "ROOKERY_EVIDENCE", "CI")
+            environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+            environment["PYTHONPATH"] = str(self.folder)  # before the tree to which the environment's own link leads
+            environment.setdefault("ROOKERY_ASSETS", str(ROOT.parent / "shared" / "assets"))
+            command = [sys.executable, str(self.folder / "tests" / "guards" / "forked.py")]
+            self._forked = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self._forked.stdin is not None
+        assert self._forked.stdout is not None
+        self._forked.stdin.write(json.dumps(arguments) + "\n")
+        self._forked.stdin.flush()
+        return int(self._forked.stdout.readline())
+
+    def close(self) -> None:
+        """End the process that runs the tests."""
+        if self._forked is not None:
+            self._forked.communicate()
+            self._forked = None
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
