@@ -105,7 +105,7 @@ def test_noise_is_refused_and_not_taken_for_something(parser: Parser, folder: Pa
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("parser", PARSERS, ids=[parser.id for parser in PARSERS])
 def test_fuzz_each_parser_for_long(parser: Parser, folder: Path) -> None:
-    @settings(max_examples=5000, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=1500, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(data=damaged(parser.seeds))
     def any_damage(data: bytes) -> None:
         any_of(parser, data, emptied(folder))
