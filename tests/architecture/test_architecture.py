@@ -58,9 +58,9 @@ CLOCKS = {
 
 FLOORS = (
     ("__main__",),
-    ("supervise", "private_door_http", "door_verbs", "doors_http", "check_disk", "restored_disk", "pki_verbs_disk"),
+    ("supervise", "door_verbs", "doors_http", "check_disk", "restored_disk", "pki_verbs_disk"),
     ("broker_guard_mqtt",),
-    ("migrations", "assemble"),
+    ("migrations", "assemble", "private_door_http"),
     ("app",),
     ("operator_openapi",),
     ("dashboard", "ingest"),
@@ -87,6 +87,8 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.audit.looks": "the use case of a person looking at a picture",
     "fleet_server.accounts.access": "signs a person in and out: the other half of the service, about cookies",
     "fleet_server.accounts.api": "the pages' sign-in is the API's, with its cookies and its counting",
+    "fleet_server.accounts.oidc": "use cases of signing in through a provider: the other half of the service",
+    "fleet_server.accounts.oidc_http": "the pages lead to the provider and back, and are its shell",
     "fleet_server.accounts.own": "use cases of one's own account: the other half of the service",
     "fleet_server.accounts.people": "use cases of other people's accounts: the other half of the service",
     "fleet_server.alerts.parts": "use cases of the parts of the server: the other half of the service",
