@@ -1,5 +1,6 @@
 """Builds local output out of the settings: secrets are read from their files here, once, and handed on as values."""
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -59,8 +60,14 @@ def read_secret(path: Path, setting: str) -> bytes:
         raise SettingsError("agent.toml", [f"{setting}: {path} cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise SettingsError("agent.toml", [f"{setting}: {path} is not text"]) from None
-    if mode & OTHERS:
+    if mode & OTHERS and not _is_credential(path):
         raise SettingsError("agent.toml", [f"{setting}: others may read {path} (mode {mode:04o}); run: chmod 600 {path}"])
     if not 1 <= len(secret) <= SECRET_LIMIT_BYTES:
         raise SettingsError("agent.toml", [f"{setting}: {path} is empty or longer than {SECRET_LIMIT_BYTES} bytes"])
     return secret
+
+
+def _is_credential(path: Path) -> bool:
+    # systemd gives a credential to this service alone, by an access list that its mode does not show.
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return folder is not None and path.is_relative_to(folder)
