@@ -26,7 +26,7 @@ KINDS = ("person", "machine")
 MAX_GROUPS = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _GROUP = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
-RESERVED = frozenset({"server", "system", "nobody", "device", "local"})
+RESERVED = frozenset({"server", "system", "nobody", "device", "local", "provider"})
 """Words that the audit uses for others than accounts."""
 
 

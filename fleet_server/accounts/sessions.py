@@ -13,8 +13,8 @@ from fleet_server.identities import SCOPES, Operator
 
 FRESH_S = 600.0
 """How long a shown password counts for what matters; after that it is asked for again."""
-PROOFS = ("password", "code", "recovery", "link")
-"""What opens a session with a password that was shown (or set) just then."""
+PROOFS = ("password", "code", "recovery", "oidc")
+"""What opens a session with a password that was shown just then, here or to the identity provider."""
 SEEN_EVERY_S = 60.0
 """How often the time of the last use is written down at most."""
 BROWSER_CHARS = 160

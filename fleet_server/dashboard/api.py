@@ -16,6 +16,7 @@ from fleet_server.dashboard.configuring import add_configuring
 from fleet_server.dashboard.enrolment_pages import add_enrolment_pages
 from fleet_server.dashboard.entrance import add_entrance, safe_path
 from fleet_server.dashboard.people_pages import add_people_pages
+from fleet_server.dashboard.provider_pages import add_provider_pages
 from fleet_server.dashboard.views import add_pages
 from fleet_server.errors import ServerError
 from fleet_server.http_access import find_operator, open_to_all
@@ -32,6 +33,7 @@ add_configuring(operator)
 add_entrance(operator)
 add_account_pages(operator)
 add_people_pages(operator)
+add_provider_pages(operator)
 add_audit_pages(operator)
 add_enrolment_pages(operator)
 

@@ -155,7 +155,7 @@ def test_two_admins_who_disable_each_other_at_the_same_moment_do_not_both_succee
 
 
 def test_the_last_admin_stays(server: Context) -> None:
-    """Nobody locks everybody out by a click: not by role, groups, disabling, removing. Invited and limited admins do not count."""
+    """Nobody locks all out by a click: not by role, groups, disabling, removing. Invited and limited admins do not count."""
     join(server.database, "ada")
     join(server.database, "lim", groups=["north"])
     with server.database.write() as session:
