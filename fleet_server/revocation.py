@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fleet_server import broker_disk
 from fleet_server.database import Database
-from fleet_server.enrolment import authority_x509, certificates
+from fleet_server.enrolment import authority_x509, certificates, living
 from fleet_server.enrolment.authority_x509 import Authority
+from fleet_server.enrolment.living import Revoked
 from fleet_server.errors import ServerError
 from fleet_server.places_disk import stamp
 from fleet_server.settings import Settings
@@ -24,59 +25,66 @@ WATCHED = ("ca.pem", "server.crt", "authorities.json")
 
 
 class Revocations:
-    """Remembers what was written last, so that a refresh without news costs one query."""
+    """Remembers what was written last, so that a refresh without news costs one query.
+
+    A certificate that a device has replaced by itself waits for the daily list: the doors read its status anyhow, and mosquitto
+    keeps every list that it has ever read, which a fleet of ten thousand, with a renewal every ten minutes, would fill.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._authority: Authority | None = None
-        self._written: list[tuple[str, float]] | None = None
+        self._written: dict[str, Revoked] | None = None
         self._written_s = 0.0
-        self._devices: set[str] | None = None
+        self._denied: set[str] = set()
         self._seen: object = None
         self._issuing: set[str] = set()
         self.newly_revoked: list[str] = []
-        """Devices that the last refresh found for the first time: their connections are still open."""
+        """Devices of which the last refresh found a certificate revoked for the first time: their connections are still open."""
         self.restart_broker = False
         """Whether an authority was retired with the last refresh: a broker that runs would go on trusting it."""
 
     def refresh(self, database: Database, now_s: float) -> bool:
         """Rewrite lists and ACL if they are not what the database says; True when mosquitto should read its files again."""
         self.newly_revoked, self.restart_broker = [], False
-        revoked, devices = self._read(database, now_s)
+        revoked, denied = self._read(database, now_s)
         if revoked is None:
             return False
-        due = now_s - self._written_s >= REISSUE_S or now_s < self._written_s  # or the clock was set back
+        due = now_s - self._written_s >= REISSUE_S or now_s < self._written_s - 3600.0  # or the clock was set back
         if due:
             self._renew_server(now_s)
-        seen = self._stamp()
-        if revoked == self._written and devices == self._devices and seen == self._seen and not due:
+        seen, before = self._stamp(), self._written or {}
+        news = [one for serial, one in revoked.items() if serial not in before and not one.superseded]
+        if not (news or due or denied != self._denied or seen != self._seen or self._written is None):
             return False
-        self._write(revoked, devices, now_s)
+        if self._written is not None:  # at the first look nobody is connected yet
+            self.newly_revoked = sorted({one.device for one in news})
+        self._write(revoked, denied, now_s)
         self._seen = seen
         return True
 
-    def _read(self, database: Database, now_s: float) -> tuple[list[tuple[str, float]] | None, set[str]]:
+    def _read(self, database: Database, now_s: float) -> tuple[dict[str, Revoked] | None, set[str]]:
         try:
             with database.read() as session:
-                return certificates.revoked(session, now_s), set(certificates.revoked_devices(session, now_s))
+                found = living.revoked(session, now_s)
+                return {one.serial: one for one in found}, set(certificates.revoked_devices(session, now_s))
         except SQLAlchemyError as error:
             log.error("revocations cannot be read: %s", error)
         # What was known is issued again meanwhile: a database that is away for a month must not end every connection.
-        return self._written, self._devices or set()
+        return self._written, self._denied
 
-    def _write(self, revoked: list[tuple[str, float]], devices: set[str], now_s: float) -> None:
+    def _write(self, revoked: dict[str, Revoked], denied: set[str], now_s: float) -> None:
         if self._authority is None:
             self._authority = Authority(self._settings.pki_dir)
         # A verifier that holds two lists takes the later, to the second: two within one second must differ.
         listed_s = max(now_s, self._written_s + 1.0) if now_s > self._written_s - 3600.0 else now_s
-        write_whole(self._settings.pki_dir / "crl.pem", self._authority.revocation_list(revoked, listed_s))
+        entries = [(one.serial, one.revoked_s) for one in revoked.values()]
+        write_whole(self._settings.pki_dir / "crl.pem", self._authority.revocation_list(entries, listed_s))
         if self._settings.broker != "none":
-            broker_disk.write_acl(self._settings, sorted(devices))
-        if self._devices is not None:  # at the first look nobody is connected yet
-            self.newly_revoked = sorted(devices - self._devices)
+            broker_disk.write_acl(self._settings, sorted(denied))
         issuing = set(self._authority.loaded.standing.issuing)
         self.restart_broker = bool(self._issuing - issuing)
-        self._written, self._written_s, self._devices, self._issuing = revoked, listed_s, devices, issuing
+        self._written, self._written_s, self._denied, self._issuing = revoked, listed_s, denied, issuing
 
     def _renew_server(self, now_s: float) -> None:
         try:

@@ -1,9 +1,38 @@
-"""Certificates on which a device lives today: what must be looked at before an authority goes."""
+"""Certificates on which devices live today, and those that ended before their time: what authorities and lists must know."""
+
+from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from fleet_server.enrolment.certificates import SUPERSEDED_S
 from fleet_server.enrolment.tables import CertificateRow
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A certificate that was revoked and has not expired. ``superseded``: not by a person, its successor was used."""
+
+    serial: str
+    revoked_s: float
+    device: str
+    superseded: bool
+
+
+def revoked(session: Session, now_s: float) -> list[Revoked]:
+    """What stands on the revocation lists, by serial."""
+    newer = aliased(CertificateRow)
+    superseded = (
+        select(newer.serial)
+        .where(newer.device_id == CertificateRow.device_id, newer.first_used_s + SUPERSEDED_S == CertificateRow.revoked_s)
+        .exists()
+    )
+    rows = session.execute(
+        select(CertificateRow.serial, CertificateRow.revoked_s, CertificateRow.device_id, superseded)
+        .where(CertificateRow.revoked_s.is_not(None), CertificateRow.revoked_s <= now_s, CertificateRow.not_after_s > now_s)
+        .order_by(CertificateRow.serial)
+    )
+    return [Revoked(serial, at_s, device, bool(old)) for serial, at_s, device, old in rows if at_s is not None]
 
 
 def newest_living(session: Session, now_s: float) -> list[tuple[str, str]]:

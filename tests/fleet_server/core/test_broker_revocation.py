@@ -17,7 +17,8 @@ from fleet_server.assemble import make_context, make_secrets
 from fleet_server.broker_disk import find_mosquitto
 from fleet_server.database import Database
 from fleet_server.device_tls_x509 import DeviceTls
-from fleet_server.enrolment import authorities_disk, authority_rollover_x509, authority_x509, profiles_x509
+from fleet_server.enrolment import authorities_disk, authority_rollover_x509, authority_x509, certificates, profiles_x509
+from fleet_server.enrolment.authority_x509 import CheckedRequest
 from fleet_server.ingest import service as ingest
 from tests.fakes.broker_world import Person, World, broker_world, until
 
@@ -173,17 +174,18 @@ def test_a_revoked_device_is_out_at_the_next_request_and_at_the_next_look(world:
 
 def test_the_deny_list_silences_a_connection_that_could_not_be_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The take-over fails (the broker did not answer): on the open connection nothing comes through any more all the same."""
-    camera_one = world.enrol()
+    camera_one, witness = world.enrol(), world.enrol()
     server, camera = world.client(None), world.client(camera_one)
     server.subscribe("fleet/v1/+/up/#")
     camera.subscribe(f"fleet/v1/{camera_one.name}/down/#")
     camera.publish(f"fleet/v1/{camera_one.name}/up/log", b"before")
     until(lambda: bool(server.heard))
     monkeypatch.setattr("fleet_server.broker_takeover_mqtt.close_sessions", lambda *_: None)
-    world.revoke(camera_one)
+    for one in (camera_one, witness):
+        world.revoke(one)
     assert world.guard is not None
     world.guard.look(10.0, world.now_s + 10)
-    until(lambda: not world.lets_in(camera_one), "the broker has read its files")
+    until(lambda: not world.lets_in(witness), "the broker has read its files")  # asking as the camera would end its session
     camera.publish(f"fleet/v1/{camera_one.name}/up/log", b"after")
     server.publish(f"fleet/v1/{camera_one.name}/down/wake", b"secret")
     server.publish(f"fleet/v1/{camera_one.name}/up/log", b"end")
@@ -191,6 +193,43 @@ def test_the_deny_list_silences_a_connection_that_could_not_be_ended(world: Worl
     until(lambda: server.heard[-1][1] == b"end")
     assert [payload for _topic, payload in server.heard] == [b"before", b"end"]
     assert camera.heard == []
+
+
+def _second_certificate(world: World, person: Person, now_s: float) -> tuple[str, Person]:
+    """Another certificate of the same device, over a fresh key."""
+    key = profiles_x509.new_key()
+    made = world.authority.issue_device(CheckedRequest(key.public_key(), "f" * 64), person.name, 90, now_s)
+    with world.database.write() as session:
+        certificates.issued(
+            session, certificates.Certificate(made.serial, person.name, made.key_sha256, made.pem, now_s, made.not_after_s, None)
+        )
+    return made.serial, world.person(person.name, made.pem, key)
+
+
+def _listed(world: World) -> int:
+    return len(list(x509.load_pem_x509_crl((world.pki / "crl.pem").read_bytes())))
+
+
+def test_a_key_that_was_replaced_by_a_person_is_out_at_once_one_that_renewed_itself_with_the_daily_list(world: World) -> None:
+    """A wiped board is let in again: whoever has its old key is put out, the board stays. A renewal writes no list by itself."""
+    renewed, readmitted = world.enrol(), world.enrol()
+    guard, now_s = world.guard, world.now_s
+    assert guard is not None
+    serial, _ = _second_certificate(world, renewed, now_s)
+    with world.database.write() as session:
+        certificates.note_use(session, serial, renewed.name, now_s - certificates.SUPERSEDED_S)
+    assert not guard.look(10.0, now_s + 1)
+    assert _listed(world) == 0
+    thief = world.client(readmitted)
+    serial, board = _second_certificate(world, readmitted, now_s)
+    with world.database.write() as session:
+        certificates.revoke_all(session, readmitted.name, now_s + 5, but=serial)
+    assert guard.look(20.0, now_s + 5)
+    assert thief.gone.wait(60)
+    assert _listed(world) == 2  # the renewed one's goes along
+    until(lambda: not world.lets_in(readmitted), "the old key is out")
+    assert _soon(world, board)
+    assert not guard.look(30.0, now_s + 15)
 
 
 def test_lists_are_issued_daily_and_one_that_has_ended_is_replaced_at_the_start(world: World) -> None:
