@@ -5,6 +5,7 @@ Each call does a bounded piece of work and goes on where the last one ended: a s
 
 import logging
 
+from fleet_server.audit import service as audit
 from fleet_server.context import Context
 from fleet_server.detections import service as detections
 
@@ -28,10 +29,20 @@ class Sweeping:
         self._context = context
         self._after = ""
         self._not_before_s = 0.0
+        self._looks_not_before_s = 0.0
 
     def sweep(self) -> int:
         """One bounded piece; answers how many blobs were deleted. Raises UnavailableError when the store does not answer."""
+        self._forget_looks()
         return self._expire() + self._delete_orphans()
+
+    def _forget_looks(self) -> None:
+        """Who looked at what lately is of no more use after ten minutes; the audit's own rows stay for ever."""
+        here, now_s = self._context, self._context.clock()
+        if now_s >= self._looks_not_before_s:
+            self._looks_not_before_s = now_s + WALK_EVERY_S
+            with here.database.write() as session:
+                audit.forget_looks(session, now_s)
 
     def _expire(self) -> int:
         here = self._context
