@@ -18,10 +18,12 @@ from fleet_server.assemble import make_context
 from fleet_server.device_tls_x509 import DeviceTls
 from fleet_server.door_log_gunicorn import DoorLog
 from fleet_server.operator_tls_x509 import OperatorTls, files_of
-from fleet_server.patience_http import DoorTls, DoorWorker
+from fleet_server.patience_http import DoorTls, DoorWorker, allow_connections
 from fleet_server.settings import Settings
 
 HANDSHAKE_S = 5.0
+CONNECTIONS = 2000
+"""At once, idle ones among them. Each device keeps one for a minute after it spoke."""
 DOORS = ("operator-door", "device-door")
 
 
@@ -38,6 +40,7 @@ class Door(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no type
         options: dict[str, Any] = {
             "bind": [f"fd://{self._fd}"],
             "worker_class": DoorWorker,
+            "worker_connections": CONNECTIONS,
             "workers": 1,
             "threads": settings.operator_threads if self._name == "operator-door" else settings.device_threads,
             "keepalive": 75,
@@ -94,4 +97,5 @@ def serve(name: str, listener_fd: int, settings: Settings) -> None:
         gunicorn.sock.ssl_wrap_socket = lambda sock, _conf: operator_tls.wrap(sock)
     # The sockets are the supervisor's: a door that ends must not take a unix socket's name away from its successor.
     gunicorn.sock.close_sockets = lambda listeners, _unlink=True: [listener.close() for listener in listeners]
+    allow_connections(4 * CONNECTIONS)
     Door(name, listener_fd, settings).run()

@@ -5,6 +5,9 @@ good (measured). Here the time spent waiting for a client is counted, and may gr
 """
 
 import errno
+import functools
+import resource
+import selectors
 import socket
 import ssl
 import time
@@ -103,4 +106,20 @@ class DoorWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes no t
             blocking = conn.sock.getblocking()
             conn.sock = DoorSocket(fileno=conn.sock.detach())
             conn.sock.setblocking(blocking)
-        super().enqueue_req(conn)
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        # gunicorn would let a thread wait 5 s for the first byte: as many silent strangers as there are threads, and the door is
+        # shut again and again. Here they wait without one, and not for long.
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + GRACE_S
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, functools.partial(self.on_pending_socket_readable, conn))
+
+
+def allow_connections(wanted: int) -> None:
+    """Raise this process's soft limit of open files, as far as it may: at the limit, gunicorn's worker dies of an accept."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
