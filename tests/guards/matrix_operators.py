@@ -161,15 +161,6 @@ GUARDS = (
         ),
     ),
     Guard(
-        "addresses that hide others",
-        "the network around the server",
-        "whoever may type an address",
-        OUTGOING,
-        "    if _within(parsed, _TUNNELS) and not parsed.is_loopback:\n",
-        "    if False:\n",
-        (f"{CALLS}::test_no_writing_of_an_inside_address_is_taken",),
-    ),
-    Guard(
         "a name is judged by where it leads",
         "the network around the server",
         "a name that changes its mind (DNS rebinding)",
