@@ -18,7 +18,7 @@ from fleet_server.rollouts.reach import ids_inside
 
 KINDS = (
     "device_silent", "trouble", "rollout_paused", "disk_full", "verifier_dead", "broker_down", "trust", "expiry", "reconcile",
-    "metadata_lag", "limited",
+    "metadata_lag", "limited", "clone",
 )  # fmt: skip
 MAX_CALL_ATTEMPTS = 8
 MAX_WAITING_CALLS = 1000

@@ -50,7 +50,7 @@ def read(text: str, *, now_s: float, names_taken: Collection[str] = ()) -> Sheet
     """
     faults: list[dict[str, str]] = []
     claims: list[WantedClaim] = []
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True, skipinitialspace=True)
     try:
         header = [word.strip().lower() for word in next(reader, [])]
         faults += _header_faults(header)

@@ -41,6 +41,9 @@ def gather(
             found.append(Condition("device_silent", one.id, text))
         if one.trouble and one.online and not one.revoked:
             found.append(Condition("trouble", one.id, f"{one.name}: {one.trouble}"))
+        if one.held and not one.revoked:
+            text = f"{one.name} is held back from updates: {one.held}; the ways on are on its page, under identity"
+            found.append(Condition("clone", one.id, text))
     found += stopped_rollouts(session)
     disk = disk_condition(data_dir)
     if disk is not None:

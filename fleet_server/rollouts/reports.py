@@ -33,8 +33,7 @@ def store_reports(session: Session, device_id: str, batch: ReportBatch, *, now_s
         session.flush()
     fork = fork_reason(mark.counter, mark.boot_id, [str(boot) for boot in mark.boots_seen], batch)
     if fork is not None:
-        inventory.record_held(session, device_id, fork)
-        audit.record(session, who="server", what="device.hold", target=device_id, after={"reason": fork}, now_s=now_s)
+        _hold(session, device_id, f"{fork} ({_sides(session, device_id, mark.boot_id, batch, now_s)})", now_s)
     if batch.boot_id != mark.boot_id:
         mark.boots_seen = [*mark.boots_seen, mark.boot_id][-MAX_BOOTS_REMEMBERED:]
         mark.boot_id = batch.boot_id
@@ -70,6 +69,24 @@ def fork_reason(counter: int, boot_id: str, boots_seen: list[str], batch: Report
     if batch.boot_id != boot_id and batch.boot_id in boots_seen:
         return f"boot {batch.boot_id[:12]} came back after another one: two cards bear this identity"
     return None
+
+
+def _sides(session: Session, device_id: str, boot_id: str, batch: ReportBatch, now_s: float) -> str:
+    """Both of the cards, as far as they can be told apart: their boots, and their boards' serial numbers where they differ."""
+    boots = f"boot {boot_id[:12]} and boot {batch.boot_id[:12]}"
+    known = inventory.get(session, device_id, now_s).serial
+    said = batch.facts.serial if batch.facts is not None else known
+    return boots if said == known else f"{boots}; boards with the serial numbers {known or 'unknown'} and {said or 'unknown'}"
+
+
+def _hold(session: Session, device_id: str, reason: str, now_s: float) -> None:
+    """Hold the device back, once: two cards that take turns do not write the audit full."""
+    if inventory.get(session, device_id, now_s).held is None:
+        inventory.record_held(session, device_id, reason)
+        audit.record(
+            session, who="server", what="device.hold", target=device_id, before={"held": None}, after={"held": reason},
+            now_s=now_s,
+        )  # fmt: skip
 
 
 def release_hold(session: Session, device_id: str, *, who: str, now_s: float, origin: str = "") -> None:
