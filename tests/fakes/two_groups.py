@@ -61,8 +61,11 @@ def prepare(context: Context) -> dict[str, str]:
     return found
 
 
-def seed_side(context: Context, group: str, releases: dict[str, str], *, devices: int = 2) -> Side:
-    """A group with devices, heartbeats, reports, events with crops, logs, a debug session with a picture, and all the rest."""
+def seed_side(context: Context, group: str, releases: dict[str, str], *, devices: int = 2, waits_as: str = "") -> Side:
+    """A group with devices, heartbeats, reports, events with crops, logs, a debug session with a picture, and all the rest.
+
+    ``waits_as``: the serial number by which the board names itself that waits for a person.
+    """
     side, now_s = Side(group), context.clock()
     fleet = seeded_fleet.SeededFleet(releases=releases)
     for number in range(devices):
@@ -95,7 +98,7 @@ def seed_side(context: Context, group: str, releases: dict[str, str], *, devices
     configuration.put(context.database, f"device:{device}", {"log_level": "debug"}, if_version=None, author=author)
     _event(context, side, device, releases, now_s)
     _picture(context, side, device, now_s)
-    _pending(context, side, now_s)
+    _pending(context, side, now_s, waits_as or f"serial-of-waiting-{group}")
     return side
 
 
@@ -181,8 +184,8 @@ def _picture(context: Context, side: Side, device: str, now_s: float) -> None:
     context.blobs.put(key, content_type=ANSWER_TYPE, length_bytes=len(data), sha256=digest, chunks=[data])  # type: ignore[attr-defined]
 
 
-def _pending(context: Context, side: Side, now_s: float) -> None:
-    request = _request(f"serial-of-waiting-{side.group}")
+def _pending(context: Context, side: Side, now_s: float, serial: str) -> None:
+    request = _request(serial)
     with context.database.write() as session:
         terms = enrolment.ClaimTerms(group=side.group, device_name=f"waiting-{side.group}", accept=False)
         claim, unused = enrolment.make_claims(session, count=2, terms=terms, ttl_s=3600, who="ada", now_s=now_s)
@@ -191,4 +194,4 @@ def _pending(context: Context, side: Side, now_s: float) -> None:
         enrolment.enrol(session, asked, _issuer(context), origin="10.0.0.9", now_s=now_s)
         session.flush()
         waiting = [one for one in enrolment.enrolments(session) if one.state == "pending"]
-        (side.ids["enrolment"],) = [one.id for one in waiting if one.facts["serial"] == f"serial-of-waiting-{side.group}"]
+        (side.ids["enrolment"],) = [one.id for one in waiting if one.facts["serial"] == serial]
