@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from fleet_server import device_openapi
@@ -270,3 +270,16 @@ def test_a_route_for_devices_wants_a_device(server: Context, device_door: Any) -
             for headers in ({}, spoof):
                 answer = device_door.client.open(route.path, method=route.method, data=b"{", headers=headers)
                 assert (answer.status_code, answer.content_type) == (401, "application/problem+json"), route.path
+
+
+def test_a_stolen_issuing_key_makes_no_device(device_door: Any, enrolled: Any, new_board: Any, settings: Any) -> None:
+    """Its thief signs a certificate with a device's id and even its number: TLS takes it, the door knows what it has issued."""
+    ours = x509.load_der_x509_certificate(enrolled.der)
+    key = load_pem_private_key((settings.pki_dir / "issuing.key").read_bytes(), None)
+    builder = x509.CertificateBuilder().subject_name(ours.subject).issuer_name(ours.issuer).serial_number(ours.serial_number)
+    builder = builder.public_key(new_board().key.public_key()).not_valid_before(ours.not_valid_before_utc)
+    forged = builder.not_valid_after(ours.not_valid_after_utc).sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    for der, status in ((enrolled.der, 200), (forged.public_bytes(Encoding.DER), 403), (enrolled.der, 200)):
+        device_door.certificate = der
+        answer = device_door.client.post(topics.STATE, json={"v": 1, "nonce": "n" * 16, "seq": 0})
+        assert answer.status_code == status, answer.text
