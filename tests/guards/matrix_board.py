@@ -258,4 +258,22 @@ GUARDS = (
         "    if False:\n",
         ("tests/ota/test_wire.py::test_a_device_id_that_would_be_a_wildcard",),
     ),
+    Guard(
+        "a new root is signed across by an old one",
+        "whom a board believes",
+        "a captured server",
+        "device_agent/link/trust_roots_x509.py",
+        "    return same and _may_sign(link) and any(_signed(link, one) for one in trusted)\n",
+        "    return True\n",
+        ("tests/device_agent/link/test_trust_rollover.py::test_a_captured_server_plants_no_root",),
+    ),
+    Guard(
+        "addresses of the server",
+        "where a board goes",
+        "a captured server",
+        "device_agent/link/addresses.py",
+        " and allows(place.host, place.port)\n",
+        "\n",
+        ("tests/device_agent/link/test_trust_rollover.py::test_a_server_leads_no_board_where_its_policy_does_not_let_it",),
+    ),
 )

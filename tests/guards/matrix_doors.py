@@ -11,6 +11,7 @@ AUTHORITY = "fleet_server/enrolment/authority_x509.py"
 TERMS = f"{ENROLMENT}::test_a_claim_is_good_only_on_its_terms"
 EACH_REASON = f"{ENROLMENT}::test_a_certificate_is_refused_for_each_other_reason"
 SIGNED = "tests/fleet_server/enrolment/test_signed_requests.py"
+LIMITS = "tests/fleet_server/core/test_door_limits.py"
 LATE = "tests/fleet_server/enrolment/test_renew_expired.py"
 TABLE = "tests/fleet_server/core/test_broker_table.py"
 REVOCATION = "tests/fleet_server/core/test_broker_revocation.py"
@@ -357,5 +358,50 @@ GUARDS = (
         "    if had.not_after_s < now_s - longest_days * DAY_S:\n",
         "    if False:\n",
         (f"{LATE}::test_after_four_hundred_days_only_a_person_helps_and_it_says_so",),
+    ),
+    Guard(
+        "requests of one device",
+        "the device door",
+        "a stolen device key",
+        IDENTITY,
+        "        _limit(door, door.devices, shown.device_id)\n",
+        "        pass\n",
+        (f"{LIMITS}::test_one_device_that_asks_too_often_is_slowed_and_no_other",),
+    ),
+    Guard(
+        "requests of one address",
+        "the device door",
+        "a stranger who floods",
+        IDENTITY,
+        '        _limit(door, door.strangers, address_key(request.remote_addr or ""), stranger=True)\n',
+        "        pass\n",
+        (f"{LIMITS}::test_strangers_are_counted_by_address",),
+    ),
+    Guard(
+        "a retired authority is forgotten by the broker",
+        "the broker",
+        "whoever has a retired authority's key",
+        "fleet_server/broker_guard_mqtt.py",
+        "signal.SIGTERM if self._revocations.restart_broker else signal.SIGHUP",
+        "signal.SIGHUP",
+        (OPEN_A_DOOR,),
+    ),
+    Guard(
+        "bytes of one device",
+        "the blob store's disk",
+        "a stolen device key",
+        "fleet_server/blobs/api.py",
+        "        _quota().take(here.database, who.device_id, key, asked.length_bytes, here.clock())\n",
+        "        pass\n",
+        (f"{LIMITS}::test_a_device_fills_its_day_and_not_the_disk",),
+    ),
+    Guard(
+        "a slot ends with its device",
+        "the blob store",
+        "a stolen device that asked before",
+        "fleet_server/blobs/api.py",
+        '    check_still_ours(key.partition("/")[0])\n',
+        "",
+        (f"{LIMITS}::test_a_slot_of_before_opens_nothing_after_a_revocation",),
     ),
 )
