@@ -50,6 +50,7 @@ def run(settings: Settings, *, say: Any = print) -> int:
     check_operator_door(settings)
     operator_tls_x509.check_files(settings, time.time())
     rule_of(settings)
+    accounts.check_settings(settings)
     make_folder(settings.data_dir, 0o700)
     with _lock(settings.data_dir):
         listeners: list[socket.socket] = []

@@ -146,7 +146,7 @@ def pending_factor(here: Context, me: Me) -> NewFactor | None:
     if not me.fresh:
         return None
     with here.database.read() as db:
-        return second_factor.pending(db, people.by_id(db, me.found.account_id), key=here.factor_key)
+        return second_factor.pending(db, people.by_id(db, me.found.account_id), key=here.factor_key, since_s=me.now_s - FRESH_S)
 
 
 def confirm_factor(here: Context, me: Me, code: str) -> list[str]:

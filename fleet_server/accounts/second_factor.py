@@ -73,10 +73,10 @@ def begin(session: Session, account: OperatorRow, *, secret: str, nonce: bytes, 
     return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(name=account.name, issuer_name=ISSUER))
 
 
-def pending(session: Session, account: OperatorRow, *, key: bytes) -> NewFactor | None:
-    """The secret that waits to be confirmed: the form is shown again after a wrong code. None once it is on."""
+def pending(session: Session, account: OperatorRow, *, key: bytes, since_s: float) -> NewFactor | None:
+    """The secret that waits to be confirmed: the form is shown again after a wrong code. None once it is on, or older."""
     row = session.get(SecondFactorRow, account.id)
-    if row is None or row.confirmed_s is not None:
+    if row is None or row.confirmed_s is not None or row.made_s < since_s:
         return None
     secret = unseal(key, row.sealed, owner=str(account.id))
     return NewFactor(secret, pyotp.TOTP(secret).provisioning_uri(name=account.name, issuer_name=ISSUER))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from fleet_server.accounts import chance_linux, people, sessions, tokens
+from fleet_server.accounts import chance_linux, oidc_rules, people, sessions, tokens
 from fleet_server.accounts.links import Link, invalid_link
 from fleet_server.accounts.passwords import MIN_PASSWORD, hash_password
 from fleet_server.accounts.people import Actor
@@ -17,9 +17,10 @@ from fleet_server.accounts.tables import OperatorRow, SetupLinkRow
 from fleet_server.audit import service as audit
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
 from fleet_server.identities import SCOPES, Operator
+from fleet_server.settings import Settings
 
 __all__ = [
-    "MIN_PASSWORD", "Actor", "Grant", "Link", "SetupLink", "add_operator", "check_setup_link", "end_grant",
+    "MIN_PASSWORD", "Actor", "Grant", "Link", "SetupLink", "add_operator", "check_settings", "check_setup_link", "end_grant",
     "end_of_account", "hash_password", "invite", "is_set_up", "machine_grant", "machine_token", "new_link", "new_setup_link",
     "open_grant", "recover", "required_roles", "set_up", "tokens_of", "who",
 ]  # fmt: skip
@@ -43,6 +44,12 @@ class SetupLink:
 
     token: str
     expires_s: float
+
+
+def check_settings(settings: Settings) -> None:
+    """SettingsError for settings of accounts that cannot be read, or would be no guard at all."""
+    required_roles(settings.require_second_factor)
+    oidc_rules.check_settings(settings)
 
 
 def is_set_up(session: Session) -> bool:

@@ -37,7 +37,7 @@ add_provider_pages(operator)
 add_audit_pages(operator)
 add_enrolment_pages(operator)
 
-for name in ("sign", "tone", "say", "instant", "amount", "number", "meaning", "duration"):
+for name in ("sign", "tone", "say", "instant", "amount", "number", "meaning", "duration", "browser"):
     operator.add_app_template_filter(getattr(words, name), name)
 operator.add_app_template_global(words.share, "share")
 

@@ -43,6 +43,20 @@ def sentence(error: ServerError) -> str:
     return ". ".join(parts) + "."
 
 
+def browser(agent: str) -> str:
+    """``Chrome 126 on Linux`` for what a browser says of itself; its own words, shortened, where they are none of these."""
+    kinds = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("HeadlessChrome/", "Chrome"), ("Chrome/", "Chrome"))
+    found = next(((sign, name) for sign, name in kinds if sign in agent), None)
+    systems = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
+    system = next((name for name in systems if name in agent), "")
+    if found is not None:
+        version = agent.partition(found[0])[2].partition(".")[0][:4]
+        return f"{found[1]} {version}".strip() + (f" on {system}" if system else "")
+    if "Safari/" in agent and system:
+        return f"Safari on {system}"
+    return agent[:80]
+
+
 def duration(seconds: float) -> str:
     """``30 min`` for a span of time."""
     for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):

@@ -120,7 +120,7 @@ def test_the_setup_link_works_once(empty_site: OperatorSite, new_tab) -> None:
 def test_a_wrong_password_says_so_plainly(seeded: tuple[OperatorSite, SeededFleet], new_tab) -> None:
     tab = new_tab(seeded[0])
     tab.sign_in(password="wrong")
-    expect(tab.page.get_by_role("alert")).to_have_text("Name or password is wrong.")
+    expect(tab.page.get_by_role("alert")).to_contain_text("Name, password or code is wrong.")
     assert tab.page.get_by_label("Name").input_value() == NAME
     assert tab.page.get_by_label("Password").input_value() == ""
 

@@ -103,3 +103,15 @@ def test_vendored_files_are_what_their_list_says() -> None:
         digest = hashlib.sha384((vendor / file).read_bytes()).digest()
         assert wanted == "sha384-" + base64.b64encode(digest).decode()
     assert {f"{name.split('/')[0]}/LICENSE" for name in listed} <= present
+
+
+@pytest.mark.parametrize(("agent", "said"), [
+    ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36", "Chrome 126 on Linux"),
+    ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:127.0) Gecko/20100101 Firefox/127.0", "Firefox 127 on Windows"),
+    ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Version/17.5 Safari/604.1", "Safari on iPhone"),
+    ("Mozilla/5.0 (Windows NT 10.0) Chrome/126.0.0.0 Safari/537.36 Edg/126.0", "Edge 126 on Windows"), ("curl/8.5", "curl/8.5"),
+    ("x" * 200, "x" * 80), ("", ""),
+])  # fmt: skip
+def test_a_browser_is_called_by_its_name(agent: str, said: str) -> None:
+    """A list of sessions that a person recognises; what is no browser keeps its own words."""
+    assert words.browser(agent) == said
