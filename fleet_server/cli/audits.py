@@ -34,7 +34,10 @@ def audit() -> None:
 def list_audit(
     session: Session, who: str, target: str, what: str, since: str | None, until: str | None, limit: int
 ) -> None:
-    """List the audit, newest first, with what each deed changed; -o json has both sides whole."""
+    """List deeds, newest first, and what each changed.
+
+    -o json has what stood before and what stands now as a whole.
+    """
     client = session.client()
     items: list[Row] = []
     cursor: str | None = None
@@ -64,11 +67,11 @@ def list_audit(
 @click.option("--forget", is_flag=True, help="Begin anew: remember the present end, whatever this machine saw before.")
 @pass_session
 def verify(session: Session, file: Path | None, forget: bool) -> None:
-    """Check the chain of hashes over the audit, and compare it with what this machine saw last.
+    """Check that nobody has rewritten the audit.
 
-    A changed, missing or cut-off row is found from the log alone. Who owns the server's database can chain everything anew: that
-    is found only by a machine that looked before, so look now and then, from a machine that is not the server. Exit code 5
-    where anything does not fit.
+    The chain of hashes over it is computed anew, and compared with what this machine saw last. A changed, missing or cut-off row
+    is found from the log alone. Who owns the server's database can chain everything anew: that is found only by a machine that
+    looked before, so look now and then, from a machine that is not the server. Exit code 5 where anything does not fit.
     """
     from fleet_server.cli.audit_check import Judge
     from fleet_server.cli.audit_heads_disk import remember, seen_heads
@@ -106,10 +109,11 @@ def verify(session: Session, file: Path | None, forget: bool) -> None:
 @click.option("--until", metavar="WHEN", help="Before then.")
 @pass_session
 def export(session: Session, file: Path, since: str | None, until: str | None) -> None:
-    """Write the audit into FILE, one row a line (NDJSON), with the server's signature at the end. Needs the scope security.
+    """Write the audit into a file, signed.
 
-    It is checked on the way. One that broke off goes on where it ended when the same command runs again. `rookery audit verify
-    --file FILE` checks it later, without a server. The export stands in the audit, too.
+    One row a line (NDJSON), the server's signature at the end; needs the scope security. It is checked on the way. One that
+    broke off goes on where it ended when the same command runs again. `rookery audit verify --file FILE` checks it later,
+    without a server. The export stands in the audit, too.
     """
     from fleet_server.cli.audit_export_disk import Export
 
