@@ -10,12 +10,14 @@ import ssl
 from typing import Any
 
 import gunicorn.sock
+import gunicorn.util
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from fleet_server.app import create_device_app, create_operator_app
 from fleet_server.assemble import make_context
 from fleet_server.device_tls_x509 import DeviceTls
+from fleet_server.door_errors_gunicorn import write_error
 from fleet_server.door_log_gunicorn import DoorLog
 from fleet_server.operator_tls_x509 import OperatorTls, files_of
 from fleet_server.patience_http import DoorTls, DoorWorker, allow_connections
@@ -97,5 +99,6 @@ def serve(name: str, listener_fd: int, settings: Settings) -> None:
         gunicorn.sock.ssl_wrap_socket = lambda sock, _conf: operator_tls.wrap(sock)
     # The sockets are the supervisor's: a door that ends must not take a unix socket's name away from its successor.
     gunicorn.sock.close_sockets = lambda listeners, _unlink=True: [listener.close() for listener in listeners]
+    gunicorn.util.write_error = write_error
     allow_connections(4 * CONNECTIONS)
     Door(name, listener_fd, settings).run()

@@ -102,9 +102,10 @@ class Client:
         except httpx.InvalidURL as error:
             raise CliError(FAILURE, f"{self.server!r} is not a URL: {error}") from None
         except httpx.HTTPError as error:
-            raise CliError(
-                FAILURE, f"cannot reach {self.server}: {error}", "is the server running, and is the address right?"
-            ) from None
+            hint = "is the server running, and is the address right?"
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                hint = "a server with an authority of its own: rookery login --ca-file FILE, a copy of its pki/ca.pem"
+            raise CliError(FAILURE, f"cannot reach {self.server}: {error}", hint) from None
         if response.is_success:
             return response
         raise _problem(response, invalid)

@@ -75,8 +75,8 @@ FLOORS = (
     # The ground: who stands here uses nothing above it; what a door, a log stream or a child process is made of.
     ("database", "settings", "errors", "http_errors", "http_wire", "http_json", "http_access", "identities", "context",
      "blob_store", "stream_mark", "migrate", "broker_disk", "broker_takeover_mqtt", "patience_http", "process_linux",
-     "door_log_gunicorn", "headers_http", "operator_tls_x509", "outgoing_http", "secret_files_disk", "settings_checks",
-     "device_openapi", "door_limits", "proxy_nginx", "device_tls_x509", "places_disk"),
+     "door_errors_gunicorn", "door_log_gunicorn", "headers_http", "operator_tls_x509", "outgoing_http", "secret_files_disk",
+     "settings_checks", "device_openapi", "door_limits", "proxy_nginx", "device_tls_x509", "places_disk"),
 )  # fmt: skip
 APART = {"cli"}
 """An HTTP client, with rules of its own above."""

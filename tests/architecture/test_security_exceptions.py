@@ -54,7 +54,9 @@ def test_the_security_rules_are_on_and_what_is_left_out_everywhere_says_why() ->
 
 def test_the_judge_sees_an_exception_without_a_reason() -> None:
     for line, codes, reason in (
-        ("x = 1  # noqa", "", ""), ("x = 1  # noqa: S104", "S104", ""), ("x = 1  # noqa: S104  bound to nothing else", "S104", "bound to nothing else"),
+        ("x = 1  # noqa", "", ""),
+        ("x = 1  # noqa: S104", "S104", ""),
+        ("x = 1  # noqa: S104  bound to nothing else", "S104", "bound to nothing else"),
         ("x = 1  # noqa: S105, S106  # a name, not a secret", "S105, S106", "a name, not a secret"),
     ):  # fmt: skip
         match = NOQA.search(line)

@@ -317,6 +317,15 @@ def test_the_operator_door_speaks_tls_and_takes_up_a_renewed_certificate(run: Ru
         with socket.create_connection(place, 30) as plain, run.trust().wrap_socket(plain, server_hostname=place[0]) as tls:
             return tls.getpeercert(binary_form=True) or b""
 
+    # What is no request at all is refused by gunicorn itself: with our headers, and without its page that repeats what was sent.
+    with socket.create_connection(place, 30) as plain, run.trust().wrap_socket(plain, server_hostname=place[0]) as tls:
+        tls.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n<script>bad header</script>\r\n\r\n")
+        said = b"".join(iter(lambda: tls.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"Content-Security-Policy: default-src 'none'" in said
+    assert b"nosniff" in said
+    assert b"script" not in said
+    assert json.loads(said.partition(b"\r\n\r\n")[2])["status"] == 400
     with run.operator() as client:
         answer = client.get("/login")
         assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
@@ -352,9 +361,8 @@ def test_every_secret_that_the_server_made_itself_can_be_made_anew(run: Run) -> 
     assert run.put(run.slot(data), data) == 201
     with run.operator() as person:
         url = f"{run.facts['operator_url']}/login"
-        sent = person.post(
-            "/login", data={"csrf_token": token, "name": "ada", "password": PASSWORD}, cookies=cookies, headers={"Referer": url}
-        )
+        person.cookies.update(cookies)
+        sent = person.post("/login", data={"csrf_token": token, "name": "ada", "password": PASSWORD}, headers={"Referer": url})
         assert sent.status_code == 400
     with run.operator(run.secrets["token"]) as admin:
         assert admin.get("/api/v1/whoami").json()["name"] == "ada"
