@@ -11,7 +11,7 @@ from fleet_server.detections.cursor import Position
 from fleet_server.detections.service import SAMPLE
 from fleet_server.detections.tables import CropRow, EventRow
 from fleet_server.errors import NotFoundError
-from fleet_server.inventory.reach import within
+from fleet_server.inventory.reach import newest_within, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def detections(
     ``after``: only what stands behind this event in the order of the list; ties of the start are told apart by device and id.
     """
     query = select(EventRow).where(EventRow.rule_kind != SAMPLE if rule_kind is None else EventRow.rule_kind == rule_kind)
-    query = within(query, EventRow.device_id, groups)
+    query = newest_within(session, query, EventRow.device_id, groups)
     if device is not None:
         query = query.where(EventRow.device_id == device if isinstance(device, str) else EventRow.device_id.in_(list(device)))
     if label is not None:
@@ -144,8 +144,9 @@ def count_events(session: Session, devices: Collection[str], bundle_sha256: str,
 
 def _with_crops(session: Session, rows: Sequence[EventRow]) -> list[dict[str, Any]]:
     crops: dict[tuple[str, str], list[CropEntry]] = {}
-    query = select(CropRow).where(CropRow.event_id.in_([row.id for row in rows])).order_by(CropRow.at_s, CropRow.kind.desc())
-    for crop in session.scalars(query):
+    # By device and event, as the index is: by the event's id alone every crop that there is was read for each page.
+    named = CropRow.device_id.in_({row.device_id for row in rows}), CropRow.event_id.in_([row.id for row in rows])
+    for crop in session.scalars(select(CropRow).where(*named).order_by(CropRow.at_s, CropRow.kind.desc())):
         crops.setdefault((crop.device_id, crop.event_id), []).append(_crop_entry(crop))
     return [
         {**row.body, "device": row.device_id, "received_s": row.received_s, "crops": crops.get((row.device_id, row.id), [])}

@@ -74,7 +74,7 @@ def is_inside(session: Session, rollout_id: str, groups: Collection[str] | None)
 def check_inside(session: Session, rollout_id: str, groups: Collection[str] | None) -> None:
     """NotFoundError for a rollout that the account does not see, ForbiddenError for one that it may not steer."""
     check_seen(session, rollout_id, groups)
-    if not is_inside(session, rollout_id, groups):
+    if groups is not None and not is_inside(session, rollout_id, groups):
         raise ForbiddenError(
             f"rollout {rollout_id} reaches others, too, and your account is limited to {groups_in_words(frozenset(groups))}",
             "ask somebody whose account is not limited",
