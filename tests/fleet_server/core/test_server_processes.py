@@ -414,10 +414,11 @@ def test_over_postgresql_and_without_a_broker_it_serves_too(tmp_path: Path, post
         _end(running)
 
 
-def test_a_database_that_does_not_answer_is_said(tmp_path: Path) -> None:
+def test_a_database_that_does_not_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL is down: exit 2 with one line, nothing left running, no stack trace."""
     url = f"postgresql://nobody:s3cret@/none?host={tmp_path}"
-    process = _spawn(tmp_path / "data", "--operator-port", "0", "--device-port", "0", "--database", url)
+    monkeypatch.setenv("ROOKERY_DATABASE_URL", url)
+    process = _spawn(tmp_path / "data", "--operator-port", "0", "--device-port", "0")
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert "the database" in text
