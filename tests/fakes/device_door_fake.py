@@ -101,6 +101,8 @@ class DoorState:
     refuse_blobs: int = 0
     broker: BrokerAddress | None = None
     certificate_days: float = 90
+    servers: list[str] = field(default_factory=list)
+    """Addresses that boards are told."""
     clock: Callable[[], float] = time.time
 
     def shown(self, device: str) -> dict[str, Event]:
@@ -346,7 +348,10 @@ class _Handler(BaseHTTPRequestHandler):
         signed = sign_payload(assignment, self.server.door.signer)
         digest = hashlib.sha256(signed.payload.encode()).hexdigest()
         state.polls += 1
-        answer = State(device=device, nonce=request.nonce, now_s=now, seq=assignment.seq, digest=digest, poll_s=state.poll_s)
+        answer = State(
+            device=device, nonce=request.nonce, now_s=now, seq=assignment.seq, digest=digest, poll_s=state.poll_s,
+            servers=state.servers,
+        )  # fmt: skip
         held = (request.seq, request.digest) == (assignment.seq, digest)
         return StateAnswer(state=sign_payload(answer, self.server.door.signer), assignment=None if held else signed)
 

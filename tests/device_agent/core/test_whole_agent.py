@@ -85,6 +85,12 @@ polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
         self._thread.start()
         assert ready.wait(60)
 
+    def join(self) -> None:
+        """Wait for an agent that ends by itself."""
+        assert self._thread is not None
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
     def stop(self) -> None:
         self._stop()
         if self._thread is not None:
@@ -262,3 +268,23 @@ def test_the_doctor_names_what_is_wrong(board: Board, door: DeviceDoor, capsys: 
     assert "✗ server" in said
     assert "✗ identity" in said
     assert "✓ camera yard" in said
+
+
+def test_a_board_follows_its_server_to_another_address(board: Board, door: DeviceDoor, tmp_path: Path) -> None:
+    """The server says where it moves; the board tries the place, starts anew there, and needs the old one no more."""
+    with DeviceDoor(tmp_path / "new-door", authority=door.authority) as new:
+        new.state, new.signer = door.state, door.signer  # one server, two addresses
+        door.state.servers = [new.url, door.url]
+        board.start()
+        kept = board.folder / "data" / "state" / "server.json"
+        deadline = time.monotonic() + 90
+        while not (kept.exists() and new.url in msgspec.json.decode(kept.read_bytes())["chosen"]):
+            assert time.monotonic() < deadline, board.failure
+            time.sleep(0.05)
+        board.join()  # it ends by itself: the launcher starts it again
+        assert board.failure is None
+        door.stop()
+        before = door.state.polls
+        board.start()
+        assert new.wait(lambda: door.state.polls > before, 90), board.failure
+        board.stop()
