@@ -404,4 +404,35 @@ GUARDS = (
         "",
         (f"{LIMITS}::test_a_slot_of_before_opens_nothing_after_a_revocation",),
     ),
+    Guard(
+        "no header is a certificate in mode direct",
+        "identity of a device",
+        "a stranger who saw a certificate",
+        IDENTITY,
+        "        g.client_certificate = context().certificate_of(request.environ)\n",
+        "        g.client_certificate = context().certificate_of(request.environ) or (\n"
+        '            proxy_headers.client_certificate(dict(request.headers)) if "X-Client-Verify" in request.headers else None\n'
+        "        )\n",
+        (
+            "tests/fleet_server/core/test_header_no_certificate.py::test_a_real_certificate_in_a_header_opens_nothing_in_mode_direct",
+        ),
+    ),
+    Guard(
+        "the very certificate that was issued",
+        "identity of a device",
+        "a thief of the issuing key",
+        IDENTITY,
+        "    if der is not None and der not in issued:\n",
+        "    if False:\n",
+        ("tests/fleet_server/core/test_door_stolen_key.py::test_a_stolen_issuing_key_makes_no_device",),
+    ),
+    Guard(
+        "packed bodies",
+        "memory of the device door",
+        "a stolen device key",
+        "fleet_server/http_wire.py",
+        '    if request.headers.get("Content-Encoding", "identity") != "identity":\n',
+        "    if False:\n",
+        ("tests/fleet_server/core/test_door_bodies.py::test_a_body_that_nobody_means_is_a_problem_of_the_caller",),
+    ),
 )

@@ -62,6 +62,7 @@ def rounds(guards: list[Guard]) -> list[list[Guard]]:
     return made
 
 
+@pytest.mark.timeout(600)
 def test_a_guard_that_nobody_misses_is_told(copy: ThrowAway) -> None:
     """The machinery itself: a patch that changes nothing that counts leaves the tests passing, and that is said."""
     honest = BY_NAME["version of a message"]

@@ -28,10 +28,7 @@ class ThrowAway:
         """Tests that will be asked for: those of one file are run together, once, with all guards on."""
         self._whole: dict[str, set[str]] = {}
         self._forked: subprocess.Popen[str] | None = None
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-        ).stdout
-        for name in filter(None, listed.decode().split("\0")):
+        for name in _files():
             source, target = ROOT / name, folder / name
             if source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +101,17 @@ class ThrowAway:
         path.write_text(text)
         at_s = next(_MTIMES_S)
         os.utime(path, (at_s, at_s))
+
+
+def _files() -> list[str]:
+    """Paths of the tree's files; where there is no git, everything but what is made."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode == 0:
+        return [name for name in listed.stdout.decode().split("\0") if name]
+    made = (".venv", ".venvs", ".git", ".ci", "__pycache__", ".hypothesis", ".mypy_cache", ".ruff_cache", ".demo")
+    found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return [str(path) for path in found if not any(part in made for part in path.parts)]
 
 
 def unnoticed(copy: ThrowAway, guard: Guard) -> list[str]:
