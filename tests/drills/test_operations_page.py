@@ -197,7 +197,7 @@ def test_the_page_has_its_drills() -> None:
     """Root rotation, release-key revocation, lost timestamp key, restore: each stands there with commands."""
     assert {"fleet", "root-rotation", "release-key-revocation", "lost-timestamp-key", "restore"} <= set(DRILLS)
     assert {"issuing-authority", "root-authority", "server-address"} <= set(DRILLS)
-    short = {"server-address", "server-address-end", "issuing-authority-end"}
+    short = {"server-address", "server-address-end", "issuing-authority-end", "recovery", "recovery-end"}
     assert all(len(steps) >= 4 for name, steps in DRILLS.items() if name not in short)
 
 
@@ -296,6 +296,19 @@ def test_server_address(fleet: tuple[Drill, bytes]) -> None:
     assert kept[-1].current == f"https://localhost:{port}"
     drill.run("server-address-end")
     assert sleeper.poll(kept[-1].current).servers == [f"https://localhost:{port}"]
+
+
+def test_recovery(fleet: tuple[Drill, bytes]) -> None:
+    """Nobody who could help is an admin any more: somebody at the machine makes the link, and Ada sets her password by it."""
+    drill, _first = fleet
+    drill.run("recovery")
+    url = (drill.folder / "way-back").read_text().strip()
+    assert "/welcome?token=" in url
+    running = json.loads((drill.folder / "DATA" / "run.json").read_text())
+    body = {"token": url.partition("token=")[2], "password": "words that are mine alone"}
+    answer = httpx.post(f"{running['operator_url']}/api/v1/welcome", json=body, timeout=60)
+    assert answer.json() == {"name": "ada"}
+    drill.run("recovery-end")
 
 
 def test_root_rotation(fleet: tuple[Drill, bytes]) -> None:
