@@ -30,7 +30,7 @@ class BrokerGuard:
         if not self._revocations.refresh(self._database, now_s):
             return False
         if self._settings.broker != "none":
-            # A retired authority is forgotten by a start only: mosquitto adds to what it trusts, and takes nothing away.
+            # Whoever came in by an authority that is retired since is still connected: a start ends that.
             self._signal(signal.SIGTERM if self._revocations.restart_broker else signal.SIGHUP)
             broker_takeover_mqtt.close_sessions(self._settings, self._revocations.newly_revoked)
         return True

@@ -27,8 +27,8 @@ WATCHED = ("ca.pem", "server.crt", "authorities.json")
 class Revocations:
     """Remembers what was written last, so that a refresh without news costs one query.
 
-    A certificate that a device has replaced by itself waits for the daily list: the doors read its status anyhow, and mosquitto
-    keeps every list that it has ever read, which a fleet of ten thousand, with a renewal every ten minutes, would fill.
+    A certificate that a device has replaced by itself waits for the daily list: its key is the device's own, the door reads
+    its status anyhow, and in a fleet of ten thousand, with a renewal every ten minutes, broker and door would do little else.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,7 +42,7 @@ class Revocations:
         self.newly_revoked: list[str] = []
         """Devices of which the last refresh found a certificate revoked for the first time: their connections are still open."""
         self.restart_broker = False
-        """Whether an authority was retired with the last refresh: a broker that runs would go on trusting it."""
+        """Whether an authority was retired with the last refresh: who came in by its certificates is still connected."""
 
     def refresh(self, database: Database, now_s: float) -> bool:
         """Rewrite lists and ACL if they are not what the database says; True when mosquitto should read its files again."""

@@ -122,8 +122,10 @@ def test_which_certificates_open_a_door(world: World) -> None:
     }
     # Signed by our own authority, but never issued: the door knows what it issued (a stolen issuing key is no way in).
     assert door.status(forged(world, good.name, authorities_disk.load(world.pki).signers[0])) == 403
+    held = world.client(retired)
     authority_rollover_x509.retire(world.pki, world.now_s)
     world.guard.look(20.0, world.now_s + 20)
+    assert held.gone.wait(60), "who came in by it is still there"
     assert (door.status(retired), world.lets_in(retired)) == (0, False)
     assert (door.status(good), world.lets_in(good)) == (0, False)
     assert (door.status(new), _soon(world, new)) == (200, True)
