@@ -39,7 +39,7 @@ SIGN_IN_LIMIT = "60 per minute"
 
 SIGN_IN_ENDPOINTS = frozenset({
     "accounts.post_login", "accounts.post_token", "accounts.post_setup", "dashboard.post_login", "dashboard.post_setup",
-    "accounts.post_welcome", "dashboard.post_welcome",
+    "accounts.post_welcome", "dashboard.post_welcome", "dashboard.oidc_login", "dashboard.oidc_callback",
 })  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def _add_open_routes(app: OpenAPI) -> None:
 
 def _limit_sign_in(app: Flask) -> None:
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
-    limit = limiter.shared_limit(SIGN_IN_LIMIT, scope="sign-in", methods=["POST"])
+    limit = limiter.shared_limit(SIGN_IN_LIMIT, scope="sign-in")
     for endpoint, view in app.view_functions.items():
         if endpoint in SIGN_IN_ENDPOINTS:
             app.view_functions[endpoint] = cast(Any, limit(view))

@@ -291,6 +291,12 @@ def test_a_rule_fits_whole_values_only(claims: dict[str, Any], role: str | None)
     assert (found.role if found else None) == role
 
 
+def test_an_address_that_begins_too_often_waits(server: Context) -> None:
+    """A flood of begun sign-ins would leave no room for others: one address has sixty a minute, as with passwords."""
+    browser = create_operator_app(server).test_client()
+    assert [browser.get("/oidc/login").status_code for _ in range(61)][-1] == 429
+
+
 def test_a_server_without_a_provider_has_no_such_door(server: Context) -> None:
     """Nobody set one: no button, no route that does anything."""
     browser = create_operator_app(server).test_client()
