@@ -95,7 +95,7 @@ def make_claims() -> Response | tuple[str, int]:
     terms = enrolment.ClaimTerms(
         profile=form.get("profile", "").strip() or None, serial=form.get("serial", "").strip() or None,
         group=form.get("group", "").strip() or "default", device_name=form.get("device_name", "").strip() or None,
-        accept="ask" not in form,
+        accept=not form.get("ask"),
     )  # fmt: skip
     try:
         if not (1 <= count <= MOST_CLAIMS and 0 < days <= 400):
