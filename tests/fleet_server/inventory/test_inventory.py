@@ -143,6 +143,7 @@ def test_the_api_shows_the_whole_device(server: Any, sign_in: Any, enrolled: Any
     client = sign_in("viewer")
     found = client.get(f"/api/v1/devices/{enrolled.device_id}").json
     assert set(found) == {
+        "replaces", "decommissioned_s",
         "id", "name", "group", "state", "last_seen_s", "profile", "board_model", "serial", "facts", "accelerator", "runtime",
         "running", "deployment", "wanted", "log_level", "log_level_until_s", "heartbeat", "enrolled_s", "certificate", "held",
         "agent",
