@@ -138,10 +138,7 @@ GUARDS = (
         CERTIFICATES,
         "    if revoked_s is not None and revoked_s <= now_s:\n",
         "    if False:\n",
-        (
-            f"{ENROLMENT}::test_revocation_ends_every_certificate",
-            f"{ENROLMENT}::test_the_routes_of_a_life",
-        ),
+        (f"{ENROLMENT}::test_revocation_ends_every_certificate",),
     ),
     Guard(
         "a certificate is the device's that it names",
@@ -425,14 +422,5 @@ GUARDS = (
         "    if der is not None and der not in issued:\n",
         "    if False:\n",
         ("tests/fleet_server/core/test_door_stolen_key.py::test_a_stolen_issuing_key_makes_no_device",),
-    ),
-    Guard(
-        "packed bodies",
-        "memory of the device door",
-        "a stolen device key",
-        "fleet_server/http_wire.py",
-        '    if request.headers.get("Content-Encoding", "identity") != "identity":\n',
-        "    if False:\n",
-        ("tests/fleet_server/core/test_door_bodies.py::test_a_body_that_nobody_means_is_a_problem_of_the_caller",),
     ),
 )
