@@ -99,7 +99,7 @@ ACROSS_ALLOWED: dict[str, str] = {
     "fleet_server.enrolment.limited": "use cases of callers that were told to wait: the other half of the service",
     "fleet_server.inventory.device": "values: a device as everybody sees it",
     "fleet_server.inventory.reach": "which devices a group-limited account reaches: conditions for the queries of every list",
-    "fleet_server.inventory.succession": "use cases of devices that begin anew, follow another or are gone: the service's other half",
+    "fleet_server.inventory.succession": "devices that begin anew, follow another or are gone: the service's other half",
     "fleet_server.releases.published_disk": "the worker is its shell",
     "fleet_server.releases.reconcile_disk": "the worker is its shell",
     "fleet_server.releases.reconciling": "pure",

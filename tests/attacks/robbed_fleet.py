@@ -212,7 +212,7 @@ class Thief:
                     _only(targets, mine, role)
                 listed = roles.new_targets({"x": roles.ChannelKeys([mine])}, [mine], 1.0).signed.targets
                 targets.targets[roles.ASSIGNMENT_KEYS] = listed[roles.ASSIGNMENT_KEYS]
-            # Where snapshot and timestamp are not his he puts it under the version that they name already, in vain: they name its hash.
+            # Where snapshot and timestamp are not his he puts it under the version that they name: in vain, they name its hash.
             self.serve("targets", change, raise_version="snapshot" in his or self.commands("snapshot"), with_own="targets" in his)
             his |= {"stable", "beta", "policy"}
             self.assigns_with = self.own["a"]
