@@ -241,10 +241,11 @@ class _Bounded(httpx.SyncByteStream):
 
 
 def guarded_client(
-    rule: OutgoingRule, *, timeout_s: float = TIMEOUT_S, resolve_host: Resolve = resolve, verify: ssl.SSLContext | bool = True
-) -> httpx.Client:
-    """An httpx client all of whose requests are guarded; it follows no redirect by itself and reads no proxy settings."""
-    transport = GuardedTransport(rule, resolve_host=resolve_host, verify=verify)
+    rule: OutgoingRule, *, timeout_s: float = TIMEOUT_S, resolve_host: Resolve = resolve, verify: ssl.SSLContext | bool = True,
+    limit_bytes: int = LIMIT_BYTES, whole_s: float = WHOLE_S,
+) -> httpx.Client:  # fmt: skip
+    """The httpx client of all that goes out: each request guarded, no redirect followed by itself, no proxy settings read."""
+    transport = GuardedTransport(rule, resolve_host=resolve_host, verify=verify, limit_bytes=limit_bytes, whole_s=whole_s)
     return httpx.Client(transport=transport, timeout=timeout_s, follow_redirects=False, trust_env=False)
 
 
@@ -268,8 +269,9 @@ def exchange(
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError) as error:
             answers.put(f"{type(error).__name__}: {error}"[:200])
 
-    transport = GuardedTransport(rule, resolve_host=resolve_host, verify=verify, limit_bytes=limit_bytes, whole_s=whole_s)
-    with httpx.Client(transport=transport, timeout=timeout_s, follow_redirects=False, trust_env=False) as client:
+    with guarded_client(
+        rule, timeout_s=timeout_s, resolve_host=resolve_host, verify=verify, limit_bytes=limit_bytes, whole_s=whole_s
+    ) as client:
         threading.Thread(target=send, name="outgoing", daemon=True).start()
         try:
             found = answers.get(timeout=whole_s)

@@ -3,14 +3,13 @@
 import contextlib
 import csv
 import io
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fleet_server.cli.errors import CONFLICT, FAILURE, CliError
-from ota.durable_disk import write_whole
+from fleet_server.cli.new_file_disk import new_file
 
 LIMIT_BYTES = 1_500_000
 """What the server takes in one request: ten thousand full lines."""
@@ -37,29 +36,10 @@ def read_sheet(file: Path) -> str:
         raise CliError(CONFLICT, f"{file} is not UTF-8 in line {line}", 'save it as "CSV UTF-8"') from None
 
 
-@contextlib.contextmanager
-def reserved(out: Path) -> Iterator[Callable[[bytes], None]]:
-    """Hold the name of a new file (0600) until its content is known; nothing stays where it never comes."""
-    try:
-        os.close(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as error:
-        raise CliError(FAILURE, f"cannot write {out}: {error.strerror}", "no claim was made; name another file") from None
-    kept: list[bool] = []
-
-    def keep(data: bytes) -> None:
-        try:
-            write_whole(out, data, 0o600)
-        except OSError as error:
-            hint = "the claims were made and are worthless unused: rookery claim list --state unused"
-            raise CliError(FAILURE, f"cannot write {out}: {error.strerror}", hint) from None
-        kept.append(True)
-
-    try:
-        yield keep
-    finally:
-        if not kept:
-            with contextlib.suppress(OSError):
-                out.unlink()
+def reserved(out: Path) -> contextlib.AbstractContextManager[Callable[[bytes], None]]:
+    """Hold the name of a new file for the tokens of claims."""
+    made = "the claims were made and are worthless unused: rookery claim list --state unused"
+    return new_file(out, nothing="no claim was made; name another file", made=made)
 
 
 def token_sheet(items: Sequence[Mapping[str, Any]]) -> bytes:

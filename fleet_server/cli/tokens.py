@@ -1,10 +1,11 @@
 """``rookery token``: what programs sign in with."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from fleet_server.cli.errors import FAILURE, CliError
+from fleet_server.cli.new_file_disk import new_file
 from fleet_server.cli.output import Column, ago, clock, print_items, print_one, talk
 from fleet_server.cli.proofs import STDIN_HELP, read_proof
 from fleet_server.cli.session import Session, pass_session, segment
@@ -30,27 +31,26 @@ def token() -> None:
 def create(session: Session, name: str, scopes: tuple[str, ...], groups: tuple[str, ...], days: float, machine: str | None,
            out: Path | None, password_stdin: bool) -> None:  # fmt: skip
     """Make a token called NAME. Your own asks for your password."""
-    client = session.client()
     body = {"token_name": name, "scopes": list(scopes), "groups": list(groups) or None, "expires_s": days * 86_400}
-    if machine:
-        answer = client.post(f"/accounts/{segment(machine)}/tokens", body)
-    else:
-        mine = client.get("/account")
-        proof = read_proof(session, password_stdin, bool(mine["second_factor"])) if mine["kind"] == "person" else None
-        answer = client.post("/account/tokens", {
-            **body, "password": proof.password if proof else "", "code": proof.code if proof else ""
-        })  # fmt: skip
     if out is None:
+        answer = _made(session, body, machine, password_stdin)
         print_one(answer, [("token", answer["token"]), ("until", clock(answer["expires_s"]))], session.output, "token")
         return
-    try:
-        out.touch(mode=0o600, exist_ok=False)
-        out.write_text(answer["token"] + "\n")
-    except OSError as error:
-        raise CliError(
-            FAILURE, f"cannot write {out}: {error.strerror}", f"the token {name!r} was made: end it (rookery token list)"
-        ) from None
+    hint = f"the token {name!r} was made: end it (rookery token list)"
+    with new_file(out, nothing="no token was made; name another file", made=hint) as keep:
+        answer = _made(session, body, machine, password_stdin)
+        keep(f"{answer['token']}\n".encode())
     talk(f"token {name!r} is in {out}, valid until {clock(answer['expires_s'])}")
+
+
+def _made(session: Session, body: dict[str, Any], machine: str | None, password_stdin: bool) -> Any:
+    client = session.client()
+    if machine:
+        return client.post(f"/accounts/{segment(machine)}/tokens", body)
+    mine = client.get("/account")
+    proof = read_proof(session, password_stdin, bool(mine["second_factor"])) if mine["kind"] == "person" else None
+    given = {"password": proof.password if proof else "", "code": proof.code if proof else ""}
+    return client.post("/account/tokens", body | given)
 
 
 @token.command("list")

@@ -38,6 +38,10 @@ def test_tokens_of_ones_own_and_of_a_machine(signed_in: OperatorSite, rookery: R
     assert rookery(*create, stdin="wrong\n").code == 4
     out = rookery(*create, stdin=ENTERED)
     assert out.code == 0, out.err
+    again = rookery(*create, stdin=ENTERED)
+    assert (again.code, "no token was made" in again.err) == (1, True), "the file is there: nothing may be made that nobody sees"
+    mine = json.loads(rookery("-o", "json", "token", "list").out)["items"]
+    assert [one["name"] for one in mine].count("watch") == 1
     assert rookery("account", "add", "robot", "--role", "viewer", "--machine").code == 0
     token = rookery("-o", "name", "token", "create", "first", "--for", "robot", "--scope", "viewer").out.strip()
     assert token.startswith("rkt_")
