@@ -55,10 +55,12 @@ class Tab:
         return self.errors + list(self.page.evaluate("window.violations"))
 
     def sign_in(self, name: str = NAME, password: str = PASSWORD) -> None:
+        """Fill the form in, and wait for its answer: a page that is opened before would take it away unread."""
         self.open("/login")
         self.page.get_by_label("Name").fill(name)
         self.page.get_by_label("Password").fill(password)
-        self.page.get_by_role("button", name="Sign in").click()
+        with self.page.expect_navigation(wait_until="commit"):
+            self.page.get_by_role("button", name="Sign in").click()
 
 
 NewTab = Callable[..., Tab]

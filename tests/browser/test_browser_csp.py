@@ -16,6 +16,8 @@ PARAMETERS = {
     "event_id": lambda fleet: fleet.event, "event": lambda fleet: fleet.event, "scope": lambda _fleet: "fleet",
 }  # fmt: skip
 """What stands in a page's address; another parameter gets a word, and its page may say that there is no such thing."""
+REFUSE = {"/oidc/login": "status of 401", "/oidc/callback": "status of 401"}
+"""Pages that refuse here by their status, which Chromium notes: there is no identity provider, and nobody comes back from one."""
 
 
 def pages(site: OperatorSite, fleet: SeededFleet) -> Iterator[str]:
@@ -49,7 +51,8 @@ def test_no_page_does_what_the_policy_forbids(seeded: tuple[OperatorSite, Seeded
             ...(one.localName === "form" && one.method === "post" && !one.querySelector("[name=csrf_token]") ? ["no token"] : []),
             ...(one.localName === "a" && one.target === "_blank" && !/noopener/.test(one.rel) ? ["opener"] : []),
         ])""")
-        wrong = [fault for fault in tab.faults() if "status of 404" not in fault]  # "nothing" is not there, and its page says so
+        expected = REFUSE.get(path, "status of 404")  # "nothing" is not there, and its page says so
+        wrong = [fault for fault in tab.faults() if expected not in fault]
         if inline or wrong:
             faults[path] = [*inline, *wrong]
         tab.errors.clear()
