@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import Any, cast
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
@@ -19,6 +18,7 @@ from flask_openapi3.openapi import OpenAPI
 from fleet_server import headers_http, http_errors, operator_openapi
 from fleet_server.accounts import access
 from fleet_server.context import Context
+from fleet_server.door_limits import address_key
 from fleet_server.enrolment import identity
 from fleet_server.enrolment.api import install_heirs
 from fleet_server.http_access import install_reach, open_to_all
@@ -35,7 +35,7 @@ FOLDERS = (
 )  # fmt: skip
 
 SIGN_IN_LIMIT = "60 per minute"
-"""Per address, beside the lock per name: argon2 costs the server 50 ms a try."""
+"""Per address (IPv6: /64), beside the lock per name: argon2 costs the server 50 ms a try."""
 
 SIGN_IN_ENDPOINTS = frozenset({
     "accounts.post_login", "accounts.post_token", "accounts.post_setup", "dashboard.post_login", "dashboard.post_setup",
@@ -133,8 +133,12 @@ def _add_open_routes(app: OpenAPI) -> None:
     app.add_url_rule("/api/v1/openapi.json", "openapi_json_v1", open_to_all(openapi))
 
 
+def _caller() -> str:
+    return address_key(request.remote_addr or "")
+
+
 def _limit_sign_in(app: Flask) -> None:
-    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
+    limiter = Limiter(_caller, app=app, storage_uri="memory://", headers_enabled=False)
     limit = limiter.shared_limit(SIGN_IN_LIMIT, scope="sign-in")
     for endpoint, view in app.view_functions.items():
         if endpoint in SIGN_IN_ENDPOINTS:

@@ -66,9 +66,9 @@ class Rarely:
 
 
 def address_key(address: str) -> str:
-    """What counts as one caller: an IPv4 address, or the /64 of an IPv6 one, of which everybody has as many as he likes."""
+    """What counts as one caller, wherever callers are counted: an IPv4 address, or the /64 of IPv6 that one household has."""
     try:
-        found = ipaddress.ip_address(address)
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address[:64]
     if isinstance(found, ipaddress.IPv6Address):

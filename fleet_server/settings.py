@@ -68,7 +68,7 @@ class Settings:
     waiting_boards: int = 2000
     """Most boards that wait without a claim until somebody accepts them."""
     waiting_boards_per_address: int = 200
-    """Of one address: a stranger cannot fill the queue."""
+    """Of one address (IPv6: /64): a stranger cannot fill the queue."""
     waiting_board_kept_s: float = 86_400.0
     """One that asks no more leaves the queue after so long."""
     upload_ttl_s: float = 900.0

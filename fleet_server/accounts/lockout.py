@@ -6,7 +6,6 @@ own, which nobody else can touch.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from fleet_server.accounts.sealing import keyed_hash, plain_hash
 from fleet_server.accounts.tables import SignInFailureRow
 from fleet_server.database import insert_new
+from fleet_server.door_limits import address_key
 
 FREE_FAILURES = 5
 """Wrong passwords for one name from one address (or known browser) before it waits: 60 s, doubling up to LONGEST_LOCK_S."""
@@ -57,19 +57,6 @@ class Attempt:
         return max(self.counts["name"], self.counts["address"]).bit_count() == 1
 
 
-def network_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of IPv6 that one household has."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
-    return str(parsed)
-
-
 def browser_cookie(key: bytes, name: str, *, nonce: str, now_s: float) -> str:
     """What a browser is given after a sign-in of this name: it opens nothing, it only has its own count."""
     issued = str(int(now_s))
@@ -101,7 +88,7 @@ def wait_of(session: Session, *, name: str, address: str, browser: str | None, n
 def _kinds(name: str, address: str, browser: str | None) -> dict[str, str]:
     if browser:
         return {"browser": plain_hash(f"browser\0{browser}")}
-    place = network_of(address)
+    place = address_key(address)
     return {
         "pair": plain_hash(f"pair\0{name}\0{place}"),
         "address": plain_hash(f"address\0{place}"),

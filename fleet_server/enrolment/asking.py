@@ -6,6 +6,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from fleet_server.database import insert_new, note_change
+from fleet_server.door_limits import address_key
 from fleet_server.enrolment import accepting, certificates, claims, issuing, ruling, tokens_linux
 from fleet_server.enrolment.accepting import Decision, Outcome
 from fleet_server.enrolment.authority_x509 import CheckedRequest, check_request
@@ -23,7 +24,8 @@ HEARD_EVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many boards without a claim may wait, of all and of one address, and how long one that asks no more is kept."""
+    """How many boards without a claim may wait, of all and of one address (IPv6: /64), and how long one that asks no more
+    is kept."""
 
     most: int = 2000
     most_per_address: int = 200
@@ -94,16 +96,19 @@ def _lock_queue(session: Session) -> QueueRow:
 def _no_room(session: Session, serial: str, origin: str, now_s: float, bounds: Bounds) -> bool:
     """Make room for one more that waits; True where there is none.
 
-    What asks no more leaves; a board that was wiped while it waited (the same serial from the same address, another key) takes
-    the place of its older request.
+    What asks no more leaves; a board that was wiped while it waited (the same serial from the same address or /64, another key)
+    takes the place of its older request.
     """
     waiting = (EnrolmentRow.state == "pending", EnrolmentRow.claim_id.is_(None))
     session.execute(delete(EnrolmentRow).where(*waiting, EnrolmentRow.last_asked_s < now_s - bounds.kept_s))
+    here = address_key(origin)
     if serial:
-        session.execute(delete(EnrolmentRow).where(*waiting, EnrolmentRow.serial == serial, EnrolmentRow.origin == origin))
-    of_all = session.scalar(select(func.count()).select_from(EnrolmentRow).where(*waiting)) or 0
-    here = select(func.count()).select_from(EnrolmentRow).where(*waiting, EnrolmentRow.origin == origin)
-    return of_all >= bounds.most or (session.scalar(here) or 0) >= bounds.most_per_address
+        older = session.execute(select(EnrolmentRow.id, EnrolmentRow.origin).where(*waiting, EnrolmentRow.serial == serial))
+        wiped = [row.id for row in older if address_key(row.origin) == here]
+        session.execute(delete(EnrolmentRow).where(EnrolmentRow.id.in_(wiped)))
+    counted = session.execute(select(EnrolmentRow.origin, func.count()).where(*waiting).group_by(EnrolmentRow.origin)).all()
+    of_all, of_one = sum(count for _, count in counted), sum(count for at, count in counted if address_key(at) == here)
+    return of_all >= bounds.most or of_one >= bounds.most_per_address
 
 
 def _add(
@@ -123,7 +128,7 @@ def _again(session: Session, row: EnrolmentRow, checked: CheckedRequest, issuer:
     """The same key asks once more: what it is told was decided before. A certificate that ended while the answer was lost for
     months is made anew."""
     if row.state == "rejected":
-        raise ForbiddenError(f"this board was refused: {row.reason or 'no reason was given'}")
+        raise ForbiddenError(f"this board was refused: {row.reason or 'no reason was given'}", claims.NEW_CLAIM)
     if row.state == "pending":
         return Outcome("pending", None, "", now_s - row.asked_s)
     had = certificates.newest_of_key(session, checked.key_sha256)

@@ -166,9 +166,16 @@ def test_a_wrong_password_is_a_problem_that_says_what_to_do(browser: FlaskClient
 
 
 def test_an_address_that_tries_too_often_waits(browser: FlaskClient) -> None:
-    """Many names from one address: after 60 tries a minute it is told to wait, before any hashing."""
+    """Many names from one address, or from all those of one IPv6 line: after 60 tries a minute it waits, before any hashing."""
     codes = [browser.post("/api/v1/login", json={"name": "a"}).status_code for _ in range(61)]
     assert codes[-1] == 429
+
+    def knock(address: str) -> int:
+        return browser.post("/api/v1/login", json={"name": "a"}, environ_base={"REMOTE_ADDR": address}).status_code
+
+    codes = [knock(f"2001:db8::{host:x}") for host in range(1, 62)]
+    assert (codes[0], codes[-1]) == (400, 429)
+    assert knock("2001:db8:0:1::1") == 400, "a neighbour is somebody else"
 
 
 def test_the_deeds_are_in_the_audit_log(server: Any, browser: FlaskClient) -> None:

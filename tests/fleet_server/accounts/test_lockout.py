@@ -13,6 +13,7 @@ from fleet_server.accounts.sign_in import WRONG, Credentials
 from fleet_server.app import create_operator_app
 from fleet_server.audit import service as audit
 from fleet_server.context import Context
+from fleet_server.door_limits import address_key
 from fleet_server.errors import ServerError, TooManyError, UnauthenticatedError, UnavailableError
 
 NOW_S = 1_790_000_000.0
@@ -186,7 +187,7 @@ def test_a_browser_is_known_for_one_name_alone_and_has_its_own_count(server: Con
 ])  # fmt: skip
 def test_an_address_is_what_one_household_has(address: str, counts_as: str) -> None:
     """2^64 addresses of one IPv6 line are one."""
-    assert lockout.network_of(address) == counts_as
+    assert address_key(address) == counts_as
 
 
 def test_an_address_that_tries_many_names_is_stopped(server: Context, monkeypatch: pytest.MonkeyPatch) -> None:

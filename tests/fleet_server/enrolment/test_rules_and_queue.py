@@ -158,6 +158,18 @@ def test_a_stranger_does_not_fill_the_queue(database: Database, issuer: Issuer, 
     assert {one.serial for one in waiting(database)} == {"H1", "H3"}
 
 
+def test_a_line_of_ipv6_is_one_stranger(database: Database, issuer: Issuer, new_board: Any) -> None:
+    """Whoever has a /64 has addresses without end, and one share of the queue; the line beside it has its own."""
+    bounds = Bounds(most=9, most_per_address=3)
+    lines = [f"2001:db8::{n:x}" for n in range(5)]
+    flood = [ask(database, new_board(), issuer, origin=one, bounds=bounds, serial=f"X{one[-1]}").status for one in lines]
+    assert flood == ["pending"] * 3 + ["full"] * 2
+    assert ask(database, new_board(), issuer, origin="2001:db8:0:1::1", bounds=bounds, serial="H1").status == "pending"
+    # A card is written anew, and the board has another address of the same line: it is the same request still.
+    ask(database, new_board(), issuer, origin="2001:db8:0:1::2", bounds=bounds, serial="H1")
+    assert sorted(one.serial for one in waiting(database)) == ["H1", "X0", "X1", "X2"]
+
+
 def test_a_board_that_is_wiped_while_it_waits_is_one_request(database: Database, issuer: Issuer, new_board: Any) -> None:
     """A new card, a new key, the same serial from the same address: the older request goes; from elsewhere it stays."""
     first = new_board()
