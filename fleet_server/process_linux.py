@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,8 @@ HEALTHY_AFTER_S = 60.0
 """A child that lived this long is restarted at once when it dies."""
 STOP_S = 8.0
 """From SIGTERM to SIGKILL."""
+LOG_BYTES = 16 * 1024 * 1024
+"""What a child's log may hold before it is moved to ``….log.1``, over the one that lay there: twice this per child, for good."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,7 +49,8 @@ class Child:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def tend(self, now_s: float) -> None:
-        """Start it if it does not run and its time has come (``now_s``: monotonic)."""
+        """Start it if it does not run and its time has come (``now_s``: monotonic). Turns its log over when that is full."""
+        self._turn_log()
         if self._process is not None:
             code = self._process.poll()
             if code is None:
@@ -74,6 +78,22 @@ class Child:
             self._delay_s = min(self._delay_s * 2, LONGEST_DELAY_S)
             self._next_start_s = now_s + self._delay_s
             log.error("%s cannot be started: %s", self.name, error)
+
+    def _turn_log(self) -> None:
+        # The child holds the file open, for appending: it is copied and emptied, for any program, without a word to it.
+        with contextlib.suppress(OSError):
+            length_bytes = self.log_file.stat().st_size
+            if length_bytes < LOG_BYTES:
+                return
+            older = self.log_file.with_name(f"{self.log_file.name}.1")
+            try:
+                with self.log_file.open("rb") as source, older.open("wb") as target:
+                    source.seek(max(0, length_bytes - LOG_BYTES))
+                    shutil.copyfileobj(source, target)
+            except OSError as error:
+                log.error("the log of %s is emptied; its copy failed: %s", self.name, error.strerror)
+                older.unlink(missing_ok=True)
+            os.truncate(self.log_file, 0)
 
     def send(self, number: int) -> None:
         """Send a signal if it runs."""
