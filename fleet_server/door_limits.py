@@ -25,6 +25,13 @@ class Buckets:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._lock = threading.Lock()
 
+    def give_back(self, key: str) -> None:
+        """One that was taken was no request to count after all."""
+        with self._lock:
+            bucket = self._buckets.get(key)
+            if bucket is not None:
+                bucket.tokens = min(self._size, bucket.tokens + 1.0)
+
     def take(self, key: str, now_s: float) -> bool:
         """Whether one more request is allowed. A clock that was set back gives nothing and takes nothing."""
         if self._size <= 0:

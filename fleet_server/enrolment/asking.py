@@ -128,7 +128,8 @@ def _again(session: Session, row: EnrolmentRow, checked: CheckedRequest, issuer:
     """The same key asks once more: what it is told was decided before. A certificate that ended while the answer was lost for
     months is made anew."""
     if row.state == "rejected":
-        raise ForbiddenError(f"this board was refused: {row.reason or 'no reason was given'}", claims.NEW_CLAIM)
+        hint = f"to let it in after all, give it another claim; {claims.NEW_CLAIM}"
+        raise ForbiddenError(f"this board was refused: {row.reason or 'no reason was given'}", hint)
     if row.state == "pending":
         return Outcome("pending", None, "", now_s - row.asked_s)
     had = certificates.newest_of_key(session, checked.key_sha256)

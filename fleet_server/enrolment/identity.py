@@ -20,6 +20,7 @@ from fleet_server.context import Context, context
 from fleet_server.door_limits import RETRY_AFTER_S, Buckets, address_key
 from fleet_server.enrolment import certificates, limited, proxy_headers, signed_requests
 from fleet_server.enrolment.proxy_headers import Proxy
+from fleet_server.enrolment.signed_requests import SignedBy
 from fleet_server.enrolment.tables import CertificateRow
 from fleet_server.errors import ClockApartError, ForbiddenError, SettingsError, TooManyError, UnauthenticatedError
 from fleet_server.http_access import device_identity, install_devices
@@ -27,10 +28,13 @@ from fleet_server.http_wire import keep_body
 from fleet_server.identities import DeviceIdentity
 from ota.trust.assignment import sign_payload
 from ota.wire.enrolment import TimeAnswer
+from ota.wire.request_signatures import UNSIGNED
 from ota.wire.topics import DEVICE_ID
 
 __all__ = ["DeviceIdentity", "device_identity", "peer_certificate", "protect"]
 MOST_KNOWN = 20_000
+PROOFS_PER_STRANGER = 10
+"""Signatures that do not hold, looked at for one address, per request that a stranger has there: what forging costs us."""
 _NO_CERTIFICATE = "this route needs a client certificate"
 _NOT_OURS = "enrol the device again if it is yours"
 
@@ -42,6 +46,8 @@ class _Door:
     proxy: Proxy | None
     devices: Buckets
     strangers: Buckets
+    proofs: Buckets
+    """Signatures that are looked at for one address; one that holds is given back."""
     reports: limited.Reports = field(default_factory=limited.Reports)
     issued: set[bytes] = field(default_factory=set)
     """Certificates (DER) that were compared with what was issued: they do not change, so once per process is enough."""
@@ -65,6 +71,7 @@ def protect(app: Flask) -> None:
         Proxy(settings.proxy_secret, private=bool(settings.device_socket)) if behind else None,
         Buckets(settings.device_requests_per_minute),
         Buckets(settings.stranger_requests_per_minute),
+        Buckets(settings.stranger_requests_per_minute * PROOFS_PER_STRANGER),
     )
     app.before_request(_admit)
     install_devices(app, _identify, _still_ours, _too_much)
@@ -83,8 +90,30 @@ def _admit() -> None:
     shown = _read(g.client_certificate) if g.client_certificate is not None else None
     if shown is not None:
         _limit(door, door.devices, shown.device_id)
-    elif request.method != "GET":  # files for all are as cheap as the line that they go over
+    elif request.method == "GET":
+        pass  # files for all are as cheap as the line that they go over
+    elif _shows_signature() and request.path not in UNSIGNED:
+        g.signed = _proven(door)  # a fleet behind somebody else's box has one address: who signs is counted as itself
+    else:
         _limit(door, door.strangers, address_key(request.remote_addr or ""), stranger=True)
+
+
+def _shows_signature() -> bool:
+    return "Signature-Input" in request.headers and context().settings.signed_requests
+
+
+def _proven(door: _Door) -> SignedBy:
+    """Whose signature this is, counted as that device's request; one that does not hold is a stranger's."""
+    place, now_s = address_key(request.remote_addr or ""), context().clock()
+    _limit(door, door.proofs, place, stranger=True)
+    try:
+        signed = _verified(now_s)
+    except (UnauthenticatedError, ClockApartError):
+        _limit(door, door.strangers, place, stranger=True)
+        raise
+    door.proofs.give_back(place)
+    _limit(door, door.devices, signed.device_id)
+    return signed
 
 
 def _limit(door: _Door, buckets: Buckets, key: str, *, stranger: bool = False) -> None:
@@ -114,7 +143,7 @@ def _still_ours(device_id: str) -> None:
 def _identify() -> DeviceIdentity:
     here = context()
     identity = _of_connection(here)
-    if "Signature-Input" in request.headers and here.settings.signed_requests:
+    if _shows_signature():
         signed = _of_signature(here)
         if identity is not None and identity.device_id != signed.device_id:
             raise ForbiddenError("the request is signed by another device than the connection's certificate is for")
@@ -139,22 +168,29 @@ def _of_connection(here: Context) -> DeviceIdentity | None:
     return DeviceIdentity(shown.device_id, shown.certificate_serial, "proxy") if behind else shown
 
 
-def _of_signature(here: Context) -> DeviceIdentity:
+def _verified(now_s: float) -> SignedBy:
+    here = context()
     given = {name: request.headers.get(name, "") for name in signed_requests.HEADERS}
     asked = signed_requests.Asked(request.method, request.environ.get("RAW_URI", ""), given)
-    now_s = here.clock()
     try:
         with here.database.read() as session:
-            signed = signed_requests.verify(asked, functools.partial(signed_requests.certificate_of, session), now_s)
+            return signed_requests.verify(asked, functools.partial(signed_requests.certificate_of, session), now_s)
     except signed_requests.ApartError as apart:
         told = sign_payload(TimeAnswer(nonce=apart.nonce, now_s=now_s), here.signer)
         raise ClockApartError(
             "the signature was made at a time that is too far from this server's",
             "the signed time is in this answer: sign again by it", msgspec.to_builtins(told),
         ) from None  # fmt: skip
-    door = cast(_Door, current_app.extensions["rookery_door"])
-    if g.client_certificate is None:
-        _limit(door, door.devices, signed.device_id)
+
+
+def _of_signature(here: Context) -> DeviceIdentity:
+    now_s = here.clock()
+    if "signed" in g:
+        signed: SignedBy = g.signed
+    elif g.client_certificate is None:
+        signed = _proven(cast(_Door, current_app.extensions["rookery_door"]))
+    else:
+        signed = _verified(now_s)
     if not signed.matches(keep_body()):
         raise UnauthenticatedError("the body is not the one that was signed")
     _check_status(here, signed.device_id, signed.serial, None)

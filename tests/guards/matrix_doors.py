@@ -325,8 +325,8 @@ GUARDS = (
         "the device door",
         "a second way in that nobody asked for",
         IDENTITY,
-        '    if "Signature-Input" in request.headers and here.settings.signed_requests:\n',
-        '    if "Signature-Input" in request.headers:\n',
+        '    return "Signature-Input" in request.headers and context().settings.signed_requests\n',
+        '    return "Signature-Input" in request.headers\n',
         (f"{SIGNED}::test_it_is_off_unless_it_is_switched_on",),
     ),
     Guard(

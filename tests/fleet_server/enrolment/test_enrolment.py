@@ -139,8 +139,10 @@ def test_a_person_decides_where_the_claim_says_so(database: Database, issuer: Is
         device_id = service.accept(session, by_key[keys[0]], issuer, who="ada", origin="", now_s=NOW_S)
         service.reject(session, by_key[keys[1]], reason="not ours", who="ada", origin="", now_s=NOW_S)
     assert _enrol(database, good, claims[0], issuer).device_id == device_id
-    with pytest.raises(ForbiddenError, match="not ours"):
+    with pytest.raises(ForbiddenError, match="not ours") as caught:
         _enrol(database, bad, claims[1], issuer)
+    assert "rookery claim create" in caught.value.hint
+    assert _enrol(database, bad, _claim(database), issuer).status == "accepted", "and what the hint says helps"
     with pytest.raises(ConflictError), database.write() as session:
         service.accept(session, by_key[keys[0]], issuer, who="ada", origin="", now_s=NOW_S)
 

@@ -35,9 +35,9 @@ BODY = b'{"v":1,"nonce":"0123456789abcdef","seq":0}'
 class Door:
     """The device door with signed requests; ``certificate`` as TLS would have shown it."""
 
-    def __init__(self, server: Context) -> None:
+    def __init__(self, server: Context, **limits: int) -> None:
         self.certificate: bytes | None = None
-        settings = replace(server.settings, signed_requests=True)
+        settings = replace(server.settings, signed_requests=True, **limits)  # type: ignore[arg-type]
         self.app = create_device_app(replace(server, settings=settings, certificate_of=lambda _environ: self.certificate))
         self.client = self.app.test_client()
 
@@ -229,6 +229,30 @@ def test_headers_that_nobody_writes(door: Door, enrolled: Any, signer_of: Any) -
         answer = door.post(each)
         assert (answer.status_code, answer.content_type) == (401, "application/problem+json"), (each, answer.text)
     assert door.post(good).status_code == 200
+
+
+def test_a_fleet_behind_one_address_is_not_one_stranger(server: Context, issuer: Any, enrol_device: Any, clock: Any) -> None:
+    """Somebody else's box ends TLS: all have its address. Who signs has a share of its own; who forges shares the stranger's."""
+    assert issuer
+    a, b = enrol_device(), enrol_device()
+    door, nonces = Door(server, stranger_requests_per_minute=5, device_requests_per_minute=40), iter(range(10_000))
+
+    def ask(signed_by: Any, in_the_name_of: Any) -> int:
+        nonce = f"{next(nonces):032}"
+        return int(door.post(forge(signed_by.board.key, serial_of(in_the_name_of), clock, nonce=nonce)).status_code)
+
+    assert [ask(a, a) for _ in range(20)] == [200] * 20
+    assert [ask(a, b) for _ in range(7)] == [401] * 5 + [429] * 2, "a forger has what a stranger has"
+    unsigned = {"v": 1, "nonce": "0" * 16}
+    headers = forge(a.board.key, serial_of(a), clock)
+    assert door.client.post(topics.TIME, json=unsigned, headers=headers).status_code == 429, "no way round by a header"
+    assert door.post({"Signature-Input": "x"}, method="PUT", path=f"{topics.BLOBS}/x").status_code == 429
+    assert [ask(a, a) for _ in range(21)] == [200] * 20 + [429], "and each device its own, whatever the forger does"
+    assert ask(b, b) == 200
+    assert {ask(a, b) for _ in range(50)} == {429}
+    assert ask(b, b) == 429, "what forging costs the server is bounded, too"
+    clock.forward(60)
+    assert ask(b, b) == 200
 
 
 def test_it_is_off_unless_it_is_switched_on(server: Context, issuer: Any, enrolled: Any, signer_of: Any) -> None:
