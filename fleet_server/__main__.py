@@ -118,13 +118,9 @@ def _note(database: Database, what: str, target: str, after: dict[str, str], bef
 
 
 def _make_token(parsed: argparse.Namespace, database: Database) -> int:
-    now_s = time.time()
+    actor = accounts.Actor(at_the_machine(), "", time.time())
     with database.write() as session:
-        grant = accounts.machine_grant(session, name=parsed.name, role=parsed.role, ttl_s=parsed.hours * 3600, now_s=now_s)
-        audit.record(
-            session, who=at_the_machine(), what="token.local", target=parsed.name, now_s=now_s,
-            after={"role": parsed.role, "expires_s": grant.expires_s},
-        )  # fmt: skip
+        grant = accounts.machine_grant(session, actor, name=parsed.name, role=parsed.role, ttl_s=parsed.hours * 3600)
         write_whole(Path(parsed.out), grant.token.encode() + b"\n", 0o600)  # before the commit: what cannot be kept is not made
     print(f"a token for {parsed.name} ({parsed.role}) is in {parsed.out}")
     return 0

@@ -16,7 +16,7 @@ from fleet_server.accounts.sessions import GrantEntry
 from fleet_server.accounts.tables import OperatorRow, SetupLinkRow
 from fleet_server.audit import service as audit
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
-from fleet_server.identities import SCOPES, Operator
+from fleet_server.identities import OWN, SCOPES, Operator
 from fleet_server.settings import Settings
 
 __all__ = [
@@ -106,22 +106,35 @@ def open_grant(
     return Grant(secret, now_s + ttl_s, operator)
 
 
-def machine_grant(session: Session, *, name: str, role: str, ttl_s: float, now_s: float) -> Grant:
-    """A token for a machine without a password, as someone on the server's own machine may make it.
+def machine_grant(session: Session, actor: Actor, *, name: str, role: str, ttl_s: float) -> Grant:
+    """A token for a machine without a password, as someone on the server's own machine may make it; audited.
 
-    ConflictError when a person has the name; a machine that exists gets the new role.
+    It may what the role may at this moment, and never makes another token. A machine that exists gets the new role. ConflictError
+    when a person has the name, or the machine is disabled.
     """
-    row = session.scalar(select(OperatorRow).where(OperatorRow.name == name))
+    row = session.scalar(select(OperatorRow).where(OperatorRow.name == name).with_for_update())
+    before = None if row is None else {"role": row.role}
     if row is None:
-        add_operator(session, name=name, password_hash="", role=role, now_s=now_s, kind="machine")
+        add_operator(session, name=name, password_hash="", role=role, now_s=actor.now_s, kind="machine")
     elif row.kind != "machine":
         raise ConflictError(f"{name!r} is a person; give the machine a name of its own")
+    elif row.disabled:
+        raise ConflictError(f"{name!r} is disabled: a token would open nothing", "enable it first: rookery account enable NAME")
     elif role not in SCOPES:
         raise InvalidError(f"role {role!r} is not one of {', '.join(SCOPES)}")
     else:
         row.role = role
         session.flush()
-    return open_grant(session, name=name, kind="token", token_name="local", ttl_s=ttl_s, now_s=now_s, by="server")
+    scopes = SCOPES[role] - {OWN}
+    grant = open_grant(
+        session, name=name, kind="token", token_name="local", ttl_s=ttl_s, now_s=actor.now_s, by="server", scopes=scopes
+    )  # fmt: skip
+    after = {"role": role, "id": grant.operator.token_id, "scopes": sorted(scopes), "expires_s": grant.expires_s}
+    audit.record(
+        session, who=actor.name, what="token.local", target=name, before=before, after=after, origin=actor.origin,
+        now_s=actor.now_s,
+    )  # fmt: skip
+    return grant
 
 
 def recover(session: Session, actor: Actor, name: str, *, enable: bool = False) -> Link:

@@ -39,7 +39,8 @@ class Years:
     def __init__(self, folder: Path, site: OperatorSite) -> None:
         self.folder, self.site = folder, site
         with site.context.database.write() as session:
-            grant = accounts.machine_grant(session, name="desk", role="admin", ttl_s=7200.0, now_s=time.time())
+            here = accounts.Actor("local:root", "", time.time())
+            grant = accounts.machine_grant(session, here, name="desk", role="admin", ttl_s=7200.0)
         self.desk = Desk(folder, ROOKERY_SERVER=site.url, ROOKERY_TOKEN=grant.token)
         self.tuf = site.context.settings.data_dir / "tuf"
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Static, directory=str(self.tuf)))

@@ -12,6 +12,14 @@ depends_on = None
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 SECONDS = sa.Float(precision=53)
+SCOPES_OF_ROLES = {
+    "viewer": ["viewer"],
+    "operator": ["operator", "viewer"],
+    "releaser": ["operator", "releaser", "viewer"],
+    "security": ["security", "viewer"],
+    "admin": ["admin", "operator", "releaser", "security", "viewer"],
+}
+"""At this revision, without the scope over one's own account."""
 
 
 def upgrade() -> None:
@@ -29,6 +37,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("by", sa.String(), server_default="password", nullable=False))
         batch_op.add_column(sa.Column("scopes", JSON, nullable=True))
         batch_op.add_column(sa.Column("groups", JSON, nullable=True))
+    _scopes_of_tokens()
     _tables_of_accounts()
     _tables_of_the_provider()
     op.drop_table("sign_in_failure")
@@ -51,6 +60,15 @@ def downgrade() -> None:
     with op.batch_alter_table("operator", schema=None) as batch_op:
         for name in ("kind", "groups", "password_set_s", "signed_in_s"):
             batch_op.drop_column(name)
+
+
+def _scopes_of_tokens() -> None:
+    """A token of before may what its role may today: later it is widened by no promotion, and it makes no other token."""
+    operator = sa.table("operator", sa.column("id"), sa.column("role"))
+    token = sa.table("operator_token", sa.column("operator_id"), sa.column("kind"), sa.column("scopes", JSON))
+    for role, scopes in SCOPES_OF_ROLES.items():
+        of_role = sa.select(operator.c.id).where(operator.c.role == role)
+        op.execute(sa.update(token).where(token.c.kind == "token", token.c.operator_id.in_(of_role)).values(scopes=scopes))
 
 
 def _tables_of_accounts() -> None:

@@ -341,11 +341,43 @@ def test_a_promotion_widens_no_token(server: Context, signed: Callable[..., Flas
     door.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
     assert door.get("/api/v1/whoami").json["scopes"] == ["viewer"]
     assert ada.put("/api/v1/accounts/door", json={"groups": ["north"]}).status_code == 200
-    assert door.get("/api/v1/overview").status_code in (200, 403), "and its groups are read anew"
+    assert door.get("/api/v1/overview").status_code == 200
+    assert door.get("/api/v1/audit").status_code == 403, "and its groups are read anew: this is about the whole fleet"
     with server.database.read() as session:
         found = service.who(session, token=token, kind="token", now_s=NOW_S)
     assert found is not None
     assert found.groups == {"north"}
+
+
+def test_a_token_made_on_the_servers_machine_neither_widens_nor_outlives_itself(server: Context) -> None:
+    """An hour's token of a viewer, made on the server, leaks: it makes no token of a year, and when the machine is an admin's for
+    an hour later on, the old token is a viewer's still. The audit says which role was before."""
+    tokens = []
+    with server.database.write() as session:
+        for role in ("viewer", "admin"):
+            tokens.append(service.machine_grant(session, Actor("local:root", "", NOW_S), name="ci", role=role, ttl_s=3600).token)
+    thief = create_operator_app(server).test_client()
+    for token, scopes in zip(tokens, (["viewer"], ["admin", "operator", "releaser", "security", "viewer"]), strict=True):
+        thief.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+        assert thief.get("/api/v1/whoami").json["scopes"] == scopes
+        for body in ({"scopes": ["viewer"]}, {"scopes": ["account"]}, {}):
+            made = thief.post("/api/v1/account/tokens", json={"token_name": "longer", "expires_s": 400 * 86400, **body})
+            assert made.status_code == 403, "a token makes no other that lives longer"
+    with server.database.read() as session:
+        told = [(entry.who, entry.before, (entry.after or {})["role"]) for entry in audit.entries(session)
+                if entry.what == "token.local"]  # fmt: skip
+    assert told == [("local:root", {"role": "viewer"}, "admin"), ("local:root", None, "viewer")]
+
+
+def test_a_disabled_machine_gets_no_token_on_the_servers_machine(server: Context) -> None:
+    """Somebody was let go with the machine that he ran: the verb says so, instead of a file with a token that opens nothing."""
+    with server.database.write() as session:
+        people.add_machine(session, BOSS, name="ci", role="viewer", groups=None)
+        people.disable(session, BOSS, "ci")
+    with pytest.raises(ConflictError, match="disabled"), server.database.write() as session:
+        service.machine_grant(session, BOSS, name="ci", role="admin", ttl_s=3600)
+    with server.database.read() as session:
+        assert people.get(session, "ci").role == "viewer"
 
 
 def test_a_machine_has_tokens_and_no_password(server: Context, signed: Callable[..., FlaskClient]) -> None:
