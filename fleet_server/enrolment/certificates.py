@@ -154,6 +154,13 @@ def revoke_others(session: Session, device_id: str, now_s: float, kept: Collecti
     return len(result.all())
 
 
+def issued_within(session: Session, device_id: str, since_s: float, now_s: float) -> list[float]:
+    """When the device's certificates of this time were issued, the newest first."""
+    query = select(CertificateRow.issued_s).where(CertificateRow.device_id == device_id)
+    query = query.where(CertificateRow.issued_s > since_s, CertificateRow.issued_s <= now_s)
+    return list(session.scalars(query.order_by(CertificateRow.issued_s.desc())))
+
+
 def revoked(session: Session, now_s: float) -> list[tuple[str, float]]:
     """Serial and time of every revoked certificate that has not expired: the content of the revocation list."""
     rows = session.execute(

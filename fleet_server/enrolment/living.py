@@ -11,7 +11,10 @@ from fleet_server.enrolment.tables import CertificateRow
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """A certificate that was revoked and has not expired. ``superseded``: not by a person, its successor was used."""
+    """A certificate that was revoked and has not expired.
+
+    ``superseded``: not by a person. Its successor was used, or it got lost on its way to the device, which has asked for another.
+    """
 
     serial: str
     revoked_s: float
@@ -27,8 +30,16 @@ def revoked(session: Session, now_s: float) -> list[Revoked]:
         .where(newer.device_id == CertificateRow.device_id, newer.first_used_s + SUPERSEDED_S == CertificateRow.revoked_s)
         .exists()
     )
+    # A renewal leaves the certificate good with which it was asked for; where a person ends them, no older one outlives it.
+    asked_with = (
+        select(newer.serial)
+        .where(newer.device_id == CertificateRow.device_id, newer.issued_s < CertificateRow.issued_s)
+        .where(or_(newer.revoked_s.is_(None), newer.revoked_s > CertificateRow.revoked_s))
+        .exists()
+    )
+    lost = CertificateRow.first_used_s.is_(None) & asked_with
     rows = session.execute(
-        select(CertificateRow.serial, CertificateRow.revoked_s, CertificateRow.device_id, superseded)
+        select(CertificateRow.serial, CertificateRow.revoked_s, CertificateRow.device_id, or_(superseded, lost))
         .where(CertificateRow.revoked_s.is_not(None), CertificateRow.revoked_s <= now_s, CertificateRow.not_after_s > now_s)
         .order_by(CertificateRow.serial)
     )

@@ -6,11 +6,14 @@ from fleet_server.audit import service as audit
 from fleet_server.enrolment import certificates, issuing
 from fleet_server.enrolment.authority_x509 import CheckedRequest, check_request
 from fleet_server.enrolment.issuing import Issuer
-from fleet_server.errors import ForbiddenError
+from fleet_server.errors import ForbiddenError, TooManyError
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory import succession as devices
 
 DAY_S = 86_400.0
+MOST_PER_DAY = 5
+"""Certificates of one device in 24 hours: each may stand on a revocation list and stands in the audit, as long as it lives."""
+LONGEST_RETRY_S = 3600
 ASK_FOR_READMISSION = "an operator lets it in again: rookery device readmit"
 
 
@@ -59,6 +62,14 @@ def _lock_active(session: Session, device_id: str) -> None:
         raise ForbiddenError("the device was revoked", ASK_FOR_READMISSION)
 
 
+def _not_too_many(session: Session, device_id: str, now_s: float) -> None:
+    made = certificates.issued_within(session, device_id, now_s - DAY_S, now_s)
+    if len(made) >= MOST_PER_DAY:
+        retry_s = min(LONGEST_RETRY_S, int(made[MOST_PER_DAY - 1] + DAY_S - now_s) + 1)
+        hint = "ask again with the key of the last request: that answer is kept for it"
+        raise TooManyError(f"the device has had {MOST_PER_DAY} certificates within a day", hint, retry_s)
+
+
 def _next(
     session: Session, device_id: str, checked: CheckedRequest, issuer: Issuer, presented: str, now_s: float, origin: str,
     deed: str,
@@ -71,6 +82,7 @@ def _next(
             raise ForbiddenError("the certificate of this key was revoked", "ask with a new key")
         if had.not_after_s - now_s > (had.not_after_s - had.issued_s) / 2:
             return had.pem
+    _not_too_many(session, device_id, now_s)
     issued = issuing.issue(session, issuer, checked, device_id, now_s)
     # What was issued besides and is neither the one in use nor the new one got lost on its way: nobody is to find it.
     kept = (presented, issued.serial)
