@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from fleet_server.accounts import service as accounts
+from fleet_server.accounts.tables import OperatorRow, ProviderSubjectRow
 from fleet_server.alerts.tables import AlertRow
 from fleet_server.app import create_operator_app, load_tables
 from fleet_server.audit import service as audit
@@ -39,6 +40,7 @@ EXCEPTIONS = {
     "dashboard.account_prove": "the password again, for what follows and is audited; a wrong one is audited as a failed sign-in",
     "accounts.post_factor": "makes a secret that does nothing until it is confirmed, which is audited",
     "dashboard.account_factor_begin": "the same",
+    "dashboard.provider_connect": "leads the browser to the provider; what it brings back is audited as account.provider-connect",
     "releases.post_missing": "a question: its body is too long for an address",
     "enrolment.post_rule_test": "a question",
 }  # fmt: skip
@@ -222,6 +224,16 @@ def _(world: World) -> Any:
 def _(world: World) -> Any:
     new = world.secret("canary new password two")
     return world.person("pw2")("POST", "/account/password", password=PASSWORD, new=new, again=new)
+
+
+@story("dashboard.provider_disconnect")
+def _(world: World) -> Any:
+    linked = world.person("linked")
+    with world.context.database.write() as db:
+        account = db.scalars(select(OperatorRow).where(OperatorRow.name == "linked")).one()
+        issuer = "https://id.example.org"
+        db.add(ProviderSubjectRow(issuer=issuer, subject="s-1", operator_id=account.id, linked_s=1.0, ruled=False))
+    return linked("POST", "/account/provider/disconnect")
 
 
 @story("accounts.post_factor_confirm")
