@@ -46,9 +46,15 @@ def make_secrets(settings: Settings) -> None:
 
 
 def _blob_store(settings: Settings, keys: Path) -> BlobStore:
+    return bucket(settings) or DiskBlobStore(
+        settings.data_dir / "blobs", secret=_secret(keys / "blob-secret"), base_url="", clock=time.time
+    )
+
+
+def bucket(settings: Settings) -> BlobStore | None:
+    """The bucket that pictures lie in, not asked yet; None where they lie on this disk. SettingsError for what is neither."""
     if settings.blob_store == "disk":
-        root = settings.data_dir / "blobs"
-        return DiskBlobStore(root, secret=_secret(keys / "blob-secret"), base_url="", clock=time.time)
+        return None
     place = urlsplit(settings.blob_store)
     if place.scheme != "s3" or not place.netloc:
         raise SettingsError(f"blob_store {settings.blob_store!r} is neither 'disk' nor s3://bucket/prefix")

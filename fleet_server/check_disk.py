@@ -8,28 +8,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from fleet_server import broker_disk, migrate, operator_tls_x509
-from fleet_server.assemble import make_context
+from fleet_server import broker_disk, migrate
+from fleet_server.assemble import bucket
 from fleet_server.database import Database
 from fleet_server.enrolment import authorities_disk, authority_x509
-from fleet_server.errors import ServerError, SettingsError
-from fleet_server.outgoing_http import rule_of
+from fleet_server.errors import ServerError
 from fleet_server.releases import seen
 from fleet_server.secret_files_disk import mode_problem, secret_paths
 from fleet_server.settings import SECRETS, Settings
-from fleet_server.settings_checks import check_operator_door
+from fleet_server.startable_disk import problems
 from ota.trust.expiry_warnings import expiry_warnings
+from ota.trust.repository_disk import Repository
 
 LOW_DISK_BYTES = 512 * 1024 * 1024
+KEY_BYTES = 32
+"""Of each secret that the server makes for itself."""
 
 
 def check(settings: Settings, say: Callable[[str], None] = print) -> int:
     """Print one line per finding; answers 0 when nothing is wrong, else 1. Changes nothing."""
     findings = {
-        "database": _database, "certificates": _certificates, "blob store": _blobs, "releases": _releases, "disk": _disk,
-        "broker": _broker, "secrets": _secrets, "operator door": _operator_door,
+        "settings": _settings, "keys": _keys, "database": _database, "certificates": _certificates, "blob store": _blobs,
+        "releases": _releases, "disk": _disk, "broker": _broker, "secrets": _secrets, "operator door": _operator_door,
     }  # fmt: skip
     if not settings.data_dir.is_dir():
         say(f"wrong  data folder: {settings.data_dir} is not there; `rookery-server run --data DIR` makes it")
@@ -42,8 +45,44 @@ def check(settings: Settings, say: Callable[[str], None] = print) -> int:
     return 1 if wrong else 0
 
 
+def _settings(settings: Settings) -> tuple[bool, str]:
+    wrong = [f"{error.detail}: {error.hint}" if error.hint else error.detail for error in problems(settings, time.time())]
+    return not wrong, "; ".join(wrong) or "a server can start with them"
+
+
+def _keys(settings: Settings) -> tuple[bool, str]:
+    # What is missing here the next start makes anew: said before, because a backup may still hold the old one.
+    wrong = []
+    for name in ("web-secret", "factor-key", *(["blob-secret"] if settings.blob_store == "disk" else [])):
+        try:
+            length = (settings.data_dir / "keys" / name).stat().st_size
+        except OSError as error:
+            wrong.append(f"keys/{name} is missing ({error.strerror}): put it back, the next start makes another")
+        else:
+            if length != KEY_BYTES:
+                wrong.append(f"keys/{name} holds {length} bytes and no key: put it back, or remove it and start")
+    if any("factor-key" in one for one in wrong):
+        wrong.append("with another factor-key nobody's second factor is known any more (docs/operations.md, Secrets)")
+    return not wrong, "; ".join(wrong) or "all there"
+
+
+def _file_of(settings: Settings) -> Path | None:
+    # SQLite makes the file that it is asked about.
+    try:
+        url = make_url(settings.database)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
 def _database(settings: Settings) -> tuple[bool, str]:
-    database = Database(settings.database)
+    file = _file_of(settings)
+    if file is not None and not file.is_file():
+        return False, f"{file} is not there: put it back; `rookery-server run` makes an empty one"
+    try:
+        database = Database(settings.database)
+    except ServerError as error:
+        return False, error.detail
     try:
         has, needs = migrate.revision(database), migrate.newest()
     except SQLAlchemyError as error:
@@ -91,25 +130,42 @@ def certificate_findings(pki: Path, now_s: float) -> tuple[bool, str]:
 
 def _blobs(settings: Settings) -> tuple[bool, str]:
     try:
-        make_context(settings).blobs.stat("check/probe/probe/probe")
+        store = bucket(settings)
+        if store is not None:
+            store.stat("check/probe/probe/probe")
     except (ServerError, OSError) as error:
         return False, str(error)
-    return True, "answers"
+    folder = settings.data_dir / "blobs"
+    if store is None and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return False, f"{folder} is not there, or not ours to write: put it back; `rookery-server run` makes an empty one"
+    return True, "answers" if store is not None else "on this disk"
 
 
 def _releases(settings: Settings) -> tuple[bool, str]:
-    here = make_context(settings)
-    status = here.repository.status()
+    repository = Repository(settings.data_dir / "tuf", settings.data_dir / "keys", time.time)
+    status = repository.status()
     if not status.initialised:
         return True, "no root was uploaded yet"
-    try:
-        with here.database.read() as session:
-            texts = seen.standing(session, here.repository.versions()).texts
-    except SQLAlchemyError:
-        texts = []  # the database has a finding of its own
-    wrong = [*status.problems, *texts]
+    wrong = [*status.problems, *_seen(settings, repository)]
     ends = [one.text for one in expiry_warnings(status.expires_s, time.time()) if not one.expired]
     return not wrong, "; ".join([*wrong, *ends]) or f"root {status.root_version}, {len(status.channels)} channels"
+
+
+def _seen(settings: Settings, repository: Repository) -> list[str]:
+    file = _file_of(settings)
+    if file is not None and not file.is_file():
+        return []
+    try:
+        database = Database(settings.database)
+    except ServerError:
+        return []  # the database has a finding of its own
+    try:
+        with database.read() as session:
+            return seen.standing(session, repository.versions()).texts
+    except SQLAlchemyError:
+        return []
+    finally:
+        database.dispose()
 
 
 def _secrets(settings: Settings) -> tuple[bool, str]:
@@ -120,12 +176,6 @@ def _secrets(settings: Settings) -> tuple[bool, str]:
 
 
 def _operator_door(settings: Settings) -> tuple[bool, str]:
-    try:
-        check_operator_door(settings)
-        operator_tls_x509.check_files(settings, time.time())
-        rule_of(settings)
-    except SettingsError as error:
-        return False, f"{error.detail}: {error.hint}"
     if settings.s3_endpoint_url.startswith("http:"):
         return True, "TLS as it should be; but s3_endpoint_url is plain http: pictures cross the network in the clear"
     return True, {"off": "plain HTTP on this machine alone", "own": "TLS, by this server's own authority"}.get(

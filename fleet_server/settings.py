@@ -18,6 +18,9 @@ MAX_JSON_BYTES = 2 * 1024 * 1024
 
 SECRETS = ("database_url", "proxy_secret", "oidc_client_secret")
 """Settings that may hold a secret; those of them that this version has."""
+_MOST = {"_port": 65_535, "_s": 100 * 366 * 86_400, "_days": 100 * 366, "_threads": 4096, "live_streams": 4096}
+"""By the ending of a setting's name: a hundred years, which dates can be counted with; what one process can hold."""
+_AT_LEAST_ONE = frozenset({"certificate_days", "operator_threads", "device_threads"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BROKER_USER = "fleet-server"
 """The server's own name at the broker's inside listener on 127.0.0.1:``broker_inside_port``."""
@@ -247,11 +250,14 @@ def _read(name: str, kind: str, text: str) -> Any:
     try:
         if "bool" in kind:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-        if "int" in kind:
-            return int(text)
-        if "float" in kind:
-            return float(text)
+        if "str" in kind:
+            return text
+        number = int(text) if "int" in kind else float(text)
     except (KeyError, ValueError):
-        wanted = "yes or no" if "bool" in kind else "a number"
-        raise SettingsError(f"ROOKERY_{name.upper()} is {text!r}, which is not {wanted}") from None
-    return text
+        wanted = "yes or no" if "bool" in kind else "a whole number" if "int" in kind else "a number"
+        raise SettingsError(f"ROOKERY_{name.upper()} is {text[:80]!r}, which is not {wanted}") from None
+    least = 1 if name in _AT_LEAST_ONE else 0
+    most = next((most for ending, most in _MOST.items() if name.endswith(ending)), 2**53)
+    if not least <= number <= most:  # "nan" is in no range
+        raise SettingsError(f"ROOKERY_{name.upper()} is {text[:80]!r}, which is not from {least} to {most}")
+    return number

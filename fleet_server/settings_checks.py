@@ -48,6 +48,12 @@ def proxies(settings: Settings) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6N
         raise SettingsError("operator_proxy does not list addresses or networks", "such as 127.0.0.1 or 10.1.2.3") from None
 
 
+def check_broker(settings: Settings) -> None:
+    """SettingsError for a broker that is none of ours."""
+    if settings.broker not in ("auto", "none"):
+        raise SettingsError(f"--broker {settings.broker[:40]!r} is neither auto nor none")
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -24,11 +24,10 @@ from fleet_server.database import Database
 from fleet_server.enrolment import authority_x509
 from fleet_server.errors import AlreadyRunningError, OperatorError, PortTakenError, SettingsError, UnavailableError
 from fleet_server.migrate import migrate
-from fleet_server.outgoing_http import rule_of
 from fleet_server.process_linux import Child, stop_all
 from fleet_server.revocation import Revocations
 from fleet_server.settings import SECRETS, Settings, to_environment
-from fleet_server.settings_checks import check_device_host, check_operator_door
+from fleet_server.startable_disk import check_startable
 from ota.durable_disk import make_folder, write_whole
 
 log = logging.getLogger(__name__)
@@ -45,12 +44,7 @@ def run(settings: Settings, *, say: Any = print) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    check_device_host(settings)
-    private_door_http.check_device_door(settings)
-    check_operator_door(settings)
-    operator_tls_x509.check_files(settings, time.time())
-    rule_of(settings)
-    accounts.check_settings(settings)
+    check_startable(settings, time.time())
     make_folder(settings.data_dir, 0o700)
     with _lock(settings.data_dir):
         listeners: list[socket.socket] = []
@@ -125,8 +119,6 @@ def _listener(host: str, port: int, flag: str) -> socket.socket:
 def _choose_broker(settings: Settings) -> Settings:
     if settings.broker == "none":
         return replace(settings, broker_port=0, broker_inside_port=0)
-    if settings.broker != "auto":
-        raise SettingsError(f"--broker {settings.broker!r} is neither auto nor none")
     if broker_disk.find_mosquitto() is None:
         return replace(settings, broker="none", broker_port=0, broker_inside_port=0)
     port = _free(settings.host, settings.broker_port) if settings.broker_port else _remembered(settings)

@@ -59,7 +59,7 @@ CLOCKS = {
 FLOORS = (
     ("__main__",),
     ("supervise", "door_verbs", "doors_http", "check_disk", "restored_disk", "pki_verbs_disk"),
-    ("broker_guard_mqtt",),
+    ("broker_guard_mqtt", "startable_disk"),
     ("migrations", "assemble", "private_door_http"),
     ("app",),
     ("operator_openapi",),
@@ -76,7 +76,8 @@ FLOORS = (
     ("database", "settings", "errors", "http_errors", "http_wire", "http_json", "http_access", "identities", "context",
      "blob_store", "stream_mark", "migrate", "broker_disk", "broker_takeover_mqtt", "patience_http", "process_linux",
      "door_errors_gunicorn", "door_log_gunicorn", "headers_http", "operator_tls_x509", "outgoing_http", "secret_files_disk",
-     "settings_checks", "device_openapi", "door_limits", "proxy_nginx", "device_tls_x509", "places_disk"),
+     "settings_checks", "device_openapi", "door_limits", "proxy_nginx", "device_tls_x509", "places_disk",
+     "in_flight"),
 )  # fmt: skip
 APART = {"cli"}
 """An HTTP client, with rules of its own above."""

@@ -5,13 +5,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pyotp
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +36,8 @@ from ota.wire.events import UploadRequest, UploadSlot
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 PATIENCE_S = 90.0
 PASSWORD, WRONG = "the right words of ada", "the wrong words of ada"
+PROXY, CLIENT = "proxy-secret-of-this-run", "client-secret-of-this-run"
+CLEO = "the first words of cleo"
 JPEG = b"\xff\xd8\xff\xe0 a crop \xff\xd9"
 
 
@@ -153,10 +156,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     database = folder / "database-url"
     database.write_text(f"sqlite:///{folder / 'server' / 'of-its-own.sqlite3'}\n")
     database.chmod(0o600)
+    proxy, client = folder / "proxy-secret", folder / "client-secret"
+    for file, secret in ((proxy, PROXY), (client, CLIENT)):
+        file.write_text(secret + "\n")
+        file.chmod(0o600)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ROOKERY_")} | {
         "ROOKERY_LOG_LEVEL": "debug",
         "ROOKERY_OPERATOR_TLS": "own",
         "ROOKERY_DATABASE_URL_FILE": str(database),
+        "ROOKERY_PROXY_SECRET_FILE": str(proxy),
+        "ROOKERY_OIDC_ISSUER": "http://127.0.0.1:9",  # nobody listens there: what fails on the way is written down
+        "ROOKERY_OIDC_CLIENT_ID": "rookery",
+        "ROOKERY_OIDC_CLIENT_SECRET_FILE": str(client),
+        "ROOKERY_OUTGOING_HOSTS": "127.0.0.1",
         "AWS_SECRET_ACCESS_KEY": "aws-secret-of-this-run",
         "AWS_ACCESS_KEY_ID": "AKIDOFTHISRUN",
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
@@ -200,8 +212,24 @@ def live(run: Run) -> None:
         kept["claim"], kept["unused claim"] = (one["token"] for one in claims["items"])
         admin.post("/api/v1/webhooks", json={"url": "https://hooks.example.org/services/very-secret-path-of-a-hook"})
         admin.post("/api/v1/webhooks", json={"url": "https://user:secret-of-a-hook@hooks.example.org/"})
+        cleo_and_a_machine(run, admin)
     kept |= {"webhook": "very-secret-path-of-a-hook", "webhook password": "secret-of-a-hook"}
     enrol(run)
+    with run.operator(kept["token"]) as admin:
+        device = admin.get("/api/v1/devices").json()["items"][0]["name"]
+        for deed in ("readmit", "replace"):
+            made = admin.post(f"/api/v1/devices/{device}/{deed}", json={"reason": "its card"}).raise_for_status().json()
+            kept[f"claim of {deed}"] = made["claim"]["token"]
+    with run.device() as stranger:
+        for what in ("claim of readmit", "claim of replace"):
+            stranger.post(topics.ENROL, content=b'{"v":1,"claim":"' + kept[what].encode() + b'","csr_pem":""}', headers=JSON)
+        stranger.get(topics.STATE, headers={"X-Rookery-Proxy": PROXY, "X-Client-Verify": "SUCCESS", "X-Client-Cert": "x"})
+    with run.operator() as stranger:
+        kept["code of the provider"], kept["state of the provider"] = "code-of-the-provider", "state-of-the-provider"
+        assert stranger.get("/oidc/login").status_code in (401, 503)
+        back = {"code": kept["code of the provider"], "state": kept["state of the provider"]}
+        assert stranger.get("/oidc/callback", params=back).status_code == 401
+    kept |= {"proxy's secret": PROXY, "client secret of the provider": CLIENT}
     slot = run.slot(JPEG)
     kept["signature of an upload"] = parse_qs(urlsplit(slot.url).query)["signature"][0]
     assert run.put(slot, JPEG[:-1] + b"!") == 400
@@ -214,6 +242,42 @@ def live(run: Run) -> None:
     password = run.data / "mosquitto" / "inside-password"
     if password.exists():
         kept["broker"] = password.read_text().strip()
+
+
+def cleo_and_a_machine(run: Run, admin: httpx.Client) -> None:
+    """An invitation, a second factor with its recovery codes, a way back, tokens of a person's own and of a machine's."""
+    kept, link = run.secrets, re.compile(r"/welcome\?token=([\w-]+)")
+    invited = admin.post("/api/v1/accounts", json={"name": "cleo", "role": "operator"}).raise_for_status().json()["link"]
+    kept["invitation"], kept["password of cleo"] = link.search(invited)[1], CLEO  # type: ignore[index]
+    with run.operator() as cleo:
+        cleo.get("/welcome", params={"token": kept["invitation"]})
+        assert cleo.post("/api/v1/welcome", json={"token": kept["invitation"], "password": CLEO}).status_code == 200
+        shown = {"name": "cleo", "password": CLEO}
+        kept["cleo's own token"] = cleo.post("/api/v1/tokens", json=shown).raise_for_status().json()["token"]
+    with run.operator(kept["cleo's own token"]) as cleo:
+        begun = cleo.post("/api/v1/account/second-factor", json={"password": CLEO}).raise_for_status().json()
+        kept["seed of a second factor"] = begun["secret"]
+        code = {"code": pyotp.TOTP(begun["secret"]).now()}
+        codes = cleo.post("/api/v1/account/second-factor/confirm", json=code).raise_for_status().json()["recovery_codes"]
+        kept |= {f"recovery code {number}": one for number, one in enumerate(codes)}
+    with run.operator() as cleo:
+        assert cleo.post("/api/v1/login", json=shown | {"code": codes[0] + "x"}).status_code == 401
+        assert cleo.post("/api/v1/login", json=shown | {"code": codes[0]}).status_code == 200
+        cleo.get("/login", params={"code": codes[1], "name": "cleo"})
+    back = server_verb(run, "recover", "cleo")
+    assert back.returncode == 0, back.stderr
+    kept["way back"] = link.search(back.stdout)[1]  # type: ignore[index]
+    with run.operator() as stranger:
+        stranger.get("/welcome", params={"token": kept["way back"]})
+        stranger.post("/api/v1/welcome", json={"token": kept["way back"], "password": "short"})
+    admin.post("/api/v1/accounts", json={"name": "robot", "role": "viewer", "kind": "machine"}).raise_for_status()
+    body = {"token_name": "first", "scopes": ["viewer"]}
+    kept["token of a machine"] = admin.post("/api/v1/accounts/robot/tokens", json=body).raise_for_status().json()["token"]
+    out = run.data.parent / "local-token"
+    assert server_verb(run, "token", "--name", "drill", "--role", "viewer", "--out", str(out)).returncode == 0
+    kept["token made on the server"] = out.read_text().strip()
+    with run.operator(kept["token of a machine"]) as robot:
+        robot.get("/api/v1/devices", params={"token": kept["token made on the server"]})
 
 
 def heart(data: bytes) -> str:
@@ -257,7 +321,7 @@ def enrol(run: Run) -> None:
 
 def test_no_secret_of_the_run_stands_in_a_log_an_argument_or_the_audit(run: Run) -> None:
     """Debug logs of both doors, the worker, the broker and the supervisor; what others see of a process; the audit."""
-    assert len(run.secrets) > 14, sorted(run.secrets)
+    assert len(run.secrets) > 38, sorted(run.secrets)
     assert all(len(secret) >= 8 for secret in run.secrets.values()), run.secrets.keys()
     places = {
         str(path): path.read_text(errors="replace") for path in [*(run.data / "logs").rglob("*"), run.said] if path.is_file()
@@ -273,6 +337,8 @@ def test_no_secret_of_the_run_stands_in_a_log_an_argument_or_the_audit(run: Run)
     with contextlib.closing(sqlite3.connect(f"file:{run.data / 'of-its-own.sqlite3'}?mode=ro", uri=True)) as database:
         places["audit"] = "\n".join(map(str, database.execute("select * from audit").fetchall()))
         places["signs of sign-in"] = "\n".join(map(str, database.execute("select * from operator_token").fetchall()))
+        for table in ("second_factor", "recovery_code", "account_link", "claim"):
+            places[f"table {table}"] = "\n".join(map(str, database.execute(f"select * from {table}").fetchall()))
     found = [(what, where) for where, text in places.items() for what, secret in run.secrets.items() if secret in text]
     assert found == []
     assert [where for where, text in places.items() if "PRIVATE KEY-----" in text] == []
@@ -331,17 +397,29 @@ def test_the_operator_door_speaks_tls_and_takes_up_a_renewed_certificate(run: Ru
         assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
         assert "Secure" in answer.headers["Set-Cookie"]
     before = shown()
-    # The certificate of the server with a later second in it: made by the server's own issuing authority, for the same key.
-    pki = run.data / "pki"
-    old = x509.load_pem_x509_certificate((pki / "server.crt").read_bytes())
-    (pki / "server.crt").touch()  # the same file anew: taken up, and nothing breaks
-    assert shown() == before == old.public_bytes(Encoding.DER)
+    crt = run.data / "pki" / "server.crt"
+    assert before == x509.load_pem_x509_certificate(crt.read_bytes()).public_bytes(Encoding.DER)
+    renewed = server_verb(run, "pki", "server", "--host", "127.0.0.1", "--host", "localhost", "--host", "fleet.example")
+    assert renewed.returncode == 0, renewed.stderr
+    new = x509.load_pem_x509_certificate(crt.read_bytes()).public_bytes(Encoding.DER)
+    assert new != before
+    until(lambda: shown() == new, run.said)
+
+
+def server_verb(run: Run, *words: str) -> subprocess.CompletedProcess[str]:
+    """A verb of ``rookery-server`` over the same folder, with what the server was started with."""
+    return subprocess.run(
+        [sys.executable, "-m", "fleet_server", *words, "--data", str(run.data)], capture_output=True, text=True, check=False,
+        env=run.environment, timeout=120,
+    )  # fmt: skip
 
 
 def test_every_secret_that_the_server_made_itself_can_be_made_anew(run: Run) -> None:
     """Somebody has seen a backup. The files are removed with the server stopped and made anew at its start: old signatures, old
-    forms and the old broker password count no more; devices, tokens and people stay."""
-    names = ["keys/web-secret", "keys/blob-secret", "mosquitto/inside-password", "pki/server.key", "pki/server.crt"]
+    forms, codes of second factors and the old broker password count no more; devices, tokens and people stay, and who had a
+    second factor comes back by a link."""
+    names = [f"keys/{name}" for name in ("web-secret", "blob-secret", "factor-key")]
+    names += ["mosquitto/inside-password", "pki/server.key", "pki/server.crt"]
     names = [name for name in names if (run.data / name).exists()]
     old = {name: (run.data / name).read_bytes() for name in names}
     data = JPEG + b"2"
@@ -364,6 +442,13 @@ def test_every_secret_that_the_server_made_itself_can_be_made_anew(run: Run) -> 
         person.cookies.update(cookies)
         sent = person.post("/login", data={"csrf_token": token, "name": "ada", "password": PASSWORD}, headers={"Referer": url})
         assert sent.status_code == 400
+    shown = {"name": "cleo", "password": CLEO, "code": run.secrets["recovery code 2"]}
+    with run.operator() as cleo, run.operator(run.secrets["token"]) as admin:
+        assert cleo.post("/api/v1/login", json=shown).status_code in (401, 503)
+        cleo_again = admin.post("/api/v1/accounts/cleo/link", json={"second_factor": True}).raise_for_status().json()["link"]
+        token = cleo_again.partition("token=")[2]
+        assert cleo.post("/api/v1/welcome", json={"token": token, "password": "the next words of cleo"}).status_code == 200
+        assert cleo.post("/api/v1/login", json={"name": "cleo", "password": "the next words of cleo"}).status_code == 200
     with run.operator(run.secrets["token"]) as admin:
         assert admin.get("/api/v1/whoami").json()["name"] == "ada"
         if (run.data / "mosquitto" / "inside-password").exists():
@@ -395,4 +480,4 @@ def test_a_crash_is_written_without_its_secrets() -> None:
     assert said.returncode == 1
     assert said.stderr.count("RuntimeError") >= 2
     assert "abcdefghijkl" not in said.stderr.replace(code, "")
-    assert threading.active_count() >= 1
+    assert "rkt_AAAA" not in said.stderr.replace(code, "")
