@@ -160,7 +160,7 @@ def _identify() -> Operator | None:
 def me() -> Me:
     """Who asks, for what somebody does with their own account."""
     current_operator()
-    return Me(g.account_found, origin(), context().clock())
+    return Me(g.account_found, origin(), context().clock(), context().settings.oidc_issuer)
 
 
 def _seen() -> None:

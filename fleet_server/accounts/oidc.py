@@ -66,26 +66,42 @@ def lost_flow() -> UnauthenticatedError:
 
 
 def sign_in(here: Context, claims: Mapping[str, Any], *, agent: str, origin: str, replaces: str) -> service.Grant:
-    """A session for whoever the claims are; ForbiddenError where that is nobody here."""
+    """A session for whoever the claims are; ForbiddenError where that is nobody here.
+
+    Whom a rule let in and none fits any more is refused, and all that they had open has ended.
+    """
     now_s, issuer = here.clock(), here.settings.oidc_issuer
     rule = decide(read_rules(here.settings.oidc_rules), claims)
-    actor = Actor(PROVIDER, origin, now_s)
+    actor = Actor(PROVIDER, origin, now_s, issuer)
+    grant = None
     with here.database.write() as db:
         subject = db.get(ProviderSubjectRow, (issuer, claims["sub"]), with_for_update=True)
         account = _account(db, actor, claims, issuer, rule) if subject is None else people.by_id(db, subject.operator_id)
-        if subject is not None and subject.ruled:
-            _follow_rule(db, actor, account, rule)
         if account.disabled:
             raise _nobody()
-        account.signed_in_s = now_s
-        if replaces:
-            sessions.end_secret(db, replaces, "session")
-        grant = service.open_grant(
-            db, name=account.name, kind="session", token_name=agent, ttl_s=here.settings.session_ttl_s, now_s=now_s,
-            origin=origin, by="oidc",
-        )  # fmt: skip
-        after = {"by": "oidc", "id": grant.operator.token_id, "expires_s": grant.expires_s}
-        audit.record(db, who=account.name, what="session.open", target=account.name, origin=origin, now_s=now_s, after=after)
+        if subject is not None and subject.ruled and rule is None:
+            _throw_out(db, actor, account)
+        else:
+            if subject is not None and subject.ruled and rule is not None:
+                _follow_rule(db, actor, account, rule)
+            grant = _enter(here, db, account, agent=agent, origin=origin, replaces=replaces, now_s=now_s)
+    if grant is None:
+        raise _nobody()  # not before the end of what was open is kept
+    return grant
+
+
+def _enter(
+    here: Context, db: Session, account: OperatorRow, *, agent: str, origin: str, replaces: str, now_s: float
+) -> service.Grant:
+    account.signed_in_s = now_s
+    if replaces:
+        sessions.end_secret(db, replaces, "session")
+    grant = service.open_grant(
+        db, name=account.name, kind="session", token_name=agent, ttl_s=here.settings.session_ttl_s, now_s=now_s,
+        origin=origin, by="oidc",
+    )  # fmt: skip
+    after = {"by": "oidc", "id": grant.operator.token_id, "expires_s": grant.expires_s}
+    audit.record(db, who=account.name, what="session.open", target=account.name, origin=origin, now_s=now_s, after=after)
     return grant
 
 
@@ -139,10 +155,24 @@ def _account(db: Session, actor: Actor, claims: Mapping[str, Any], issuer: str, 
     return account
 
 
-def _follow_rule(db: Session, actor: Actor, account: OperatorRow, rule: Rule | None) -> None:
-    if rule is None:
-        raise _nobody()  # the provider took away what let this person in
-    people.change(db, actor, account.name, role=rule.role, groups=rule.groups, all_groups=rule.groups is None)
+def _follow_rule(db: Session, actor: Actor, account: OperatorRow, rule: Rule) -> None:
+    try:
+        people.change(db, actor, account.name, role=rule.role, groups=rule.groups, all_groups=rule.groups is None)
+    except ConflictError as error:  # he has no way in by which to do what the hint of people would say
+        raise ConflictError(
+            f"your identity provider makes you {rule.role} here, and {error.detail}",
+            f"on the server's machine: rookery-server recover {account.name}; then make somebody else an admin of all groups",
+        ) from None
+
+
+def _throw_out(db: Session, actor: Actor, account: OperatorRow) -> None:
+    """The provider took away what let this person in: what is open, tokens too, ends now; the account stays as it was."""
+    people.lock(db, account.id)
+    ended = sessions.end_all(db, account.id)
+    audit.record(
+        db, who=actor.name, what="account.provider-refuse", target=account.name, origin=actor.origin, now_s=actor.now_s,
+        before={"role": account.role, "groups": account.groups}, after={"ended": ended},
+    )  # fmt: skip
 
 
 def _nobody() -> ForbiddenError:

@@ -25,6 +25,8 @@ class Me:
     found: Found
     origin: str
     now_s: float
+    issuer: str = ""
+    """The identity provider by which people can sign in at this moment."""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Me:
     @property
     def actor(self) -> Actor:
         """The same for whoever writes the audit."""
-        return Actor(self.name, self.origin, self.now_s)
+        return Actor(self.name, self.origin, self.now_s, self.issuer)
 
 
 @dataclass(frozen=True, slots=True)

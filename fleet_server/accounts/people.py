@@ -32,11 +32,12 @@ RESERVED = frozenset({"server", "system", "nobody", "device", "local", "provider
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes an account, from where, and when."""
+    """Who changes an account, from where, and when; ``issuer``: the identity provider by which people can sign in now."""
 
     name: str
     origin: str
     now_s: float
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +202,12 @@ def change(
         if role not in SCOPES:
             raise InvalidError(f"role {role[:40]!r} is not one of {', '.join(SCOPES)}")
         if role != "admin":
-            _not_the_last_admin(session, row)
+            _not_the_last_admin(session, row, actor.issuer)
         row.role = role
     if all_groups:
         row.groups = None
     elif groups is not None:
-        _not_the_last_admin(session, row)
+        _not_the_last_admin(session, row, actor.issuer)
         row.groups = checked_groups(groups)
     if _facts(row) == before:
         return
@@ -220,7 +221,7 @@ def disable(session: Session, actor: Actor, name: str) -> None:
     row = get(session, name, lock=True)
     if row.disabled:
         return
-    _not_the_last_admin(session, row)
+    _not_the_last_admin(session, row, actor.issuer)
     row.disabled = True
     session.execute(delete(AccountLinkRow).where(AccountLinkRow.operator_id == row.id))
     ended = sessions.end_all(session, row.id)
@@ -238,7 +239,7 @@ def enable(session: Session, actor: Actor, name: str) -> None:
 def remove(session: Session, actor: Actor, name: str) -> None:
     """The account and all that hangs on it; its deeds stay in the audit."""
     row = get(session, name, lock=True)
-    _not_the_last_admin(session, row)
+    _not_the_last_admin(session, row, actor.issuer)
     before = _facts(row)
     ended = sessions.end_all(session, row.id)
     second_factor.remove(session, row.id)
@@ -266,11 +267,11 @@ def end_everything(session: Session, actor: Actor, name: str, *, keep: str = "")
     return ended
 
 
-def _not_the_last_admin(session: Session, row: OperatorRow) -> None:
+def _not_the_last_admin(session: Session, row: OperatorRow, issuer: str) -> None:
     if row.role != "admin" or row.disabled or row.groups is not None:
         return
     admins = session.scalars(select(OperatorRow).where(OperatorRow.role == "admin", OperatorRow.kind == "person")).all()
-    connected = set(session.scalars(select(ProviderSubjectRow.operator_id)))
+    connected = set(session.scalars(select(ProviderSubjectRow.operator_id).where(ProviderSubjectRow.issuer == issuer)))
     left = [one for one in admins if one.id != row.id and one.groups is None and not one.disabled
             and (one.password_hash or one.id in connected)]  # fmt: skip
     if row.kind == "person" and not left:

@@ -13,7 +13,7 @@ from fleet_server.accounts.people import Actor
 from fleet_server.accounts.sealing import plain_hash
 from fleet_server.accounts.second_factor import required_roles
 from fleet_server.accounts.sessions import GrantEntry
-from fleet_server.accounts.tables import OperatorRow, SetupLinkRow
+from fleet_server.accounts.tables import OperatorRow, ProviderSubjectRow, SetupLinkRow
 from fleet_server.audit import service as audit
 from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
 from fleet_server.identities import OWN, SCOPES, Operator
@@ -53,8 +53,15 @@ def check_settings(settings: Settings) -> None:
 
 
 def is_set_up(session: Session) -> bool:
-    """True once there is a person who can sign in; machines with a token made on the server do not count."""
-    return session.scalar(select(func.count()).select_from(OperatorRow).where(OperatorRow.password_hash != "")) != 0
+    """True once there is a person who can sign in: by a password, or as an admin of all by an identity provider.
+
+    Machines with a token made on the server do not count, nor a viewer whom the provider's rules let in before the first admin.
+    """
+    if session.scalar(select(func.count()).select_from(OperatorRow).where(OperatorRow.password_hash != "")):
+        return True
+    connected = select(ProviderSubjectRow.operator_id)
+    admins = session.scalars(select(OperatorRow).where(OperatorRow.role == "admin", OperatorRow.id.in_(connected)))
+    return any(one.groups is None and not one.disabled for one in admins)
 
 
 def new_setup_link(session: Session, *, ttl_s: float, now_s: float) -> SetupLink:

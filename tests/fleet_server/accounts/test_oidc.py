@@ -1,6 +1,7 @@
 """Signing in through an identity provider: a real one over HTTP with real signatures, and what it or a thief may send."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from fleet_server.accounts import oidc, oidc_rules, people, service
+from fleet_server.accounts.people import Actor
 from fleet_server.app import create_operator_app
 from fleet_server.audit import service as audit
 from fleet_server.context import Context
-from fleet_server.errors import SettingsError
+from fleet_server.errors import ConflictError, SettingsError
 from fleet_server.settings import Settings
 from tests.fakes.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, new_key, oidc_provider
 
@@ -69,7 +71,7 @@ def who(browser: FlaskClient) -> Any:
 
 def test_a_rule_lets_people_in_and_follows_the_provider(here: Context, provider: OidcProvider, browser: FlaskClient) -> None:
     """Ada is in the group of the shops at the company's provider: she gets an account for it. She moves on: her role does, too.
-    She leaves: she is out, and so is her open session's next sign-in."""
+    She leaves: at her next sign-in she is refused, and out of all that she had open."""
     provider.claims |= {"groups": ["staff", "shops"]}
     answer = browser.get(leave(browser))
     assert (answer.status_code, answer.headers["Location"]) == (303, "/rollouts")
@@ -81,12 +83,89 @@ def test_a_rule_lets_people_in_and_follows_the_provider(here: Context, provider:
     browser.get(leave(browser))
     assert who(browser) == ("ada", "admin")
     assert browser.get_cookie("rookery_session") != first
+    elsewhere, program = browser.application.test_client(), browser.application.test_client()
+    elsewhere.get(leave(elsewhere))
+    made = _own_token(browser)
+    program.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {made}"
+    assert (who(browser), who(elsewhere), who(program)) == (("ada", "admin"),) * 3
     provider.claims["groups"] = ["staff"]
-    assert browser.get(leave(browser)).status_code == 401
+    refused = browser.get(leave(browser))
+    assert refused.status_code == 401
+    assert "Sign out" not in refused.text
+    assert (who(browser), who(elsewhere), who(program)) == (None,) * 3, "a token of 400 days does not stay behind"
     with here.database.read() as session:
         deeds = [(entry.who, entry.what) for entry in audit.entries(session)]
+        ended = next(entry.after for entry in audit.entries(session) if entry.what == "account.provider-refuse")
+    assert ended == {"ended": 3}
     assert deeds.count(("provider", "account.add")) == 1
     assert ("provider", "account.change") in deeds
+
+
+def _own_token(browser: FlaskClient) -> str:
+    """A personal token of 400 days, made in a session that has just shown its proof."""
+    page = browser.get("/account").text
+    form = {"csrf_token": page.split('name="csrf_token" value="')[1].split('"')[0], "name": "mine", "days": "400"}
+    shown = browser.post("/account/tokens", data=form | {"scope": ["viewer", "admin"]})
+    assert shown.status_code == 200, shown.text
+    return "rkt_" + re.split(r"[^A-Za-z0-9_-]", shown.text.partition("rkt_")[2])[0]
+
+
+def test_a_rule_takes_no_last_admin_away_and_says_the_way_back(
+    here: Context, provider: OidcProvider, browser: FlaskClient
+) -> None:
+    """Ada is the only admin, by the provider's word, and an edit there makes her an operator: nobody would be left. The words
+    name what she can do; with another admin of the same provider she is an operator, as the rule says."""
+    provider.claims |= {"groups": ["fleet-admins"]}
+    browser.get(leave(browser))
+    provider.claims["groups"] = ["shops"]
+    refused = browser.get(leave(browser))
+    assert refused.status_code == 401
+    assert "last admin" in refused.text
+    assert "rookery-server recover ada" in refused.text
+    assert who(browser) == ("ada", "admin"), "she can make somebody else an admin in the session that she has"
+    provider.claims |= {"groups": ["fleet-admins"], "sub": "u-ben", "preferred_username": "ben"}
+    other = browser.application.test_client()
+    other.get(leave(other))
+    assert who(other) == ("ben", "admin")
+    provider.claims |= {"groups": ["shops"], "sub": "u-1", "preferred_username": "ada"}
+    browser.get(leave(browser))
+    assert who(browser) == ("ada", "operator")
+
+
+def test_an_admin_of_a_provider_that_is_set_no_more_is_nobodys_way_back(here: Context, provider: OidcProvider) -> None:
+    """The provider was given up: Ben, whom it alone knows, cannot sign in, so Ada with her password is the last admin who can."""
+    digest = service.hash_password(PASSWORD)
+    with here.database.write() as session:
+        service.add_operator(session, name="ada", password_hash=digest, role="admin", now_s=here.clock())
+        ben = people.add(session, name="ben", role="admin", password_hash="", now_s=here.clock())
+        oidc.connect(session, Actor("ben", "", here.clock()), ben.id, issuer=provider.issuer, subject="u-ben")
+    for issuer in ("", "https://accounts.example.org"):
+        app = create_operator_app(replace(here, settings=replace(here.settings, oidc_issuer=issuer)))
+        ada = app.test_client()
+        made = ada.post("/api/v1/tokens", json={"name": "ada", "password": PASSWORD}).json["token"]
+        ada.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {made}"
+        refused = ada.post("/api/v1/accounts/ada/disable")
+        assert (refused.status_code, "last admin" in refused.json["detail"]) == (409, True)
+    ada = create_operator_app(here).test_client()
+    ada.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {made}"
+    assert ada.post("/api/v1/accounts/ada/disable").status_code in (200, 204), "where the provider is there, Ben can"
+
+
+def test_where_the_provider_knows_an_admin_there_is_no_set_up_link(
+    here: Context, provider: OidcProvider, browser: FlaskClient
+) -> None:
+    """Each start printed a link that made a first admin, though there was one; a viewer of the provider's is none yet."""
+    provider.claims |= {"groups": ["shops"]}
+    browser.get(leave(browser))
+    with here.database.write() as session:
+        assert not service.is_set_up(session)
+        link = service.new_setup_link(session, ttl_s=3600.0, now_s=here.clock())
+    provider.claims["groups"] = ["fleet-admins"]
+    browser.get(leave(browser))
+    with pytest.raises(ConflictError), here.database.write() as session:
+        service.set_up(session, token=link.token, name="eve", password_hash="x", now_s=here.clock())
+    with here.database.read() as session:
+        assert service.is_set_up(session)
 
 
 def test_without_a_rule_nobody_gets_an_account(here: Context, provider: OidcProvider) -> None:
