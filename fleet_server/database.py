@@ -207,22 +207,22 @@ def upsert(
     if not rows:
         return 0
     table = _table(into)
-    insert = _insert(session, into).values([dict(row) for row in rows])
+    insert = _insert(session, into)
     where: ColumnElement[bool] | None = None
     if only_if_newer is not None:
         where = table.c[only_if_newer] <= insert.excluded[only_if_newer]
     statement = insert.on_conflict_do_update(
         index_elements=list(keys), set_={name: insert.excluded[name] for name in update}, where=where
     )
-    return _count(session.execute(statement, execution_options=_COUNTED))
+    return _count(session.execute(statement, [dict(row) for row in rows], execution_options=_COUNTED))
 
 
 def insert_new(session: Session, into: type[Base], rows: Sequence[Mapping[str, Any]], *, keys: Iterable[str]) -> int:
     """Insert rows; those whose ``keys`` are there already are left as they are. Answers how many were new."""
     if not rows:
         return 0
-    statement = _insert(session, into).values([dict(row) for row in rows]).on_conflict_do_nothing(index_elements=list(keys))
-    return _count(session.execute(statement, execution_options=_COUNTED))
+    statement = _insert(session, into).on_conflict_do_nothing(index_elements=list(keys))
+    return _count(session.execute(statement, [dict(row) for row in rows], execution_options=_COUNTED))
 
 
 def _table(of: type[Base]) -> Table:
@@ -238,5 +238,7 @@ def _insert(session: Session, into: type[Base]) -> sqlite.Insert | postgresql.In
 
 
 def _count(result: Any) -> int:
+    # Rows go as parameters of one statement, never as one statement of all of them: to compile that for thousands took seconds,
+    # inside the one lock that SQLite's writers have (measured: 2,720 rows, 2.5 s).
     assert isinstance(result, CursorResult)
     return max(result.rowcount, 0)

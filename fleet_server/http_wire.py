@@ -1,11 +1,13 @@
 """The device door's bodies: wire messages in, wire messages out."""
 
 import re
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import TypeVar, cast
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 
 from fleet_server.errors import InvalidError, TooLargeError
+from fleet_server.in_flight import InFlight
 from fleet_server.settings import MAX_JSON_BYTES
 from ota.wire import codec
 from ota.wire.base import Message
@@ -43,6 +45,12 @@ def read_message(kind: type[M]) -> M:
     if len(data) > limit:
         raise TooLargeError(f"more than {limit} bytes; a {kind.__name__} has at most {limit}")
     return codec.decode(kind, without_nul(data))
+
+
+def one_at_a_time(device_id: str, stream: str) -> AbstractContextManager[None]:
+    """For the block that stores a batch of a device's stream; TooManyError while another one of it is being stored."""
+    in_flight = cast(InFlight, current_app.extensions.setdefault("rookery_in_flight", InFlight()))
+    return in_flight.only(f"{device_id} {stream}")
 
 
 def answer(message: Message, status: int = 200) -> Response:

@@ -14,7 +14,7 @@ from fleet_server.detections.cursor import MAX_CHARS, following, read_cursor
 from fleet_server.errors import InvalidError, NotFoundError
 from fleet_server.http_access import device_identity, reach_here, require
 from fleet_server.http_json import reply, reply_list
-from fleet_server.http_wire import answer, read_message
+from fleet_server.http_wire import answer, one_at_a_time, read_message
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory import succession
 from ota.wire.events import EventBatch
@@ -59,7 +59,7 @@ def post_events() -> Response:
     who = device_identity()
     batch = read_message(EventBatch)
     here = context()
-    with here.database.write() as session:
+    with one_at_a_time(who.device_id, EVENTS), here.database.write() as session:
         stored = service.store_events(session, who.device_id, batch, now_s=here.clock())
         inventory.record_seen(session, who.device_id, here.clock())
     return answer(stored)

@@ -9,7 +9,7 @@ from fleet_server.context import context
 from fleet_server.errors import NotFoundError
 from fleet_server.http_access import current_operator, device_identity, origin, require
 from fleet_server.http_json import reply, reply_list
-from fleet_server.http_wire import answer, read_message
+from fleet_server.http_wire import answer, one_at_a_time, read_message
 from fleet_server.inventory import service as inventory
 from fleet_server.logs import listing, service
 from ota.wire.logs import LogBatch
@@ -68,7 +68,7 @@ def post_logs() -> Response:
     who = device_identity()
     batch = read_message(LogBatch)
     here = context()
-    with here.database.write() as session:
+    with one_at_a_time(who.device_id, LOGS), here.database.write() as session:
         stored = service.store_lines(session, who.device_id, batch)
         inventory.record_seen(session, who.device_id, here.clock())
     return answer(stored)

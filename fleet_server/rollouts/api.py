@@ -8,7 +8,7 @@ from fleet_server.context import context
 from fleet_server.errors import InvalidError
 from fleet_server.http_access import current_operator, device_identity, origin, reach_here, require
 from fleet_server.http_json import reply, reply_list
-from fleet_server.http_wire import answer, read_message
+from fleet_server.http_wire import answer, one_at_a_time, read_message
 from fleet_server.inventory import service as inventory
 from fleet_server.places_disk import told_urls
 from fleet_server.releases import seen as metadata_seen
@@ -95,7 +95,7 @@ def post_reports() -> Response:
     who = device_identity()
     batch = read_message(ReportBatch)
     here = context()
-    with here.database.write() as session:
+    with one_at_a_time(who.device_id, REPORTS), here.database.write() as session:
         stored = reports.store_reports(session, who.device_id, batch, now_s=here.clock())
         metadata_seen.note(session, who.device_id, batch.metadata_versions, here.repository.versions(), here.clock())
     return answer(stored)
