@@ -50,6 +50,14 @@ class Me:
 
 
 @dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that was just made; ``secret`` is shown once and kept nowhere."""
+
+    secret: str
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """One's own account as its page shows it."""
 
@@ -200,9 +208,10 @@ def new_recovery_codes(here: Context, me: Me, *, password: str, code: str) -> li
 def make_token(
     here: Context, me: Me, *, password: str, code: str, name: str, ttl_s: float, scopes: Collection[str] | None,
     groups: Collection[str] | None,
-) -> str:  # fmt: skip
-    """A personal token, shown once; never wider than what makes it."""
+) -> NewToken:  # fmt: skip
+    """A personal token, shown once; never wider than what makes it, and of no longer life than a token that makes it."""
     prove(here, me, password, code)
+    ttl_s = tokens.life_within(me.found.operator, me.found.expires_s, ttl_s, me.now_s)
     secret = chance_linux.token_secret()
     with here.database.write() as db:
         account = people.lock(db, me.found.account_id)
@@ -210,7 +219,7 @@ def make_token(
         tokens.make(
             db, me.actor, account, secret=secret, grant_id=chance_linux.row_id(), name=name, ttl_s=ttl_s, limit=limit, by="own"
         )  # fmt: skip
-    return secret
+    return NewToken(secret, me.now_s + ttl_s)
 
 
 def grants(here: Context, me: Me, kind: str) -> list[GrantEntry]:

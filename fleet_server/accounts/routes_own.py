@@ -129,12 +129,12 @@ def list_tokens() -> Response:
 
 @require(OWN, reach="nobody")
 def post_own_token(body: OwnTokenBody) -> Response:
-    """A personal token, shown once; never wider than what makes it."""
-    token = own.make_token(
+    """A personal token, shown once; never wider than what makes it. A token makes none that outlives it: see ``expires_s``."""
+    made = own.make_token(
         context(), me(), password=body.password, code=body.code, name=body.token_name, ttl_s=body.expires_s, scopes=body.scopes,
         groups=body.groups,
     )  # fmt: skip
-    return reply({"token": token, "expires_s": context().clock() + body.expires_s}, 201)
+    return reply({"token": made.secret, "expires_s": made.expires_s}, 201)
 
 
 @require(OWN, reach="nobody")

@@ -29,6 +29,7 @@ class Found:
     kind: str
     """person or machine."""
     seen_s: float
+    expires_s: float
     proven_s: float | None
     by: str
 
@@ -86,7 +87,7 @@ def find(
         return None
     # An identity provider asks for a second factor by its own rules; a machine has none.
     owes = account.kind == "person" and row.by != "oidc" and confirmed_s is None and account.role in factor_roles
-    return Found(_operator(account, row, owes), account.id, account.kind, seen_s, row.proven_s, row.by)
+    return Found(_operator(account, row, owes), account.id, account.kind, seen_s, row.expires_s, row.proven_s, row.by)
 
 
 def seen(session: Session, grant_id: str, now_s: float) -> None:

@@ -27,7 +27,12 @@ def within(account: OperatorRow, scopes: Collection[str] | None, groups: Collect
 
 
 def within_maker(maker: Operator, scopes: Collection[str] | None, groups: Collection[str] | None) -> Limit:
-    """The limit of a token that a session or token makes: never more than it has itself; OWN only where asked for."""
+    """The limit of a token that a session or token makes: never more than it has itself; OWN only where asked for.
+
+    Groups None: what the account may reach, now and later; for a token as the maker, what that token reaches.
+    """
+    if groups is None and maker.kind == "token" and maker.groups is not None:
+        groups = sorted(maker.groups)
     return _limit(maker.scopes, maker.groups, maker.scopes - {OWN} if scopes is None else scopes, groups)
 
 
@@ -56,6 +61,12 @@ def check_life(ttl_s: float) -> float:
     if not 0 < ttl_s <= MAX_TOKEN_S:
         raise InvalidError(f"a token lives up to {MAX_TOKEN_S / 86400:.0f} days")
     return ttl_s
+
+
+def life_within(maker: Operator, expires_s: float, ttl_s: float, now_s: float) -> float:
+    """The life in seconds of what this maker makes: a token (which ends at ``expires_s``) leaves nothing that outlives it."""
+    ttl_s = check_life(ttl_s)
+    return min(ttl_s, expires_s - now_s) if maker.kind == "token" else ttl_s
 
 
 def make(

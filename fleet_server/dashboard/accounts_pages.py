@@ -121,13 +121,13 @@ def account_token() -> str | tuple[str, int]:
     form = request.form
     try:
         groups = [group.strip() for group in form.get("groups", "").split(",") if group.strip()]
-        token = own.make_token(
+        made = own.make_token(
             context(), me(), password="", code="", name=_text("name"), ttl_s=86400.0 * form.get("days", 30, type=int),
             scopes=form.getlist("scope"), groups=groups or None,
         )  # fmt: skip
     except ServerError as error:
         return _again(error)
-    return render_template("shown_once.html", title="Your token", value=token, back="/account", expires_s=None, text=(
+    return render_template("shown_once.html", title="Your token", value=made.secret, back="/account", expires_s=None, text=(
         "Give it to your program as ROOKERY_TOKEN, or send it as Authorization: Bearer …. It stands in no list again."
     ))  # fmt: skip
 

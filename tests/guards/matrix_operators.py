@@ -13,6 +13,7 @@ ACCOUNTS = "tests/fleet_server/accounts/test_accounts.py"
 FACTOR = "tests/fleet_server/accounts/test_second_factor.py"
 FRAMES = "tests/fleet_server/logs/test_debug_frames.py"
 PEOPLE = "tests/fleet_server/accounts/test_people.py"
+HEIRS = "tests/fleet_server/accounts/test_tokens_of_tokens.py"
 LOCKOUT = "tests/fleet_server/accounts/test_lockout.py"
 CHAIN = "tests/fleet_server/audit/test_audit_chain.py"
 DATABASE = "tests/fleet_server/audit/test_audit_database.py"
@@ -363,6 +364,24 @@ GUARDS = (
         "    if not wanted <= have:\n",
         "    if False:\n",
         (f"{PEOPLE}::test_limits_of_a_token_are_checked",),
+    ),
+    Guard(
+        "a token makes none of more groups",
+        "what an account may do",
+        "a leaked token",
+        "fleet_server/accounts/tokens.py",
+        '    if groups is None and maker.kind == "token" and maker.groups is not None:\n',
+        "    if False:\n",
+        (f"{HEIRS}::test_a_token_of_some_groups_makes_none_of_all",),
+    ),
+    Guard(
+        "a token makes none that outlives it",
+        "what an account may do",
+        "a leaked token",
+        "fleet_server/accounts/tokens.py",
+        '    return min(ttl_s, expires_s - now_s) if maker.kind == "token" else ttl_s\n',
+        "    return ttl_s\n",
+        (f"{HEIRS}::test_a_token_of_a_minute_leaves_nothing_behind",),
     ),
     Guard(
         "scopes of a token",
