@@ -101,9 +101,12 @@ def prune(session: Session, keep: int = MAX_LINES_PER_DEVICE) -> int:
     counts = session.execute(select(LogRow.device_id, func.count()).group_by(LogRow.device_id).having(func.count() > keep))
     gone = 0
     for device_id, count in counts.all():
-        newest = select(LogRow.at_s).where(LogRow.device_id == device_id).order_by(LogRow.at_s.desc())
-        border = session.scalar(newest.offset(keep - 1).limit(1))
-        session.execute(delete(LogRow).where(LogRow.device_id == device_id, LogRow.at_s < border))
+        newest = select(LogRow.at_s, LogRow.sequence).where(LogRow.device_id == device_id)
+        newest = newest.order_by(LogRow.at_s.desc(), LogRow.sequence.desc())
+        at_s, sequence = session.execute(newest.offset(keep - 1).limit(1)).one()
+        # By the number as well: a device may say one and the same time of all its lines.
+        older = (LogRow.at_s < at_s) | ((LogRow.at_s == at_s) & (LogRow.sequence < sequence))
+        session.execute(delete(LogRow).where(LogRow.device_id == device_id, older))
         gone += int(count) - keep
     return gone
 

@@ -80,6 +80,16 @@ def test_a_chatty_device_keeps_only_its_newest_lines(database: Database) -> None
         assert len(service.lines(session, "cam-2")) == 1
 
 
+def test_a_device_whose_lines_are_all_of_one_moment_keeps_no_more(database: Database) -> None:
+    """A stolen key says the same time of every line: none is older than another, and the database filled."""
+    with database.write() as session:
+        for first in (1, 501, 1001):
+            lines = [line(n, at_s=NOW_S) for n in range(first, first + 500)]
+            service.store_lines(session, "cam-1", LogBatch(boot_id="b", lines=lines))
+        assert service.prune(session, keep=10) == 1490
+        assert [one.sequence for one in service.lines(session, "cam-1", limit=2000)] == list(range(1491, 1501))
+
+
 def test_a_debug_session_ends_by_itself_or_by_hand_and_stands_in_the_audit(database: Database) -> None:
     with database.write() as session:
         one = service.create_session(session, "cam-1", log_level="debug", duration_s=60, reason="why", who="ann", now_s=NOW_S)
