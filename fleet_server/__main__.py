@@ -1,4 +1,4 @@
-"""``rookery-server``: run, worker, migrate, setup-link, token, check, reconcile, pki. Exit: 0 well, 1 failed, 2 change it."""
+"""``rookery-server``: the fleet server and what is done to it on its own machine. Exit: 0 well, 1 failed, 2 change it."""
 
 import argparse
 import logging
@@ -24,7 +24,7 @@ from fleet_server.migrate import migrate, revision
 from fleet_server.restored_disk import reconcile
 from fleet_server.secret_files_disk import with_secrets
 from fleet_server.settings import Settings, apply, from_environment, holds_password
-from fleet_server.supervise import new_setup_link, run
+from fleet_server.supervise import new_setup_link, run, running_url
 from ota.durable_disk import write_whole
 from ota.redaction import log_redacted
 from ota.trust.errors import TrustError
@@ -130,7 +130,8 @@ def _recover(parsed: argparse.Namespace, settings: Settings, database: Database)
     actor = accounts.Actor(at_the_machine(), "", time.time())
     with database.write() as session:
         link = accounts.recover(session, actor, parsed.name, enable=parsed.enable)
-    print(f"{settings.operator_url}{link.path}")
+    # The server that runs knows its address; this verb's own flags do, where none runs.
+    print(f"{running_url(settings.data_dir) or settings.operator_url}{link.path}")
     print("works once, within the hour: sets a new password, removes the second factor, ends all that was open", file=sys.stderr)
     return 0
 

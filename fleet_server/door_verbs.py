@@ -12,7 +12,6 @@ from fleet_server.proxy_nginx import SECRET_INCLUDE, Place, configuration
 from fleet_server.settings import Settings
 from fleet_server.settings_checks import check_device_host
 
-VERBS = ("nginx", "openapi")
 _NGINX = "print the nginx configuration of a proxy before the device door, made from this server's settings"
 _OPENAPI = "print the device door's OpenAPI description (the operator door serves its own at /openapi.json)"
 

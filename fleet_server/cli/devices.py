@@ -13,7 +13,7 @@ from fleet_server.cli.session import Session, pass_session, segment
 
 @click.group()
 def device() -> None:
-    """Boards of the fleet: list, show, why-not, logs, debug, live; readmit, replace, revoke, decommission."""
+    """Boards of the fleet: list, show, why-not, logs, debug, live; readmit, replace, revoke, unhold, decommission."""
 
 
 for verb in (live, readmit, replace, decommission):
@@ -156,3 +156,12 @@ def revoke(session: Session, name: str) -> None:
     """Shut a device out, now. Its certificates are worthless; only an operator's word (readmit) lets a new key in."""
     session.client().post(f"/devices/{segment(name)}/revoke")
     talk(f"{name} is revoked")
+
+
+@device.command()
+@click.argument("name")
+@pass_session
+def unhold(session: Session, name: str) -> None:
+    """Let a device that was held back as a suspected clone take part in updates again."""
+    session.client().post(f"/devices/{segment(name)}/unhold")
+    talk(f"{name} takes part in updates again")

@@ -160,6 +160,18 @@ def test_a_rule_lets_boards_in_and_says_why_not(verb, signed_in: OperatorSite) -
     assert verb("rule", "remove", made["id"]).code == 3
 
 
+def test_a_suspected_clone_goes_on_when_a_person_says_so(verb, signed_in: OperatorSite) -> None:
+    """A card was restored from a copy and reported from two places: held back until somebody says that it may go on."""
+    copied = knock(signed_in, verb("-o", "name", "claim", "create", "--name", "twin").out.strip(), 60).device_id
+    with signed_in.context.database.write() as session:
+        inventory.record_held(session, str(copied), "two cards bear this identity")
+    assert "two cards" in verb("device", "show", "twin").out
+    done = verb("device", "unhold", "twin")
+    assert (done.code, "twin takes part in updates again" in done.err) == (0, True), done.err
+    assert device(signed_in, "twin").held is None
+    assert verb("device", "unhold", "nowhere").code == 3
+
+
 def test_a_device_is_readmitted_replaced_and_decommissioned(verb, signed_in: OperatorSite, workplace: Path) -> None:
     """A wiped card, a dead board, an end for good: what each does to name and id."""
     token = verb("-o", "name", "claim", "create", "--name", "well", "--group", "yard").out.strip()
