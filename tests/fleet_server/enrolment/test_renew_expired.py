@@ -17,6 +17,7 @@ from device_agent.link.enrol import EnrolDoor
 from device_agent.link.identity_x509 import Identity, IdentityStore
 from device_agent.link.late_renewal_x509 import ask_late_renewal, late_request
 from fleet_server.context import Context
+from fleet_server.database import Database
 from fleet_server.enrolment import certificates, service
 from ota.wire import topics
 from ota.wire.codec import decode, encode
@@ -160,7 +161,7 @@ def test_after_four_hundred_days_only_a_person_helps_and_it_says_so(sleeper: Sle
     duty = linking(sleeper, stop, [])
     duty.run(stop, lambda: stop.set())
     assert "readmit" in duty.note
-    assert not duty.linked.is_set() or stop.is_set()
+    assert not duty.linked.is_set(), "nothing else on the board takes it for connected"
 
 
 def test_four_hundred_days_are_enough(sleeper: Sleeper) -> None:
@@ -176,6 +177,21 @@ def test_a_revoked_board_does_not_come_back_this_way(sleeper: Sleeper, server: C
     sleeper.clock.forward(100 * DAY_S)
     with pytest.raises(ServerRefusedError, match="revoked"):
         sleeper.late()
+
+
+def test_a_forged_proof_holds_up_no_writer(sleeper: Sleeper, new_board: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signatures that do not hold are looked at before anything waits for the database's one writer."""
+    sleeper.clock.forward(100 * DAY_S)
+    good = late_request(sleeper.identity, new_board().csr_pem, sleeper.clock())
+    forged = msgspec.structs.replace(good, signature="30" * 8)
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("it waited for the writer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", refused)
+        assert sleeper.post(forged).status_code == 403
+    assert sleeper.post(good).status_code == 200
 
 
 def test_what_was_heard_once_opens_nothing(sleeper: Sleeper) -> None:
