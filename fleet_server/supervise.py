@@ -82,6 +82,14 @@ def _lock(data_dir: Path) -> IO[str]:
     return file
 
 
+def running_url(data_dir: Path) -> str:
+    """Where browsers find the server that runs over this folder; empty where none does."""
+    try:
+        return str(json.loads((data_dir / "run.json").read_text())["operator_url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _where(data_dir: Path) -> str:
     try:
         running = json.loads((data_dir / "run.json").read_text())

@@ -15,7 +15,7 @@ from fleet_server.accounts.second_factor import required_roles
 from fleet_server.accounts.sessions import GrantEntry
 from fleet_server.accounts.tables import OperatorRow, ProviderSubjectRow, SetupLinkRow
 from fleet_server.audit import service as audit
-from fleet_server.errors import ConflictError, ForbiddenError, InvalidError
+from fleet_server.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from fleet_server.identities import OWN, SCOPES, Operator
 from fleet_server.settings import Settings
 
@@ -146,6 +146,14 @@ def machine_grant(session: Session, actor: Actor, *, name: str, role: str, ttl_s
 
 def recover(session: Session, actor: Actor, name: str, *, enable: bool = False) -> Link:
     """The way back in, made on the server's own machine: a link that sets a new password and removes the second factor."""
+    try:
+        people.get(session, name)
+    except NotFoundError as error:  # who is locked out cannot call `rookery account list`
+        wanted = select(OperatorRow.name).where(OperatorRow.role == "admin", OperatorRow.kind == "person")
+        admins = ", ".join(session.scalars(wanted.order_by(OperatorRow.name)))
+        raise NotFoundError(
+            error.detail, f"admins: {admins}" if admins else "there is no admin: rookery-server setup-link --data DIR"
+        ) from None
     if enable:
         people.enable(session, actor, name)
     return people.new_link(

@@ -434,6 +434,18 @@ def test_the_way_back_in_on_the_servers_machine(server: Context) -> None:
     assert state.confirmed_s is None
 
 
+def test_recovery_of_nobody_names_the_admins(server: Context) -> None:
+    """Who is locked out of everything does not remember what the admin was called: the words at the machine say it."""
+    with pytest.raises(NotFoundError) as refused, server.database.write() as session:
+        service.recover(session, BOSS, "admin")
+    assert "setup-link" in str(refused.value.hint)
+    join(server.database, "ada")
+    join(server.database, "ben", "viewer")
+    with pytest.raises(NotFoundError) as refused, server.database.write() as session:
+        service.recover(session, BOSS, "admin")
+    assert refused.value.hint == "admins: ada"
+
+
 def test_recovery_of_a_disabled_account_must_be_said(server: Context) -> None:
     """Somebody was disabled on purpose: a link alone does not undo that."""
     for name in ("ada", "ben"):
