@@ -3,12 +3,14 @@
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from fleet_server.ingest.messages import sender
 from ota.wire import topics
 
 log = logging.getLogger(__name__)
@@ -17,6 +19,8 @@ MAX_WAITING = 50_000
 """Messages that wait for the database. Beyond it heartbeats are dropped and counted: they may be lost."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """The same in bytes: one board that floods large messages must not take the server's memory."""
+MAX_WAITING_OF_ONE = 200
+"""Of one device: an hour of heartbeats and more, while the database is away. Beyond it, it would take the others' room."""
 RECONNECT_MIN_S = 1
 RECONNECT_MAX_S = 30
 
@@ -27,6 +31,7 @@ class BrokerLink:
     def __init__(self, host: str, port: int, user: str, password: str, client_id: str = "ingest-0") -> None:
         self._waiting: queue.Queue[tuple[str, bytes]] = queue.Queue(MAX_WAITING)
         self._waiting_bytes = 0
+        self._waiting_of: Counter[str] = Counter()
         self._counting = threading.Lock()
         self._note = f"not connected yet to {host}:{port}"
         self.connected = False
@@ -64,7 +69,7 @@ class BrokerLink:
                 found.append(self._waiting.get_nowait())
         except queue.Empty:
             pass
-        self._count(-sum(len(payload) for _topic, payload in found))
+        self._count(found, -1)
         return found
 
     def wake(self, devices: Iterable[str]) -> int:
@@ -88,17 +93,21 @@ class BrokerLink:
         self._note = f"the broker does not answer ({reason}); devices use HTTPS alone until it does"
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
-        payload = bytes(message.payload)
-        if self._waiting_bytes + len(payload) > MAX_WAITING_BYTES:
+        come = (message.topic, bytes(message.payload))
+        if self._waiting_bytes + len(come[1]) > MAX_WAITING_BYTES or self._waiting_of[sender(come[0])] >= MAX_WAITING_OF_ONE:
             self.dropped += 1
             return
+        self._count([come], 1)  # before somebody can take it
         try:
-            self._waiting.put_nowait((message.topic, payload))
+            self._waiting.put_nowait(come)
         except queue.Full:
             self.dropped += 1
-        else:
-            self._count(len(payload))
+            self._count([come], -1)
 
-    def _count(self, change_bytes: int) -> None:
+    def _count(self, messages: Iterable[tuple[str, bytes]], sign: int) -> None:
         with self._counting:
-            self._waiting_bytes += change_bytes
+            for topic, payload in messages:
+                self._waiting_bytes += sign * len(payload)
+                self._waiting_of[sender(topic)] += sign
+                if not self._waiting_of[sender(topic)]:
+                    del self._waiting_of[sender(topic)]

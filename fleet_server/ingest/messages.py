@@ -42,6 +42,12 @@ class Malformed:
 Message = Beat | Presence | Lines | Malformed
 
 
+def sender(topic: str) -> str:
+    """Whose branch a topic lies in: the broker lets each device write into its own alone."""
+    levels = topic.split("/", 3)
+    return levels[2] if len(levels) > 2 else topic
+
+
 def parse(topic: str, payload: bytes) -> Message:
     """One MQTT message. Never raises: what cannot be read is Malformed."""
     try:

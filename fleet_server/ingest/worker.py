@@ -14,6 +14,7 @@ from fleet_server.alerts import service as alerts
 from fleet_server.alerts.parts import is_news, note_part
 from fleet_server.alerts.webhook_http import send
 from fleet_server.context import Context
+from fleet_server.door_limits import Rarely
 from fleet_server.errors import ServerError
 from fleet_server.ingest import service
 from fleet_server.ingest.broker_mqtt import BrokerLink
@@ -83,6 +84,7 @@ class Worker:
         self._sweeping = Sweeping(context)
         self.link = self._make_link()
         self._noted: dict[str, tuple[bool, str]] = {}
+        self._told = Rarely(service.TOLD_EVERY_S)
 
     def ticks(self) -> list[Tick]:
         """Every job with its period."""
@@ -128,7 +130,7 @@ class Worker:
         """All in one transaction; where one cannot be stored, each in its own, so that a bad one harms nobody else."""
         try:
             with self._context.database.write() as session:
-                service.store(session, messages, self._context.clock())
+                service.store(session, messages, self._context.clock(), self._told)
         except _AWAY:
             raise
         except Exception as error:  # noqa: BLE001  whatever a message does, it must do to itself alone

@@ -21,6 +21,7 @@ from fleet_server import lease
 from fleet_server.alerts.parts import parts
 from fleet_server.context import Context
 from fleet_server.database import Database
+from fleet_server.door_limits import Rarely
 from fleet_server.ingest import broker_mqtt, service, worker
 from fleet_server.inventory import service as inventory
 from fleet_server.inventory.device import CertificateSummary
@@ -241,6 +242,36 @@ def test_a_flood_of_large_messages_is_dropped_not_kept(monkeypatch: pytest.Monke
     assert len(link.take(100, 0.1)) == 2
     link._on_message(None, None, message)
     assert len(link.take(100, 0.1)) == 1
+
+
+def test_a_device_that_floods_the_broker_takes_nobodys_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 heartbeats of one stolen key while the database is busy: those of others still wait for it, and its own end."""
+    monkeypatch.setattr(broker_mqtt, "MAX_WAITING", 300)
+    link = broker_mqtt.BrokerLink("127.0.0.1", 1, "u", "p")
+
+    def come(device: str, channel: str = "heartbeat") -> None:
+        link._on_message(None, None, SimpleNamespace(topic=topics.up(device, channel), payload=b"x"))
+
+    for _ in range(500):
+        come("cam-bad")
+        come("cam-bad", "log")
+    come("cam-good")
+    waiting = [topic for topic, _payload in link.take(1000, 0.1)]
+    assert waiting.count(topics.up("cam-good", "heartbeat")) == 1
+    assert (len(waiting), link.dropped) == (broker_mqtt.MAX_WAITING_OF_ONE + 1, 1000 - broker_mqtt.MAX_WAITING_OF_ONE)
+    come("cam-bad")
+    assert len(link.take(1000, 0.1)) == 1, "what was taken waits no more"
+
+
+def test_garbage_of_a_device_is_one_line_a_minute(sqlite_database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of 20,000 broken heartbeats, and of log batches in disorder, was a line in the server's log."""
+    told = Rarely(service.TOLD_EVERY_S)
+    batch = [(topics.up(device, "heartbeat"), b"{") for device in ("cam-1", "cam-2") for _ in range(200)]
+    with sqlite_database.write() as session:
+        service.store(session, batch, 1000.0, told)
+        service.store(session, batch, 1061.0, told)
+    lines = [record.getMessage() for record in caplog.records if "not of ours" in record.getMessage()]
+    assert [line.split()[0] for line in lines] == ["1", "1", "200", "200"]
 
 
 def test_one_job_has_one_owner_and_the_number_rises_when_it_changes(database: Database) -> None:
