@@ -7,7 +7,7 @@ own, which nobody else can touch.
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -46,6 +46,8 @@ class Attempt:
     """Failures with this one, by the kind of count: pair, address, name, browser."""
     known: bool
     """It comes from a browser in which this person has signed in before."""
+    locks: Mapping[str, float] = field(default_factory=dict)
+    """Until when this attempt locked what, by bucket: ``take_back`` ends these locks and no other's."""
 
     @property
     def worth_telling(self) -> bool:
@@ -116,22 +118,27 @@ def count_attempt(session: Session, *, name: str, address: str, browser: str | N
         _lock(rows[kinds["pair"]], FREE_FAILURES, now_s)
     if not browser:
         _lock(rows[kinds["address"]], FREE_OF_ADDRESS, now_s)
-    return Attempt(0.0, tuple(kinds.values()), counts, browser is not None)
+    locks = {bucket: row.locked_until_s for bucket, row in rows.items() if row.locked_until_s > now_s}
+    return Attempt(0.0, tuple(kinds.values()), counts, browser is not None, locks)
 
 
 def settle(session: Session, attempt: Attempt) -> None:
     """The password was right: what was counted for this attempt is taken back; what belongs to this person alone is forgotten."""
-    rows = list(session.scalars(
-        select(SignInFailureRow).where(SignInFailureRow.bucket.in_(attempt.buckets))
-        .order_by(SignInFailureRow.bucket).with_for_update().execution_options(populate_existing=True)
-    ))  # fmt: skip
     own = attempt.buckets[0] if attempt.buckets else ""  # the pair or the browser stands first
-    for row in rows:
+    for row in _rows(session, attempt.buckets):
         if row.bucket == own:
             session.delete(row)
             continue
         row.count = max(0, row.count - 1)
         row.locked_until_s = 0.0 if row.count < FREE_OF_ADDRESS else row.locked_until_s
+
+
+def take_back(session: Session, attempt: Attempt) -> None:
+    """The password was not looked at: this attempt counts nowhere, and what others counted before it stays counted."""
+    for row in _rows(session, attempt.buckets):
+        row.count = max(0, row.count - 1)
+        if row.locked_until_s == attempt.locks.get(row.bucket):
+            row.locked_until_s = 0.0
 
 
 def count_in_session(session: Session, token_id: str, now_s: float) -> float:
@@ -155,15 +162,18 @@ def _locked(session: Session, buckets: tuple[str, ...], now_s: float) -> dict[st
     found: dict[str, SignInFailureRow] = {}
     while len(found) < len(buckets):  # a row that was there may be deleted (by a success) before it is locked
         insert_new(session, SignInFailureRow, fresh, keys=["bucket"])
-        rows = session.scalars(
-            select(SignInFailureRow).where(SignInFailureRow.bucket.in_(buckets))
-            .order_by(SignInFailureRow.bucket).with_for_update().execution_options(populate_existing=True)
-        )  # fmt: skip
-        found = {row.bucket: row for row in rows}
+        found = {row.bucket: row for row in _rows(session, buckets)}
     for row in found.values():
         if row.last_s < now_s - FORGOTTEN_S:
             row.count, row.locked_until_s = 0, 0.0
     return found
+
+
+def _rows(session: Session, buckets: tuple[str, ...]) -> list[SignInFailureRow]:
+    return list(session.scalars(
+        select(SignInFailureRow).where(SignInFailureRow.bucket.in_(buckets))
+        .order_by(SignInFailureRow.bucket).with_for_update().execution_options(populate_existing=True)
+    ))  # fmt: skip
 
 
 def _lock(row: SignInFailureRow, free: int, now_s: float) -> None:

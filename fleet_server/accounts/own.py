@@ -106,7 +106,7 @@ def prove(here: Context, me: Me, password: str, code: str = "", *, always: bool 
         wait_s = lockout.count_in_session(db, me.grant_id, me.now_s)
     if wait_s > 0:
         raise TooManyError("too many wrong passwords", "wait, then try again", round(wait_s) + 1)
-    with GATE.place(known=True):
+    with GATE.place_of(me.name):
         fits = password_fits(password_hash, password)
     with here.database.write() as db:
         by = None
@@ -124,8 +124,12 @@ def prove(here: Context, me: Me, password: str, code: str = "", *, always: bool 
 
 def change_password(here: Context, me: Me, *, password: str, code: str, new: str) -> int:
     """Another password; every other session and token ends at once. Answers how many."""
+    with here.database.read() as db:
+        has_one = bool(people.by_id(db, me.found.account_id).password_hash)
+    if not has_one:  # before anything slow: a machine's token must not fill the places of people
+        raise _no_password()
     prove(here, me, password, code, always=True)
-    with GATE.place(known=True):
+    with GATE.place_of(me.name):
         password_hash = hash_password(new, me.name)
         same = password_fits(password_hash, password)
     if same:
@@ -133,7 +137,7 @@ def change_password(here: Context, me: Me, *, password: str, code: str, new: str
     with here.database.write() as db:
         account = people.lock(db, me.found.account_id)
         if not account.password_hash:
-            raise ConflictError("you have no password here: you sign in through your identity provider")
+            raise _no_password()
         account.password_hash, account.password_set_s = password_hash, me.now_s
         links.end(db, account.id)
         ended = sessions.end_all(db, account.id, keep=me.grant_id)
@@ -241,6 +245,12 @@ def end_others(here: Context, me: Me) -> int:
         ended = sessions.end_all(db, me.found.account_id, keep=me.grant_id, kind="session")
         _note(db, me, "session.end-others", after={"ended": ended})
     return ended
+
+
+def _no_password() -> ConflictError:
+    return ConflictError(
+        "this account has no password", "a machine has tokens alone; a person of an identity provider changes it there"
+    )
 
 
 def _a_person(me: Me) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,9 @@ from fleet_server.errors import InvalidError, UnavailableError
 MIN_PASSWORD, MAX_PASSWORD = 10, 200
 HASHER = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=4, hash_len=32, salt_len=16, type=Type.ID)
 """RFC 9106 §4, the second recommended choice: argon2id, 3 passes, 64 MiB, 4 lanes, 128-bit salt, 256-bit tag."""
-STRANGERS_AT_ONCE, KNOWN_AT_ONCE, MOST_WAITING, PATIENCE_S = 2, 2, 16, 10.0
-"""Checks that run at the same time: 64 MiB and a processor each. Who is known here has places that strangers cannot fill."""
+STRANGERS_AT_ONCE, KNOWN_AT_ONCE, MOST_WAITING, MOST_OF_ONE, PATIENCE_S = 2, 2, 16, 2, 10.0
+"""Checks that run at the same time: 64 MiB and a processor each. Who is known here has places that strangers cannot fill;
+of these one account has MOST_OF_ONE at a time, running or waiting, so that a leaked token keeps nobody else out."""
 _ROWS = tuple(
     row * 3
     for forwards in ("qwertyuiop", "asdfghjkl", "zxcvbnm", "abcdefghijklmnopqrstuvwxyz", "1234567890", "qwertzuiop", "azertyuiop")
@@ -80,6 +82,23 @@ class Gate:
         self._places = {False: threading.BoundedSemaphore(strangers), True: threading.BoundedSemaphore(known)}
         self._queue = {False: threading.BoundedSemaphore(strangers + waiting), True: threading.BoundedSemaphore(known + waiting)}
         self._patience_s = patience_s
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def place_of(self, account: str) -> Iterator[None]:
+        """A place for who is known here: ``place(known=True)``, of which one account has but few at a time."""
+        with self._lock:
+            if self._held[account] >= MOST_OF_ONE:
+                raise _busy()
+            self._held[account] += 1
+        try:
+            with self.place(known=True):
+                yield
+        finally:
+            with self._lock:
+                self._held[account] -= 1
+                self._held += Counter()  # keeps those above 0 alone
 
     @contextmanager
     def place(self, known: bool) -> Iterator[None]:

@@ -67,12 +67,12 @@ def sign_in(
         candidate = _Candidate(found.id, found.password_hash) if found and not found.disabled and found.kind == "person" else None
     _wait(attempt.wait_s)
     try:
-        with GATE.place(attempt.known):
+        with GATE.place_of(shown.name) if attempt.known else GATE.place(known=False):
             fits = password_fits(candidate.password_hash if candidate else None, shown.password)
             renewed = HASHER.hash(shown.password) if fits and candidate and is_outdated(candidate.password_hash) else None
     except UnavailableError:
         with here.database.write() as db:
-            lockout.settle(db, attempt)  # it was not looked at, so it is nobody's failure
+            lockout.take_back(db, attempt)  # it was not looked at, so it is nobody's failure
         raise
     outcome: Grant | ServerError
     with here.database.write() as db:  # committed whatever comes out: wrong codes are counted in it

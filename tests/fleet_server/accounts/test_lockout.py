@@ -216,6 +216,32 @@ def test_a_flood_is_told_to_come_back_and_strangers_fill_no_place_of_a_known_bro
         assert outcome(server, PASSWORD) == "in"
 
 
+def test_a_flooded_door_forgets_no_failure(server: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who guesses fills all places now and then, because a refused sign-in might wipe his count: it takes back itself alone."""
+    gate = passwords.Gate(strangers=1, known=1, waiting=0, patience_s=30)
+    monkeypatch.setattr(sign_in, "GATE", gate)
+    with counted(monkeypatch) as looked:
+        for number in range(3 * lockout.FREE_FAILURES):
+            assert outcome(server, f"guess {number}") in ("UnauthenticatedError", "TooManyError")
+            with gate.place(known=False):
+                assert outcome(server, "flood") in ("UnavailableError", "TooManyError")
+    assert len(looked) == lockout.FREE_FAILURES
+
+
+def test_one_account_has_two_places_and_no_more(server: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody shows one known browser's password a hundred times at once: the places of all others stay free."""
+    cookies = {"ada": attempt(server, PASSWORD).browser_cookie}
+    with server.database.write() as session:
+        service.add_operator(session, name="ben", password_hash=HASH, role="viewer", now_s=NOW_S)
+    cookies["ben"] = attempt(server, PASSWORD, name="ben").browser_cookie
+    gate = passwords.Gate(strangers=1, known=passwords.MOST_OF_ONE + 1, waiting=0, patience_s=30)
+    monkeypatch.setattr(sign_in, "GATE", gate)
+    with gate.place_of("ada"), gate.place_of("ada"):
+        assert outcome(server, PASSWORD, cookie=cookies["ada"]) == "UnavailableError"
+        assert outcome(server, PASSWORD, name="ben", cookie=cookies["ben"]) == "in"
+    assert outcome(server, PASSWORD, cookie=cookies["ada"]) == "in"
+
+
 def test_old_counts_are_swept(server: Context) -> None:
     """A botnet's counts of yesterday are no weight on the table today."""
     for number in range(40):

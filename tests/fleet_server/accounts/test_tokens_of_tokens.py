@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from fleet_server.accounts import people, service
+from fleet_server.accounts import own, people, service
 from fleet_server.app import create_operator_app
 from fleet_server.context import Context
 
@@ -78,6 +78,16 @@ def test_a_token_of_a_minute_leaves_nothing_behind(server: Context, leak: Any) -
     assert again.json["expires_s"] == end_s - 25, "a shorter life is taken as it was asked for"
     server.clock.forward(31)  # type: ignore[attr-defined]
     assert heir.get("/api/v1/account").status_code == 401
+
+
+def test_a_machine_makes_the_server_hash_nothing(server: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine's token in a loop at /account/password: it has no password to change, and hears so before anything slow."""
+    thief = of_machine(server, create_operator_app(server))
+    slow: list[str] = []
+    monkeypatch.setattr(own, "hash_password", lambda password, name: slow.append(password))
+    answer = thief.post("/api/v1/account/password", json={"new_password": "correct horse battery staple"})
+    assert (answer.status_code, slow) == (409, [])
+    assert "no password" in answer.json["detail"]
 
 
 def test_a_person_at_a_browser_makes_a_token_of_any_life(server: Context) -> None:
