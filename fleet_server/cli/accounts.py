@@ -24,7 +24,8 @@ _COLUMNS: list[Column] = [
 def account() -> None:
     """People and machines that may sign in; your own password and second factor.
 
-    Roles: viewer looks; operator runs devices; releaser also publishes; security lets boards in and out; admin does all.
+    Roles: viewer looks; operator lets boards in and runs devices; releaser also publishes; security takes boards out and in
+    again, and exports the audit; admin does all.
     """
 
 
