@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from fleet_server.blobs.store import BlobStore, check_key
@@ -98,11 +98,17 @@ def _crop(device_id: str, event_id: str, crop: CropRef, now_s: float) -> dict[st
 
 
 def crops_to_check(session: Session, *, now_s: float, limit: int = 200) -> list[tuple[str, str, int]]:
-    """(key, sha256, length_bytes) of missing crops that were not looked for lately. Look them up OUTSIDE a transaction."""
-    query = select(CropRow).where(
+    """(key, sha256, length_bytes) of missing crops that were not looked for lately. Look them up OUTSIDE a transaction.
+
+    The devices take turns, each with the crop that has waited longest: one that names crops which never come has its turn alone.
+    """
+    turn = func.row_number().over(partition_by=CropRow.device_id, order_by=(CropRow.checked_s, CropRow.received_s, CropRow.key))
+    waiting = select(CropRow.key, CropRow.sha256, CropRow.length_bytes, CropRow.checked_s, turn.label("turn")).where(
         CropRow.state == "missing", CropRow.checked_s < now_s - RECHECK_S, CropRow.received_s > now_s - FORGET_MISSING_S
     )
-    return [(row.key, row.sha256, row.length_bytes) for row in session.scalars(query.order_by(CropRow.checked_s).limit(limit))]
+    rows = waiting.subquery().c
+    query = select(rows.key, rows.sha256, rows.length_bytes).order_by(rows.turn, rows.checked_s, rows.key).limit(limit)
+    return [(key, sha256, length_bytes) for key, sha256, length_bytes in session.execute(query)]
 
 
 def look_up(blobs: BlobStore, wanted: Sequence[tuple[str, str, int]]) -> dict[str, bool]:

@@ -71,3 +71,16 @@ def test_a_device_stores_one_batch_at_a_time_and_holds_up_nobody(device_door: An
             assert post(path, other.der).status_code == 200
         assert post(path, flooder.der).status_code == 200
         assert post(path, flooder.der).status_code == 200, "a batch that was stored is no more in flight"
+
+
+def test_crops_that_never_come_keep_nobodys_waiting(database: Database) -> None:
+    """A stolen key names 480 crops and uploads none; those of two honest boards, named later, are looked for in the same tick."""
+    with database.write() as session:
+        service.store_events(session, "cam-bad", events("cam-bad", 30, 16), now_s=NOW_S)
+        service.store_events(session, "cam-1", events("cam-1", 2, 16), now_s=NOW_S + 1)
+        service.store_events(session, "cam-2", events("cam-2", 1, 1), now_s=NOW_S + 2)
+    with database.read() as session:
+        wanted = service.crops_to_check(session, now_s=NOW_S + 60)
+    owners = [key.partition("/")[0] for key, _sha256, _length in wanted]
+    assert (len(owners), owners.count("cam-1"), owners.count("cam-2")) == (200, 32, 1)
+    assert set(owners[:3]) == {"cam-bad", "cam-1", "cam-2"}
