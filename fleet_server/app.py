@@ -21,7 +21,8 @@ from fleet_server.context import Context
 from fleet_server.door_limits import address_key
 from fleet_server.enrolment import identity
 from fleet_server.enrolment.api import install_heirs
-from fleet_server.http_access import install_reach, open_to_all
+from fleet_server.enrolment.service import end_of_maker
+from fleet_server.http_access import install_account_left, install_reach, open_to_all
 from fleet_server.inventory import reach
 from fleet_server.rollouts.succession import Succession
 from fleet_server.settings import MAX_JSON_BYTES
@@ -82,6 +83,7 @@ def create_operator_app(context: Context) -> Flask:
     access.protect(app)
     install_heirs(app, Succession())
     install_reach(app, partial(_check_device, context))
+    install_account_left(app, end_of_maker)
     _add_open_routes(app)
     for module in _apis():
         blueprint = getattr(module, "operator", None)

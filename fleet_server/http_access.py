@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeVar, cast
 
 from flask import Flask, current_app, g, request
+from sqlalchemy.orm import Session
 
 from fleet_server.errors import UnauthenticatedError
 from fleet_server.identities import SCOPES, DeviceIdentity, Operator
@@ -112,6 +113,16 @@ def install_reach(app: Flask, check_device: Callable[[str, Collection[str]], Non
 def check_device(id_or_name: str, groups: Collection[str]) -> None:
     """NotFoundError unless there is such a device and it lies in one of the groups."""
     current_app.extensions["rookery_check_device"](id_or_name, groups)
+
+
+def install_account_left(app: Flask, left: Callable[..., None]) -> None:
+    """Say what parts above ``accounts`` end with an account: see ``account_left``."""
+    app.extensions["rookery_account_left"] = left
+
+
+def account_left(session: Session, name: str, *, who: str, now_s: float) -> None:
+    """An account was disabled or removed in this transaction: what it gave out to others ends with it."""
+    current_app.extensions["rookery_account_left"](session, name, who=who, origin=origin(), now_s=now_s)
 
 
 def install_devices(

@@ -8,7 +8,7 @@ from fleet_server.accounts import own, people, service
 from fleet_server.accounts.access import link_url, me
 from fleet_server.accounts.tokens import DEFAULT_TOKEN_S, MAX_TOKEN_S
 from fleet_server.context import context
-from fleet_server.http_access import require
+from fleet_server.http_access import account_left, require
 from fleet_server.http_json import reply, reply_list
 
 
@@ -116,6 +116,7 @@ def delete_account(path: AccountPath) -> Response:
     actor = _admin()
     with context().database.write() as db:
         people.remove(db, actor, path.account)
+        account_left(db, path.account, who=actor.name, now_s=actor.now_s)
     return Response(status=204)
 
 
@@ -125,6 +126,7 @@ def post_disable(path: AccountPath) -> Response:
     actor = _admin()
     with context().database.write() as db:
         people.disable(db, actor, path.account)
+        account_left(db, path.account, who=actor.name, now_s=actor.now_s)
     return Response(status=204)
 
 

@@ -11,7 +11,7 @@ from fleet_server.accounts.access import link_url, me
 from fleet_server.context import context
 from fleet_server.dashboard.accounts_pages import DAYS
 from fleet_server.errors import ForbiddenError, NotFoundError
-from fleet_server.http_access import require
+from fleet_server.http_access import account_left, require
 from fleet_server.identities import SCOPES
 from fleet_server.inventory import service as inventory
 
@@ -78,6 +78,8 @@ def person_action(name: str, action: str) -> str | Response:
     with here.database.write() as db:
         if action in plain:
             plain[action](db, actor, name)
+            if action in ("disable", "remove"):
+                account_left(db, name, who=actor.name, now_s=actor.now_s)
         elif action == "change":
             groups = _groups()
             people.change(db, actor, name, role=form.get("role", ""), groups=groups, all_groups=groups is None)

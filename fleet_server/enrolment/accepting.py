@@ -30,7 +30,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who lets the board in, from where and when, and as what. ``purpose`` and ``device_id``: as a claim has them."""
+    """Who lets the board in, from where and when, and as what. ``purpose`` and ``device_id``: as a claim has them; ``maker``: who
+    made that claim."""
 
     who: str
     now_s: float
@@ -39,6 +40,7 @@ class Decision:
     name: str | None = None
     purpose: str = "enrol"
     device_id: str | None = None
+    maker: str | None = None
 
 
 def let_in(session: Session, row: EnrolmentRow, checked: CheckedRequest, issuer: Issuer, decision: Decision) -> Outcome:
@@ -76,8 +78,8 @@ def _new_device(
         session, device_id=device_id, name=name, group=group, facts=facts, certificate=issuing.summary(issued),
         now_s=decision.now_s,
     )  # fmt: skip
-    after = {"name": name, "group": group, "claim": row.claim_id, "rule": row.rule_id, "profile": facts.profile,
-             "serial": facts.serial}  # fmt: skip
+    after = {"name": name, "group": group, "claim": row.claim_id, "claim_by": decision.maker, "rule": row.rule_id,
+             "profile": facts.profile, "serial": facts.serial}  # fmt: skip
     if old is not None:
         devices.record_replaces(session, device_id, old.id)
         issuer.heirs.replaced(
@@ -102,7 +104,8 @@ def _make_room(session: Session, decision: Decision) -> devices.Locked:
     audit.record(
         session, who=decision.who, what="device.decommission", target=old.id, origin=decision.origin, now_s=decision.now_s,
         before={"state": old.state, "name": old.name},
-        after={"state": "decommissioned", "reason": "replaced by another board", "certificates": number},
+        after={"state": "decommissioned", "reason": "replaced by another board", "certificates": number,
+               "claim_by": decision.maker},
     )  # fmt: skip
     return old
 
@@ -123,6 +126,7 @@ def _readmit(
     audit.record(
         session, who=decision.who, what="device.readmitted", target=device.id, origin=decision.origin, now_s=decision.now_s,
         before={"state": device.state, "held": device.held, "serial": device.serial},
-        after={"state": "active", "serial": facts.serial, "certificate": issued.serial, "certificates_ended": number},
+        after={"state": "active", "serial": facts.serial, "certificate": issued.serial, "certificates_ended": number,
+               "claim_by": decision.maker},
     )  # fmt: skip
     return device.id, issued.pem

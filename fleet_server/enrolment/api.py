@@ -37,6 +37,8 @@ def post_enrol() -> Response:
     """A claim and a certificate request; accepted (200) or pending (202)."""
     request = read_message(EnrolRequest)
     here, issuer = context(), issuer_here()
+    with here.database.read() as session:  # whoever sends nonsense holds up no writer
+        service.check_asking(session, request)
     with here.database.write() as session:
         outcome = service.enrol(session, request, issuer, origin=origin(), now_s=here.clock(), bounds=_bounds())
     if outcome.status == "full":
@@ -80,16 +82,17 @@ def post_renew_expired() -> Response:
     request = read_message(LateRenewalRequest)
     here, issuer = context(), issuer_here()
     now_s = here.clock()
-    with here.database.write() as session:
+    with here.database.read() as session:
         proven = late_renewal.prove(session, request, now_s)
-        if proven is not None:
-            pem = service.renew_expired(
-                session, proven.device_id, proven.csr_pem, issuer, presented=proven.serial, now_s=now_s,
-                longest_days=here.settings.renew_after_expiry_days,
-            )  # fmt: skip
     if proven is None:
         hint = "ask for the signed time first (POST /device/v1/time), then sign anew"
         raise UnauthenticatedError("the proof was made at a time that is too far from this server's", hint)
+    with here.database.write() as session:
+        late_renewal.use_up(session, proven, now_s)
+        pem = service.renew_expired(
+            session, proven.device_id, proven.csr_pem, issuer, presented=proven.serial, now_s=now_s,
+            longest_days=here.settings.renew_after_expiry_days, origin=origin(),
+        )  # fmt: skip
     return answer(_accepted(proven.device_id, pem, issuer))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from fleet_server.audit import service as audit
 from fleet_server.database import insert_new, note_change
 from fleet_server.door_limits import address_key
 from fleet_server.enrolment import accepting, certificates, claims, issuing, ruling, tokens_linux
@@ -45,8 +46,9 @@ def enrol(
     claim = claims.find_locked(session, request.claim)
     if claim.used_s is not None:
         if claim.used_by_key == checked.key_sha256 and claim.request_id is not None:
-            row = session.get_one(EnrolmentRow, claim.request_id)
-            return _again(session, row, checked, issuer, now_s)
+            # Gone, where the same key waited and was let in by another claim: what it is now counts.
+            row = session.get(EnrolmentRow, claim.request_id)
+            return _again(session, row, checked, issuer, origin, now_s)
         raise ForbiddenError("this claim was used by another board", f"a claim lets in one board, once; {claims.NEW_CLAIM}")
     claims.check_terms(claim, request.facts, now_s)
     row = _add(session, request, checked, origin, now_s, claim_id=claim.id)
@@ -54,12 +56,21 @@ def enrol(
     note_change(session, "enrolments")
     if not claim.accept:
         return Outcome("pending", None, "")
-    return accepting.let_in(session, row, checked, issuer, decision_of(claim, who=claim.created_by, now_s=now_s, origin=origin))
+    # A board did it, by what its maker once gave out: he stands in the row, and is not who was here now.
+    decision = decision_of(claim, who=f"claim:{claim.id}", now_s=now_s, origin=origin)
+    return accepting.let_in(session, row, checked, issuer, decision)
+
+
+def check_asking(session: Session, request: EnrolRequest) -> None:
+    """Refuse, only looking, what nobody may ask: InvalidError for a request that is none, ForbiddenError for an unknown claim."""
+    check_request(request.csr_pem)
+    if request.claim:
+        claims.find(session, request.claim)
 
 
 def decision_of(claim: ClaimRow, *, who: str, now_s: float, origin: str) -> Decision:
     """What a claim says about the board that brings it."""
-    return Decision(who, now_s, origin, claim.group, claim.device_name, claim.purpose, claim.device_id)
+    return Decision(who, now_s, origin, claim.group, claim.device_name, claim.purpose, claim.device_id, claim.created_by)
 
 
 def _without_claim(
@@ -69,7 +80,7 @@ def _without_claim(
     query = select(EnrolmentRow).where(EnrolmentRow.key_sha256 == checked.key_sha256, EnrolmentRow.claim_id.is_(None))
     row = session.scalars(query.order_by(EnrolmentRow.asked_s.desc()).limit(1).with_for_update()).first()
     if row is not None and row.state != "pending":
-        return _again(session, row, checked, issuer, now_s)
+        return _again(session, row, checked, issuer, origin, now_s)
     if row is None and issuing.owner_of(session, checked.key_sha256) is not None:
         raise ForbiddenError("this key was certified before", "a board that enrols anew makes a new key")
     rule = ruling.decide_now(session, request.facts.serial, request.facts.profile, now_s).rule
@@ -124,13 +135,15 @@ def _add(
     return row
 
 
-def _again(session: Session, row: EnrolmentRow, checked: CheckedRequest, issuer: Issuer, now_s: float) -> Outcome:
+def _again(
+    session: Session, row: EnrolmentRow | None, checked: CheckedRequest, issuer: Issuer, origin: str, now_s: float
+) -> Outcome:
     """The same key asks once more: what it is told was decided before. A certificate that ended while the answer was lost for
     months is made anew."""
-    if row.state == "rejected":
+    if row is not None and row.state == "rejected":
         hint = f"to let it in after all, give it another claim; {claims.NEW_CLAIM}"
         raise ForbiddenError(f"this board was refused: {row.reason or 'no reason was given'}", hint)
-    if row.state == "pending":
+    if row is not None and row.state == "pending":
         return Outcome("pending", None, "", now_s - row.asked_s)
     had = certificates.newest_of_key(session, checked.key_sha256)
     if had is None or had.revoked_s is not None:
@@ -141,5 +154,9 @@ def _again(session: Session, row: EnrolmentRow, checked: CheckedRequest, issuer:
             raise ForbiddenError("the certificate has expired", "start the agent as it was: it renews by its old key")
         issued = issuing.issue(session, issuer, checked, device.id, now_s)
         inventory.record_certificate(session, device.id, issuing.summary(issued))
+        audit.record(
+            session, who=f"device:{device.id}", what="certificate.anew", target=device.id, before={"serial": had.serial},
+            after={"serial": issued.serial}, origin=origin, now_s=now_s,
+        )  # fmt: skip
         return Outcome("accepted", device.id, issued.pem)
-    return Outcome("accepted", row.device_id, had.pem)
+    return Outcome("accepted", had.device_id, had.pem)

@@ -131,6 +131,21 @@ def end_for_device(session: Session, device_id: str, *, who: str, now_s: float) 
         row.ended_s, row.ended_by = now_s, who
 
 
+def end_of_maker(session: Session, maker: str, *, who: str, origin: str, now_s: float) -> None:
+    """The account ``maker`` is disabled or removed: what it gave out and nobody has used lets nobody in any more."""
+    query = select(ClaimRow).where(ClaimRow.created_by == maker, ClaimRow.used_s.is_(None), ClaimRow.ended_s.is_(None))
+    rows = session.scalars(query.where(ClaimRow.expires_s >= now_s).order_by(ClaimRow.id).with_for_update()).all()
+    if not rows:
+        return
+    for row in rows:
+        row.ended_s, row.ended_by = now_s, who
+    audit.record(
+        session, who=who, what="claim.end", target=rows[0].id, origin=origin, now_s=now_s, before={"state": "unused"},
+        after={"state": "ended", "count": len(rows), "ids": [row.id for row in rows[:20]], "account_left": maker},
+    )  # fmt: skip
+    note_change(session, "claims")
+
+
 def end_claim(
     session: Session, claim_id: str, *, who: str, origin: str, now_s: float, groups: Collection[str] | None = None
 ) -> None:
@@ -182,7 +197,13 @@ def claims(
 
 def find_locked(session: Session, token: str) -> ClaimRow:
     """The claim of this token, locked: of two boards that bring it at the same moment one waits for the other."""
-    row = session.scalars(select(ClaimRow).where(ClaimRow.token_hash == tokens_linux.hash_of(token)).with_for_update()).first()
+    return find(session, token, lock=True)
+
+
+def find(session: Session, token: str, *, lock: bool = False) -> ClaimRow:
+    """The claim of this token; ForbiddenError for an unknown one."""
+    query = select(ClaimRow).where(ClaimRow.token_hash == tokens_linux.hash_of(token))
+    row = session.scalars(query.with_for_update() if lock else query).first()
     if row is None:
         raise ForbiddenError("this claim is not known here", NEW_CLAIM)
     return row

@@ -18,15 +18,18 @@ from ota.wire.request_signatures import SKEW_S
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """Who asks, proven by the key of the certificate ``serial``; whether that one may still be renewed is not looked at yet."""
+    """Who asks, proven by the key of the certificate ``serial``; whether that one may still be renewed, and whether the very
+    request came before, is not looked at yet."""
 
     device_id: str
     serial: str
     csr_pem: str
+    nonce: str
+    created_s: float
 
 
 def prove(session: Session, request: LateRenewalRequest, now_s: float) -> Proven | None:
-    """Check the proof against the certificate as this server issued it, and use its nonce up.
+    """Check the proof against the certificate as this server issued it. Only looks: strangers' proofs hold up no writer.
 
     None where its time is more than 5 minutes from ours (ask for the signed time first). MessageError, InvalidError,
     ForbiddenError for whatever does not hold.
@@ -43,9 +46,13 @@ def prove(session: Session, request: LateRenewalRequest, now_s: float) -> Proven
         raise ForbiddenError("the request is not signed by the key of that certificate") from None
     if abs(said.created_s - now_s) > SKEW_S:
         return None
-    if not use_nonce(session, serial, said.nonce, said.created_s, now_s):
+    return Proven(issued[0], serial, said.csr_pem, said.nonce, said.created_s)
+
+
+def use_up(session: Session, proven: Proven, now_s: float) -> None:
+    """ForbiddenError where this very request came before; from now on it did."""
+    if not use_nonce(session, proven.serial, proven.nonce, proven.created_s, now_s):
         raise ForbiddenError("this very request came before", "a device signs each one anew")
-    return Proven(issued[0], serial, said.csr_pem)
 
 
 @functools.lru_cache(maxsize=1000)

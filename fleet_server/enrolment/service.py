@@ -1,7 +1,7 @@
 """The use cases of enrolment, in one place for whoever calls them; each is written in the file that bears its name."""
 
 from fleet_server.enrolment.accepting import Outcome
-from fleet_server.enrolment.asking import Bounds, enrol
+from fleet_server.enrolment.asking import Bounds, check_asking, enrol
 from fleet_server.enrolment.claims import (
     MAX_CLAIMS,
     Claim,
@@ -9,6 +9,7 @@ from fleet_server.enrolment.claims import (
     NewClaim,
     claims,
     end_claim,
+    end_of_maker,
     make_claims,
     make_claims_of_csv,
 )
@@ -21,7 +22,7 @@ from fleet_server.enrolment.ruling import RuleEntry, add_rule, all_rules, decide
 
 __all__ = [
     "MAX_CLAIMS", "Bounds", "Claim", "ClaimTerms", "Enrolment", "Heirs", "Issuer", "NewClaim", "Nobody", "Outcome", "RuleEntry",
-    "Verdict", "accept", "add_rule", "all_rules", "claims", "decide_now", "decommission", "end_claim", "enrol", "enrolments",
-    "make_claims", "make_claims_of_csv", "readmit", "reject", "remove_rule", "renew", "renew_expired", "replace", "revoke",
-    "turned_away",
+    "Verdict", "accept", "add_rule", "all_rules", "check_asking", "claims", "decide_now", "decommission", "end_claim",
+    "end_of_maker", "enrol", "enrolments", "make_claims", "make_claims_of_csv", "readmit", "reject", "remove_rule", "renew",
+    "renew_expired", "replace", "revoke", "turned_away",
 ]  # fmt: skip

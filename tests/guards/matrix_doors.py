@@ -343,7 +343,7 @@ GUARDS = (
         "identity of a device",
         "whoever kept a copy",
         "fleet_server/enrolment/late_renewal.py",
-        "    if not use_nonce(session, serial, said.nonce, said.created_s, now_s):\n",
+        "    if not use_nonce(session, proven.serial, proven.nonce, proven.created_s, now_s):\n",
         "    if False:\n",
         (f"{LATE}::test_what_was_heard_once_opens_nothing",),
     ),
