@@ -17,6 +17,8 @@ WRITE_EVERY_S = 300.0
 RETRY_AFTER_S = 300
 """The day may be long; a device that is over asks again so often, and its reports, which come first, go meanwhile."""
 KEEP_DAYS = 8
+LEAST_BYTES = 4096
+"""What any blob counts at least: a file system's block and an inode. A million blobs of one byte fill a disk, too."""
 _MOST_KEYS = 20_000
 _MOST_DEVICES = 20_000
 
@@ -40,7 +42,10 @@ class UploadQuota:
         self._lock = threading.Lock()
 
     def take(self, database: Database, device_id: str, key: str, length_bytes: int, now_s: float) -> None:
-        """Count a blob; TooManyError where the day's bytes are used up. A blob that was counted today is not counted again."""
+        """Count a blob, as LEAST_BYTES at least; TooManyError where the day's bytes are used up.
+
+        A blob that was counted today is not counted again.
+        """
         if self._limit_bytes <= 0:
             return
         day = int(now_s // DAY_S)
@@ -52,14 +57,15 @@ class UploadQuota:
             self._counts.move_to_end(device_id)
             if key in count.keys:
                 return
-            if count.length_bytes + length_bytes > self._limit_bytes:
+            counted_bytes = max(length_bytes, LEAST_BYTES)
+            if count.length_bytes + counted_bytes > self._limit_bytes:
                 raise TooManyError(
                     f"this device has uploaded {count.length_bytes // 2**20} MiB today; "
                     f"it may upload {self._limit_bytes // 2**20} MiB in a day",
                     "the rest waits in its spool; look at why it sends so much, or raise ROOKERY_UPLOAD_BYTES_PER_DAY",
                     RETRY_AFTER_S,
                 )
-            count.length_bytes += length_bytes
+            count.length_bytes += counted_bytes
             count.keys[key] = None
             if len(count.keys) > _MOST_KEYS:
                 count.keys.popitem(last=False)

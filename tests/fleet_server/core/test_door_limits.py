@@ -12,7 +12,7 @@ from device_agent.errors import ServerUnavailableError
 from device_agent.spool.retry import BackOff, after_error
 from fleet_server import door_limits
 from fleet_server.app import create_device_app
-from fleet_server.blobs.quota import DAY_S, UploadQuota
+from fleet_server.blobs.quota import DAY_S, LEAST_BYTES, UploadQuota
 from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.door_limits import Buckets, Rarely, address_key
@@ -101,7 +101,7 @@ def test_a_flood_of_refusals_is_one_row(server: Context, clock: Any) -> None:
 def test_a_device_fills_its_day_and_not_the_disk(server: Context, enrol_device: Any, clock: Any) -> None:
     """A stolen key uploads without end: 429 after its bytes of the day; asking again for the same blob costs nothing."""
     a, b = enrol_device(), enrol_device()
-    door = Door(server, upload_bytes_per_day=10_000)
+    door = Door(server, upload_bytes_per_day=10 * LEAST_BYTES)
     door.certificate = a.der
     for _ in range(2):
         assert {door.post(topics.UPLOADS, upload(number)).status_code for number in range(10)} == {200}
@@ -115,6 +115,15 @@ def test_a_device_fills_its_day_and_not_the_disk(server: Context, enrol_device: 
     clock.forward(DAY_S)
     door.certificate = a.der
     assert door.post(topics.UPLOADS, upload(10)).status_code == 200
+
+
+def test_a_million_blobs_of_one_byte_fill_no_disk(sqlite_database: Database) -> None:
+    """A stolen key uploads the smallest of all blobs: each takes a block of the disk and an inode, and is counted as that."""
+    quota = UploadQuota(100 * LEAST_BYTES)
+    for number in range(100):
+        quota.take(sqlite_database, "d-1", f"k{number}", 1, 1_790_000_000.0)
+    with pytest.raises(TooManyError):
+        quota.take(sqlite_database, "d-1", "k100", 1, 1_790_000_000.0)
 
 
 def test_a_server_that_starts_again_remembers_the_day(database: Database) -> None:
