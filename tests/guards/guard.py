@@ -17,6 +17,8 @@ class Guard:
     old: str
     new: str
     tests: tuple[str, ...]
+    may_hang: bool = False
+    """Without it a test may never end, or eat the machine: only then is a run that had to be killed one that noticed."""
 
     def row(self) -> str:
         """Its line of the table in ``docs/security.md``."""

@@ -1,9 +1,11 @@
 """Every guard that the matrix switches off."""
 
-from tests.guards import matrix_board, matrix_doors, matrix_operators, matrix_server
+from tests.guards import matrix_board, matrix_doors, matrix_identity, matrix_operators, matrix_server
 from tests.guards.guard import Guard
 
-GUARDS: tuple[Guard, ...] = (*matrix_doors.GUARDS, *matrix_operators.GUARDS, *matrix_server.GUARDS, *matrix_board.GUARDS)
+GUARDS: tuple[Guard, ...] = (
+    *matrix_doors.GUARDS, *matrix_identity.GUARDS, *matrix_operators.GUARDS, *matrix_server.GUARDS, *matrix_board.GUARDS,
+)  # fmt: skip
 BY_NAME = {guard.name: guard for guard in GUARDS}
 SAMPLE = (
     "nonce of the poll", "own hardware", "version of a message", "a sign-in leads nowhere else", "form of a blob's key",

@@ -122,3 +122,13 @@ def test_the_product_knows_nothing_of_it() -> None:
         for path in (ROOT / package).rglob("*.py"):
             assert "tests.guards" not in path.read_text(), path
     assert not list(Path(ROOT / "docs" / "evidence").glob("*.part"))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("may_hang", [False, True])
+def test_a_run_that_was_killed_counts_only_where_that_is_the_danger(copy: ThrowAway, may_hang: bool) -> None:
+    """The machine was short of memory for a moment: no guard is called noticed by that, but where it was to be expected."""
+    honest = BY_NAME["version of a message"]
+    killed = "    import os\n    import signal\n\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    guard = replace(honest, new=killed + honest.old, may_hang=may_hang)
+    assert ["killed" in line for line in unnoticed(copy, guard)] == ([] if may_hang else [True])

@@ -56,13 +56,16 @@ class ThrowAway:
             self._whole |= self.outcomes(sorted(together))
         return {test: self._whole[test] for test in tests}
 
-    def outcomes(self, tests: Sequence[str]) -> dict[str, set[str]]:
-        """Run these tests in the copy: each -> the outcomes of its cases (passed, failed, error, skipped)."""
+    def outcomes(self, tests: Sequence[str], *, may_hang: bool = False) -> dict[str, set[str]]:
+        """Run these tests in the copy: each -> the outcomes of its cases (passed, failed, error, skipped, killed).
+
+        A run that was killed (no memory, no end) says nothing of a guard, unless that is what the guard is against: ``may_hang``.
+        """
         report = self.folder / f".report-{time.monotonic_ns()}.xml"
         arguments = ["-q", "-p", "no:cacheprovider", "--no-header", f"--junitxml={report}", *tests]
         code = self._pytest(arguments)
         if code < 0:
-            return {test: {"failed"} for test in tests}  # killed: a guard against what never ends, perhaps
+            return {test: {"failed" if may_hang else "killed"} for test in tests}
         found: dict[str, set[str]] = {test: set() for test in tests}
         if not report.exists():
             return found
@@ -125,7 +128,7 @@ def unnoticed(copy: ThrowAway, guard: Guard) -> list[str]:
         return wrong
     try:
         with copy.all_without([guard]):
-            without = copy.outcomes(guard.tests)
+            without = copy.outcomes(guard.tests, may_hang=guard.may_hang)
     except (ValueError, SyntaxError) as error:
         return [str(error)]
     return [
