@@ -16,6 +16,7 @@ from device_agent.errors import ServerRefusedError, ServerUnavailableError
 from device_agent.link.enrol import EnrolDoor
 from device_agent.link.identity_x509 import Identity, IdentityStore
 from device_agent.link.late_renewal_x509 import ask_late_renewal, late_request
+from fleet_server.audit import service as audit
 from fleet_server.context import Context
 from fleet_server.database import Database
 from fleet_server.enrolment import certificates, service
@@ -192,6 +193,15 @@ def test_a_forged_proof_holds_up_no_writer(sleeper: Sleeper, new_board: Any, mon
         patch.setattr(Database, "write", refused)
         assert sleeper.post(forged).status_code == 403
     assert sleeper.post(good).status_code == 200
+
+
+def test_a_late_renewal_stands_in_the_audit_with_its_address(sleeper: Sleeper, server: Context) -> None:
+    """Somebody has the card of a board that slept: where the certificate went to is written down."""
+    sleeper.clock.forward(100 * DAY_S)
+    sleeper.late()
+    with server.database.read() as session:
+        entry = next(one for one in audit.entries(session) if one.what == "certificate.renew_expired")
+    assert (entry.who, entry.origin) == (f"device:{sleeper.device}", "127.0.0.1")
 
 
 def test_what_was_heard_once_opens_nothing(sleeper: Sleeper) -> None:
