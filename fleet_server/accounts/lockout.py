@@ -27,6 +27,8 @@ UNDER_ATTACK = 100
 NIST SP 800-63B §5.2.2 allows 100 in a row before an account is limited."""
 LOUD_OF_ADDRESS = 20
 """Failures of one address that the audit gets each first of; then only the 32nd, the 64th, …"""
+MOST_TOLD = 100
+"""Rows of the audit in an hour about failures of strangers, whatever their names and networks; then the 128th, the 256th, …"""
 FIRST_LOCK_S, LONGEST_LOCK_S = 60.0, 900.0
 FORGOTTEN_S = 3600.0
 """After an hour without another failure a count begins anew."""
@@ -139,6 +141,16 @@ def take_back(session: Session, attempt: Attempt) -> None:
         row.count = max(0, row.count - 1)
         if row.locked_until_s == attempt.locks.get(row.bucket):
             row.locked_until_s = 0.0
+
+
+def may_tell(session: Session, now_s: float) -> bool:
+    """Whether one more failure of a stranger gets its row; counted over all of them, by hours that begin with their first."""
+    bucket = plain_hash("told")
+    row = _locked(session, (bucket,), now_s)[bucket]
+    if row.count == 0:
+        row.last_s = now_s
+    row.count += 1
+    return row.count <= MOST_TOLD or row.count.bit_count() == 1
 
 
 def count_in_session(session: Session, token_id: str, now_s: float) -> float:

@@ -7,15 +7,16 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from fleet_server.accounts import people, service, sessions
+from fleet_server.accounts import lockout, people, service, sessions
 from fleet_server.accounts.oidc_http import Leave
 from fleet_server.accounts.oidc_rules import Rule, account_name, decide, read_rules
 from fleet_server.accounts.people import Actor
 from fleet_server.accounts.sealing import plain_hash
+from fleet_server.accounts.sign_in import end_replaced
 from fleet_server.accounts.tables import OperatorRow, ProviderFlowRow, ProviderSubjectRow
 from fleet_server.audit import service as audit
 from fleet_server.context import Context
-from fleet_server.errors import ConflictError, ForbiddenError, UnauthenticatedError, UnavailableError
+from fleet_server.errors import ConflictError, ForbiddenError, ServerError, UnauthenticatedError, UnavailableError
 
 FLOW_S = 600.0
 """How long somebody may take at the provider."""
@@ -95,7 +96,7 @@ def _enter(
 ) -> service.Grant:
     account.signed_in_s = now_s
     if replaces:
-        sessions.end_secret(db, replaces, "session")
+        end_replaced(db, replaces, who=account.name, origin=origin, now_s=now_s)
     grant = service.open_grant(
         db, name=account.name, kind="session", token_name=agent, ttl_s=here.settings.session_ttl_s, now_s=now_s,
         origin=origin, by="oidc",
@@ -103,6 +104,15 @@ def _enter(
     after = {"by": "oidc", "id": grant.operator.token_id, "expires_s": grant.expires_s}
     audit.record(db, who=account.name, what="session.open", target=account.name, origin=origin, now_s=now_s, after=after)
     return grant
+
+
+def note_refused(here: Context, error: ServerError, *, origin: str) -> None:
+    """A sign-in through the identity provider that came back and was refused stands in the audit, as one by password does."""
+    now_s = here.clock()
+    with here.database.write() as db:
+        if lockout.may_tell(db, now_s):
+            after = {"wrong": "provider", "why": error.detail}
+            audit.record(db, who="nobody", what="sign-in.failed", target="nobody", origin=origin, now_s=now_s, after=after)
 
 
 def connect(session: Session, actor: Actor, account_id: int, *, issuer: str, subject: str) -> None:

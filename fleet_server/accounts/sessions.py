@@ -124,11 +124,16 @@ def end_all(session: Session, account_id: int, *, keep: str = "", kind: str | No
     return len(ended)
 
 
-def end_secret(session: Session, secret: str, kind: str) -> None:
-    """End the session that a browser brought along when somebody signs in anew in it."""
-    session.execute(delete(OperatorTokenRow).where(
+def end_secret(session: Session, secret: str, kind: str) -> tuple[str, GrantEntry] | None:
+    """End the session that a browser brought along when somebody signs in anew in it; whose it was, None for no such."""
+    row = session.scalar(select(OperatorTokenRow).where(
         OperatorTokenRow.secret_hash == plain_hash(secret), OperatorTokenRow.kind == kind
     ))  # fmt: skip
+    if row is None:
+        return None
+    owner, entry = session.get_one(OperatorRow, row.operator_id).name, _entry(row)
+    session.execute(delete(OperatorTokenRow).where(OperatorTokenRow.id == row.id))
+    return owner, entry
 
 
 def listed(session: Session, account_id: int, kind: str, now_s: float) -> list[GrantEntry]:

@@ -92,6 +92,15 @@ def sign_in(
     return SignedIn(outcome, lockout.browser_cookie(here.web_secret, shown.name, nonce=nonce, now_s=now_s))
 
 
+def end_replaced(db: Session, secret: str, *, who: str, origin: str, now_s: float) -> None:
+    """The session that the browser had until somebody signed in in it anew, ended and audited."""
+    ended = sessions.end_secret(db, secret, "session")
+    if ended is not None:
+        owner, entry = ended
+        before = {"id": entry.id, "name": entry.name}
+        audit.record(db, who=who, what="session.end", target=owner, before=before, origin=origin, now_s=now_s)
+
+
 def _wait(wait_s: float) -> None:
     if wait_s > 0:
         raise TooManyError("too many failed attempts", "wait, then try again", round(wait_s) + 1)
@@ -122,7 +131,7 @@ def _open(
         return error
     account.signed_in_s = now_s
     if shown.replaces:
-        sessions.end_secret(db, shown.replaces, "session")
+        end_replaced(db, shown.replaces, who=account.name, origin=shown.origin, now_s=now_s)
     grant = service.open_grant(
         db, name=account.name, kind=kind, token_name=label, ttl_s=ttl_s, now_s=now_s, origin=shown.origin, by=by,
         scopes=limit[0], groups=limit[1],
@@ -140,7 +149,7 @@ def _tell(
     db: Session, shown: Credentials, candidate: _Candidate | None, attempt: Attempt, fits: bool, now_s: float
 ) -> None:
     # A row for an unknown name, too: what is written must not tell by its time which names exist. What was typed is not written.
-    if not attempt.worth_telling:
+    if not attempt.worth_telling or not (attempt.known or lockout.may_tell(db, now_s)):
         return
     known = shown.name if candidate else "nobody"
     after = {"wrong": "code" if fits else "password", "failures": dict(attempt.counts), "known_browser": attempt.known}

@@ -20,7 +20,7 @@ from fleet_server.accounts.access import (
 from fleet_server.accounts.oidc_http import Provider
 from fleet_server.context import context
 from fleet_server.dashboard.entrance import login_refused, safe_path
-from fleet_server.errors import ForbiddenError, NotFoundError, ServerError
+from fleet_server.errors import ForbiddenError, NotFoundError, ServerError, UnavailableError
 from fleet_server.http_access import find_operator, open_to_all, origin, require
 from fleet_server.identities import OWN
 
@@ -51,7 +51,7 @@ def oidc_login() -> Any:
 @open_to_all
 def oidc_callback() -> Any:
     """Back from the provider: the code is looked at once, and only in the browser that left."""
-    here, given, following = context(), request.args, "/"
+    here, given, following, flow = context(), request.args, "/", None
     try:
         with here.database.write() as db:
             flow = oidc.take(
@@ -69,6 +69,8 @@ def oidc_callback() -> Any:
         agent = " ".join(request.headers.get("User-Agent", "").split()) or "a browser"
         grant = oidc.sign_in(here, claims, agent=agent, origin=origin(), replaces=session_cookie())
     except ServerError as error:
+        if flow is not None and not isinstance(error, UnavailableError):  # an answer that nobody waits for is noise of anybody
+            oidc.note_refused(here, error, origin=origin())
         page = make_response(login_refused(error, following=following))
         drop_cookie(page, FLOW_COOKIE)
         return page

@@ -216,6 +216,22 @@ def test_a_flood_is_told_to_come_back_and_strangers_fill_no_place_of_a_known_bro
         assert outcome(server, PASSWORD) == "in"
 
 
+def test_strangers_of_many_networks_write_so_many_rows_an_hour(server: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new name from each new network would be a row: an hour has MOST_TOLD and few more, and the next one tells."""
+    monkeypatch.setattr(lockout, "MOST_TOLD", 5)
+    for number in range(20):
+        outcome(server, "x", name=f"name{number}", origin=f"198.51.100.{number}")
+
+    def told() -> int:
+        with server.database.read() as session:
+            return sum(entry.what == "sign-in.failed" for entry in audit.entries(session, limit=1000))
+
+    assert told() == 5 + len((8, 16))
+    server.clock.forward(lockout.FORGOTTEN_S + 1)  # type: ignore[attr-defined]
+    outcome(server, "x", origin=ELSEWHERE)
+    assert told() == 8
+
+
 def test_a_flooded_door_forgets_no_failure(server: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who guesses fills all places now and then, because a refused sign-in might wipe his count: it takes back itself alone."""
     gate = passwords.Gate(strangers=1, known=1, waiting=0, patience_s=30)

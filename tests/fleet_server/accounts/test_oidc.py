@@ -174,8 +174,12 @@ def test_without_a_rule_nobody_gets_an_account(here: Context, provider: OidcProv
     answer = browser.get(leave(browser))
     assert answer.status_code == 401
     assert "Nobody here is connected" in answer.text
+    assert browser.get("/oidc/callback?state=made-up&code=x").status_code == 401
     with here.database.read() as session:
         assert people.entries(session, here.clock()) == []
+        rows = [(entry.what, entry.target, entry.after) for entry in audit.entries(session)]
+    why = "nobody here is connected with this identity"
+    assert rows == [("sign-in.failed", "nobody", {"wrong": "provider", "why": why})], "one row: who left for nowhere is no news"
 
 
 def test_a_name_at_the_provider_is_no_proof(here: Context, provider: OidcProvider, browser: FlaskClient) -> None:

@@ -216,6 +216,9 @@ def test_signing_in_gives_a_new_session_whatever_the_browser_brought(server: Con
     assert cookie(victim) != planted
     assert victim.get("/api/v1/whoami").json["name"] == "ada"
     assert eve.get("/api/v1/whoami").status_code == 401
+    with server.database.read() as session:
+        ended = [(entry.who, entry.target) for entry in audit.entries(session) if entry.what == "session.end"]
+    assert ended == [("ada", "eve")], "and the audit says whose ended by whose sign-in"
     guess: FlaskClient = app.test_client()
     guess.set_cookie("rookery_session", "made up by eve")
     guess.post("/api/v1/login", json={"name": "ada", "password": PASSWORD})
