@@ -69,10 +69,10 @@ def asked_for(project: dict[str, Any]) -> tuple[set[str], set[str]]:
 def closure(roots: set[str], pins: list[Pinned]) -> set[str]:
     """The roots and all that they bring along."""
     reached: set[str] = set()
-    todo = set(roots)
-    while todo:
-        reached |= todo
-        todo = {one.name for one in pins if set(one.wanted_by) & todo} - reached
+    waiting = set(roots)
+    while waiting:
+        reached |= waiting
+        waiting = {one.name for one in pins if set(one.wanted_by) & waiting} - reached
     return reached
 
 
