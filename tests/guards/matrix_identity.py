@@ -11,6 +11,7 @@ LIES = f"{PROVIDER}::test_a_token_that_is_not_right_in_every_part_lets_nobody_in
 FLOWS = f"{PROVIDER}::test_an_answer_works_once_in_the_browser_that_left_and_in_time"
 QUEUE = "tests/fleet_server/enrolment/test_rules_and_queue.py"
 WHOLE_VALUES = f"{PROVIDER}::test_a_rule_fits_whole_values_only"
+FILLED = "tests/fleet_server/core/test_upgrade_with_data.py"
 
 GUARDS = (
     Guard(
@@ -228,5 +229,23 @@ GUARDS = (
         "    if rule.until_s < now_s:\n",
         "    if False:\n",
         (f"{QUEUE}::test_a_rule_says_why_it_does_not_let_a_board_in",),
+    ),
+    Guard(
+        "keys of before stay their device's after an update",
+        "identity of a device",
+        "a stolen device key of before",
+        "fleet_server/migrations/versions/0006_enrolment.py",
+        '        "SELECT key_sha256, MIN(device_id) FROM device_certificate GROUP BY key_sha256"\n',
+        '        "SELECT key_sha256, MIN(device_id) FROM device_certificate WHERE 1 = 0 GROUP BY key_sha256"\n',
+        (f"{FILLED}::test_a_filled_server_is_updated_goes_back_and_is_updated_again",),
+    ),
+    Guard(
+        "rows of before are chained by the update",
+        "the audit",
+        "whoever rewrites what happened before it",
+        "fleet_server/migrations/versions/0005_audit.py",
+        "    number, previous = _chain()\n",
+        '    number, previous = 0, "0" * 64\n',
+        (f"{FILLED}::test_a_filled_server_is_updated_goes_back_and_is_updated_again",),
     ),
 )
