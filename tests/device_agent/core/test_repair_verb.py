@@ -220,11 +220,15 @@ def test_leftovers_of_cuts_go(board: Board, capsys) -> None:
 
 
 def test_a_torn_spool_entry_goes_into_quarantine(board: Board, capsys) -> None:
-    """An entry of the outbox was cut in half: it is put aside, the others go on."""
+    """An entry of the outbox was cut in half: it is put aside, byte for byte, where a person can look at it."""
     folder = board.data / "spool" / "events"
     folder.mkdir(parents=True)
-    (folder / "000000000007.entry").write_bytes(b"half")
+    torn = folder / "000000000007.entry"
+    torn.write_bytes(b"half")
     board.mended(capsys, "torn entries")
+    assert not torn.exists()
+    kept = [path for path in (board.data / "spool" / "quarantine").rglob("*") if path.is_file()]
+    assert b"half" in [path.read_bytes() for path in kept], kept
 
 
 def test_as_json_for_programs(board: Board, capsys) -> None:
